@@ -1,0 +1,54 @@
+"""The clocks of a run, and the grid of readings at which it is evaluated.
+
+`train` counts the seconds inside optimizer steps only. `wall` counts everything since the launcher started the
+process. Evaluation falls on the first step end after geometrically growing readings of the judged clock, so every
+run of a protocol is looked at equally often and no run gains by being looked at more.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final, Literal
+
+ClockName = Literal["train", "wall"]
+
+GRID_START_SECONDS: Final = 1.0
+GRID_RATIO: Final = {"train": 1.03, "wall": 1.10}
+
+
+class TrainClock:
+    """Seconds inside training steps: start-up, compiling, evaluating and saving are not counted."""
+
+    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
+        self._now = now  # a test passes its own
+        self._counted = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds counted so far."""
+        return self._counted
+
+    @contextmanager
+    def counting(self) -> Iterator[None]:
+        """Count the time spent inside the block."""
+        start = self._now()
+        try:
+            yield
+        finally:
+            self._counted += self._now() - start
+
+
+class EvaluationGrid:
+    """Says at which step ends an evaluation is due; resolution is `ratio - 1`."""
+
+    def __init__(self, clock: ClockName) -> None:
+        self._ratio = GRID_RATIO[clock]
+        self._next = GRID_START_SECONDS
+
+    def is_due(self, reading_seconds: float) -> bool:
+        """Say whether a grid reading was passed since the last evaluation, and move on to the next one."""
+        if reading_seconds < self._next:
+            return False
+        while self._next <= reading_seconds:
+            self._next *= self._ratio
+        return True

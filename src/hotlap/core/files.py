@@ -1,0 +1,96 @@
+"""Files that survive a crash: atomic writes, one flushed line per record, partial last lines left for later."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from hotlap.core.errors import StorageError
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write a file so that readers see the old or the new content, never half of it.
+
+    Raises StorageError when the folder is read-only or the disk is full.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True) if os.access(path.parent, os.W_OK) else None
+        raise StorageError(f"cannot write {path}: {error.strerror or error}; free space or choose another folder") from error
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a mapping as indented JSON, atomically."""
+    write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return the mapping stored in a file, or None when there is no such file."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    loaded: dict[str, Any] = json.loads(text)
+    return loaded
+
+
+def append_json_line(path: Path, value: Mapping[str, Any], *, durable: bool = False) -> None:
+    """Append one JSON object as one flushed line; `durable` also waits for the disk.
+
+    A partial line that a killed writer left at the end is closed first, so it can never swallow the new one.
+    Raises StorageError when it cannot be written.
+    """
+    try:
+        with path.open("ab+") as file:
+            if file.tell() and not _ends_with_newline(file):
+                file.write(b"\n")
+            file.write(json.dumps(value, ensure_ascii=False).encode() + b"\n")
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+    except OSError as error:
+        raise StorageError(f"cannot append to {path}: {error.strerror or error}") from error
+
+
+def _ends_with_newline(file: Any) -> bool:
+    file.seek(-1, os.SEEK_END)
+    last: bytes = file.read(1)
+    return last == b"\n"
+
+
+class LineReader:
+    """Reads the complete JSON lines that were added since the last look; a partial last line waits."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+
+    def read_new(self) -> Iterator[dict[str, Any]]:
+        """Yield every complete, well-formed line added since the last call."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                data = file.read()
+        except FileNotFoundError:
+            return
+        complete = data.rfind(b"\n") + 1
+        self._offset += complete
+        for line in data[:complete].splitlines():
+            try:
+                value = json.loads(line)
+            except ValueError:
+                continue  # the closed-off fragment of a writer that was killed
+            if isinstance(value, dict):
+                yield value
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """Return all complete lines of a file; an absent file has none."""
+    return list(LineReader(path).read_new())

@@ -1,0 +1,44 @@
+"""Who is who among processes: a pid alone may be reused, so an identity holds its start and the machine's boot."""
+
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+
+def boot_id() -> str:
+    """Return what names this boot of this machine."""
+    path = Path("/proc/sys/kernel/random/boot_id")
+    return path.read_text().strip() if path.exists() else str(int(psutil.boot_time()))
+
+
+def process_identity(pid: int | None = None) -> dict[str, Any]:
+    """Return pid, start time, boot id and host of a process (default: this one)."""
+    process = psutil.Process(pid)
+    return {
+        "pid": process.pid,
+        "start_seconds": process.create_time(),
+        "boot_id": boot_id(),
+        "host": socket.gethostname(),
+    }
+
+
+def is_alive(identity: dict[str, Any]) -> bool:
+    """Say whether exactly this process still runs; one of another host or boot counts as gone here."""
+    if identity.get("boot_id") != boot_id() or identity.get("host") != socket.gethostname():
+        return False
+    try:
+        process = psutil.Process(int(identity["pid"]))
+        same = abs(process.create_time() - float(identity["start_seconds"])) < 1.0
+        return same and process.status() != psutil.STATUS_ZOMBIE
+    except (psutil.Error, KeyError, ValueError):
+        return False
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

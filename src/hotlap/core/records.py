@@ -1,0 +1,204 @@
+"""The nouns of hotlap: records that are written once and never edited.
+
+A **candidate** is a config under test: number 0 is the baseline, number n is what proposal n makes of its parent.
+The records here are plain values; the run folder and the ledger are where they are kept.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from hotlap.core.clock import ClockName
+
+Outcome = Literal[
+    "reached",
+    "missed",
+    "out_of_budget",
+    "raced",
+    "diverged",
+    "out_of_memory",
+    "crashed",
+    "interrupted",
+    "lost",
+    "invalid",
+]
+Role = Literal["baseline", "screen", "confirm", "incumbent", "record", "ablation", "audit", "manual"]
+Verdict = Literal["keep", "discard", "inconclusive", "crash"]
+
+SELECTED_ROLES: Final = ("screen", "confirm")
+"""Roles whose runs were chosen for being fast; they never enter an estimate."""
+
+EXIT_CODES: Final[Mapping[str, int]] = {
+    "reached": 0,
+    "missed": 3,
+    "raced": 3,
+    "diverged": 4,
+    "out_of_memory": 5,
+    "crashed": 5,
+    "lost": 5,
+    "invalid": 5,
+    "out_of_budget": 124,
+    "interrupted": 130,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    """What happened in one run that has ended."""
+
+    run_id: str
+    role: Role
+    candidate: int
+    seed: int
+    outcome: Outcome
+    reason: str = ""
+    steps: int = 0
+    train_seconds: float = 0.0
+    wall_seconds: float = 0.0
+    tokens: int = 0
+    time_to_target: Mapping[str, float] | None = None
+    """Readings of both clocks (`train`, `wall`) and the `step` at which all targets first held."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """The last evaluation and the training figures (units in the names)."""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """Where the time went: setup, steps, evaluation, saving and the parts of a step."""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    contaminated: str = ""
+    """Why the machine was not quiet during the run; empty when it was."""
+
+    def clock_to_target(self, clock: ClockName) -> float:
+        """Seconds to target on a clock; infinite for a run that did not reach it."""
+        if self.outcome != "reached" or self.time_to_target is None:
+            return math.inf
+        return float(self.time_to_target[clock])
+
+    @property
+    def seconds_per_step(self) -> float:
+        """Mean training seconds of one optimizer step; not a number before the first step."""
+        return self.train_seconds / self.steps if self.steps else math.nan
+
+    @property
+    def is_infrastructure_failure(self) -> bool:
+        """Whether the run says nothing about its config and has to be repeated."""
+        return self.outcome in ("lost", "interrupted") or bool(self.contaminated)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """One change to try: what was seen, what is expected of the change, and the change itself."""
+
+    number: int
+    parent: int
+    """Candidate that the change starts from."""
+    family: str
+    title: str
+    observation: str
+    hypothesis: str
+    patch: Mapping[str, Any]
+    """Dotted config keys and their new values."""
+    predicted_ratio: float
+    """Expected time to target, relative to the parent's."""
+    simplifies: bool = False
+    """Whether the change only removes something, so that a tie is decided for it."""
+    exempt_from_race_until: float = 0.0
+    """Fraction of the incumbent's time during which slow starts are normal for this family."""
+    proposer: str = "rules"
+    role: Role = "screen"
+    """`ablation` for a kept change that is tried without."""
+    diff: str = ""
+    """Unified diff of the parent's config against the new one."""
+
+    @property
+    def signature(self) -> str:
+        """What makes two proposals the same idea: the parent and the patch with four significant digits."""
+        rounded = {key: f"{value:.4g}" if isinstance(value, float) else str(value) for key, value in self.patch.items()}
+        return f"{self.parent}:{sorted(rounded.items())}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What was concluded about a proposal; a later decision about the same proposal replaces it."""
+
+    proposal: int
+    verdict: Verdict
+    reason: str
+    statistics: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.reason.strip():
+            raise ValueError("a decision needs a reason, got an empty one")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordClaim:
+    """The outcome of one look: fresh runs of the last record's config and of the incumbent, in turn."""
+
+    look: int
+    candidate: int
+    against: int
+    p_value: float
+    alpha: float
+    confirmed: bool
+    median_seconds: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """Everything a study has learned so far, in the order it happened; policies and judges read nothing else."""
+
+    clock: ClockName
+    base_config: Mapping[str, Any]
+    runs: tuple[RunRecord, ...] = ()
+    proposals: tuple[Proposal, ...] = ()
+    decisions: tuple[Decision, ...] = ()
+    claims: tuple[RecordClaim, ...] = ()
+    seconds_spent: float = 0.0
+    """Seconds that the study has run, over all its sittings."""
+    ended: str = ""
+    """Why the study ended; empty while it can go on."""
+
+    def proposal(self, number: int) -> Proposal:
+        """Return a proposal by its number (proposals are numbered from 1 without gaps)."""
+        return self.proposals[number - 1]
+
+    def verdict(self, number: int) -> Decision | None:
+        """Return the last decision on a proposal."""
+        return next((d for d in reversed(self.decisions) if d.proposal == number), None)
+
+    def kept(self) -> tuple[int, ...]:
+        """Return the numbers of the proposals that stand as kept, oldest first: the ladder above the baseline."""
+        return tuple(p.number for p in self.proposals if (d := self.verdict(p.number)) and d.verdict == "keep")
+
+    @property
+    def incumbent(self) -> int:
+        """The candidate that holds the best place: the last kept proposal, or 0 for the baseline."""
+        return max(self.kept(), default=0)
+
+    def runs_of(self, candidate: int, *roles: Role) -> tuple[RunRecord, ...]:
+        """Return the runs of a candidate that count: contaminated, lost and interrupted ones do not."""
+        return tuple(
+            run
+            for run in self.runs
+            if run.candidate == candidate and not run.is_infrastructure_failure and (not roles or run.role in roles)
+        )
+
+    def unselected_runs(self, candidate: int) -> tuple[RunRecord, ...]:
+        """Return the runs of a candidate that were not chosen for being fast: only these enter an estimate."""
+        return tuple(
+            run for run in self.runs_of(candidate) if run.role not in SELECTED_ROLES and run.role not in ("manual", "audit")
+        )
+
+    def config_of(self, candidate: int) -> dict[str, Any]:
+        """Return the dotted config values that a candidate changes on the base config, oldest change first."""
+        patches: list[Mapping[str, Any]] = []
+        while candidate:
+            proposal = self.proposal(candidate)
+            patches.append(proposal.patch)
+            candidate = proposal.parent
+        merged: dict[str, Any] = {}
+        for patch in reversed(patches):
+            merged.update(patch)
+        return merged
