@@ -1,0 +1,279 @@
+"""`hotlap runs`: list, show, compare, annotate and export what was run.
+
+hotlap runs ls --sort time --limit 5
+hotlap runs compare @baseline @best
+"""
+
+import json
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from hotlap.runs.rows import StoredRun
+    from hotlap.runs.store import RunStore
+
+app = typer.Typer(help="List, show, compare, annotate and export runs.", no_args_is_help=True)
+
+Project = Annotated[Path, typer.Option("-p", "--project", help="Folder that holds .hotlap/.")]
+RunName = Annotated[str, typer.Argument(metavar="ID", help="r0042, r42, @last, @baseline or @best.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+AsCsv = Annotated[bool, typer.Option("--csv", help="CSV on stdout.")]
+
+
+@app.command("ls")
+def list_runs(
+    study: Annotated[str | None, typer.Option(help="Only runs of this study.")] = None,
+    sort: Annotated[Literal["id", "time"], typer.Option(help="By id, or by time to target.")] = "id",
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the newest, or the fastest, so many.")] = None,
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+    project: Project = Path(),
+) -> None:
+    """List runs."""
+    with _open_store(project) as store:
+        _print_runs(store.runs(study, sort, limit), as_json, as_csv)
+
+
+@app.command()
+def show(name: RunName, as_json: AsJson = False, project: Project = Path()) -> None:
+    """Show one run: facts, where the seconds went, config, metrics, and how to run it again."""
+    from hotlap.runs.views import base_of, changes_from_base, reproduce_argv, runs_document
+
+    with _open_store(project) as store:
+        run = store.get(name)
+        base, base_config = base_of(run, store.runs(run.study))
+        changes = changes_from_base(run, base_config)
+        reproduce = shlex.join(reproduce_argv(store.project, run))
+        if as_json:
+            _print_json(runs_document([run], base=base, differences=changes, reproduce=reproduce))
+        else:
+            _print_facts(run, _sparkline(store, run))
+            _print_sections(run, base, changes)
+            typer.echo(f"\nrun it again: {reproduce}\nnext: hotlap runs compare @baseline {run.run_id}")
+
+
+@app.command()
+def compare(
+    names: Annotated[list[str], typer.Argument(metavar="A B [C ...]", help="Ids or aliases.")],
+    as_json: AsJson = False,
+    project: Project = Path(),
+) -> None:
+    """Compare runs: where their configs differ, then times and metrics."""
+    from hotlap.runs.views import config_differences, runs_document
+
+    with _open_store(project) as store:
+        runs = [store.get(name) for name in names]
+        differences = config_differences([run.config for run in runs])
+        if as_json:
+            _print_json(runs_document(runs, differences=differences))
+        else:
+            _print_comparison(runs, differences)
+
+
+@app.command()
+def note(
+    name: RunName,
+    text: Annotated[str, typer.Argument(help="What to remember about the run.")],
+    tag: Annotated[list[str] | None, typer.Option("-t", "--tag", help="Tag to add; repeatable.")] = None,
+    project: Project = Path(),
+) -> None:
+    """Write a note on a run; it appears in lists, reports and SPEEDRUN.md."""
+    from hotlap.runs.notes import append_note
+
+    with _open_store(project) as store:
+        run = store.get(name)
+        append_note(store.project, run.run_id, text, tuple(tag or ()))
+        typer.echo(f"noted on {run.run_id}; see: hotlap runs show {run.run_id}")
+
+
+@app.command()
+def export(
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="File to write; absent: stdout.")] = None,
+    points: Annotated[bool, typer.Option("--points", help="Every point of every run instead of a row per run.")] = False,
+    study: Annotated[str | None, typer.Option(help="Only runs of this study.")] = None,
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+    project: Project = Path(),
+) -> None:
+    """Export all runs, or all their points, as CSV (default) or JSON; nothing is ever left out."""
+    _refuse_both(as_json, as_csv)
+    with _open_store(project) as store:
+        text = _export_text(store, study, points, as_json)
+        if out is None:
+            typer.echo(text, nl=False)
+        else:
+            _write(out, text)
+
+
+@contextmanager
+def _open_store(project: Path) -> Iterator["RunStore"]:
+    """Open and refresh the index; an error that is meant for the user becomes one message and its exit code."""
+    from hotlap.core.errors import ConfigError, HotlapError
+    from hotlap.core.study_folder import ProjectFolder
+    from hotlap.runs.store import RunStore
+
+    try:
+        if not project.is_dir():
+            raise ConfigError(f"{project} is no folder; give the project's folder with -p")
+        with RunStore(ProjectFolder(project)) as store:
+            store.refresh()
+            yield store
+    except HotlapError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(error.exit_code) from None
+
+
+def _refuse_both(as_json: bool, as_csv: bool) -> None:
+    if as_json and as_csv:
+        raise typer.BadParameter("choose one of --json and --csv")
+
+
+def _print_json(document: dict[str, Any]) -> None:
+    typer.echo(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _print_runs(runs: Sequence["StoredRun"], as_json: bool, as_csv: bool) -> None:
+    from hotlap.runs.views import csv_text, flat_row, runs_document
+
+    _refuse_both(as_json, as_csv)
+    if as_json:
+        _print_json(runs_document(runs))
+    elif as_csv:
+        typer.echo(csv_text([flat_row(run) for run in runs]), nl=False)
+    elif runs:
+        headers = ["run", "study", "role", "outcome", "to target", "train", "wall", "steps", "eval_loss", "candidate"]
+        _print_table(headers, [_list_row(run) for run in runs], left=4)
+    else:
+        typer.echo("no runs here yet; start one with: hotlap train", err=True)
+
+
+def _list_row(run: "StoredRun") -> list[str]:
+    outcome = f"{run.outcome}, contaminated" if run.contaminated else run.outcome
+    times = [_time(run.time_to_target), _time(run.train_seconds), _time(run.wall_seconds)]
+    numbers = [f"{run.steps:,}", _value(run.metrics.get("eval_loss")), str(run.candidate)]
+    return [run.run_id, run.study or "-", run.role, outcome, *times, *numbers]
+
+
+def _print_facts(run: "StoredRun", sparkline: str) -> None:
+    study = f" of {run.study}, candidate {run.candidate}" if run.study else ""
+    typer.echo(f"{run.run_id}  {run.role}{study}, seed {run.seed}: {run.outcome}")
+    if run.reason:
+        typer.echo(f"  {run.reason}".replace("\n", "\n    "))
+    if run.contaminated:
+        typer.echo(f"  contaminated: {run.contaminated}")
+    if run.target_step is not None:
+        train, wall = _time(run.target_train_seconds), _time(run.target_wall_seconds)
+        typer.echo(f"  time to target {train} (train clock), {wall} (wall clock), at step {run.target_step:,}")
+    spent = f"{_time(run.train_seconds)} of training in {_time(run.wall_seconds)}"
+    typer.echo(f"  {run.steps:,} steps, {run.tokens:,} tokens, {spent}")
+    if sparkline:
+        typer.echo(f"  eval_loss {sparkline}")
+    for note in run.notes:
+        typer.echo(f"  note {note.at}: {note.text} {' '.join('#' + tag for tag in note.tags)}".rstrip())
+
+
+def _print_sections(run: "StoredRun", base: str, changes: dict[str, tuple[Any, ...]]) -> None:
+    from hotlap.runs.views import time_parts
+
+    parts = [
+        [("  " if part.is_inside_steps else "") + part.name, _time(part.seconds), f"{part.share:.0%}"]
+        for part in time_parts(run)
+    ]
+    _print_section("where the seconds went", ["part", "seconds", "share"], parts)
+    rows = [[key, _value(old), _value(new)] for key, (old, new) in changes.items()]
+    _print_section(f"config, against {base}", ["key", "base", run.run_id], rows)
+    _print_section("metrics", ["metric", "last"], [[key, _value(value)] for key, value in run.metrics.items()])
+
+
+def _print_comparison(runs: Sequence["StoredRun"], differences: dict[str, tuple[Any, ...]]) -> None:
+    ids = [run.run_id for run in runs]
+    rows = [[key, *(_value(value) for value in values)] for key, values in differences.items()]
+    _print_section("config, where they differ", ["key", *ids], rows or [["(equal)", *("" for _ in runs)]])
+    facts = [
+        ["outcome", *(run.outcome for run in runs)],
+        ["time to target", *(_time(run.time_to_target) for run in runs)],
+        ["train", *(_time(run.train_seconds) for run in runs)],
+        ["wall", *(_time(run.wall_seconds) for run in runs)],
+        ["steps", *(f"{run.steps:,}" for run in runs)],
+        ["seconds per step", *(_value(run.train_seconds / run.steps if run.steps else None) for run in runs)],
+    ]
+    metrics = dict.fromkeys(name for run in runs for name in run.metrics)
+    facts += [[name, *(_value(run.metrics.get(name)) for run in runs)] for name in metrics]
+    _print_section("times and metrics", ["", *ids], facts)
+
+
+def _print_section(title: str, headers: list[str], rows: list[list[str]]) -> None:
+    if rows:
+        typer.echo(f"\n{title}")
+        _print_table(headers, rows)
+
+
+def _print_table(headers: list[str], rows: list[list[str]], left: int = 1) -> None:
+    """Print a rich table on a terminal and plain aligned columns elsewhere; columns after `left` align right."""
+    if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(box=None, header_style="bold", pad_edge=False)
+        for number, header in enumerate(headers):
+            table.add_column(header, justify="left" if number < left else "right", overflow="fold")
+        for row in rows:
+            table.add_row(*row)
+        Console(markup=False, highlight=False).print(table)
+        return
+    widths = [max(len(row[column]) for row in [headers, *rows]) for column in range(len(headers))]
+    for row in [headers, *rows]:
+        begin = [cell.ljust(width) for cell, width in zip(row[:left], widths[:left], strict=True)]
+        end = [cell.rjust(width) for cell, width in zip(row[left:], widths[left:], strict=True)]
+        typer.echo("  ".join(begin + end).rstrip())
+
+
+def _sparkline(store: "RunStore", run: "StoredRun", width: int = 40) -> str:
+    """Return the course of eval_loss in one line, with its first and last value."""
+    from hotlap.runs.views import finite
+
+    values = [value for point in store.points(run.run_id) if (value := finite(point.get("eval_loss"))) is not None]
+    if len(values) < 2:
+        return ""
+    count = min(width, len(values))
+    shown = [values[round(i * (len(values) - 1) / (count - 1))] for i in range(count)]
+    low, high = min(shown), max(shown)
+    bars = "".join("▁▂▃▄▅▆▇█"[round((value - low) / (high - low or 1.0) * 7)] for value in shown)
+    return f"{bars}  {values[0]:.4g} to {values[-1]:.4g}"
+
+
+def _export_text(store: "RunStore", study: str | None, points: bool, as_json: bool) -> str:
+    from hotlap.runs.views import SCHEMA, csv_text, finite, flat_row, runs_document
+
+    runs = store.runs(study)
+    if points:
+        rows = [{"run_id": run.run_id, **finite(point)} for run in runs for point in store.points(run.run_id)]
+        return json.dumps({"schema": SCHEMA, "points": rows}, allow_nan=False) + "\n" if as_json else csv_text(rows)
+    if as_json:
+        return json.dumps(runs_document(runs), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return csv_text([flat_row(run) for run in runs])
+
+
+def _write(path: Path, text: str) -> None:
+    from hotlap.core.files import write_atomic
+
+    write_atomic(path, text)
+    typer.echo(f"wrote {path}", err=True)
+
+
+def _time(seconds: float | None) -> str:
+    from hotlap.core.durations import format_seconds
+
+    return "-" if seconds is None or seconds == float("inf") else format_seconds(seconds)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.5g}"
+    return "-" if value is None else str(value)

@@ -1,0 +1,171 @@
+"""Start a run as a process of this machine, follow it and stop it.
+
+    job = LocalLauncher().start(folder, LaunchFacts(directory=Path(".")))
+    while not job.poll(): ...
+
+The worker gets a session of its own, so that Ctrl-C in the terminal reaches only the driver, and so that a stop
+reaches everything that the worker started.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import ClassVar, Final
+
+import psutil
+
+from hotlap.core.errors import HotlapError
+from hotlap.core.processes import process_identity
+from hotlap.core.records import Outcome, Role
+from hotlap.core.run_folder import RunFolder
+from hotlap.launch.environment import recorded_environment, worker_environment
+from hotlap.launch.sessions import end_session, kill_session
+
+WORKER: Final = (sys.executable, "-P", "-m", "hotlap.worker")
+"""What fills a run folder; -P keeps a `random.py` in the user's project from shadowing Python's own."""
+
+_POLL_SECONDS: Final = 0.05
+
+
+class LaunchError(HotlapError):
+    """A run that could not be started."""
+
+    exit_code: ClassVar[int] = 125
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchFacts:
+    """What a run is started for, and within which limits."""
+
+    directory: Path
+    """The project: where the worker starts."""
+    study: str = ""
+    role: Role = "manual"
+    candidate: int = 0
+    seed: int = 0
+    limits: Mapping[str, float | None] = field(default_factory=dict)
+    """Bounds on `train_seconds` and `wall_seconds`; absent or None: no bound."""
+    verb: str = "train"
+
+
+class Job:
+    """One started run."""
+
+    def __init__(self, folder: RunFolder, process: "subprocess.Popen[bytes]", launched: float) -> None:
+        self.folder = folder
+        self.launched_monotonic = launched
+        self._process = process
+        self._watched = psutil.Process(process.pid)
+
+    @property
+    def pid(self) -> int:
+        """Pid of the worker, and id of its process group and session."""
+        return self._process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """The worker's exit code (negative: the signal that killed it), None before `poll` has seen the end."""
+        return self._process.returncode
+
+    def poll(self) -> bool:
+        """Say whether the run has ended; what the worker left running is then killed."""
+        if self._process.returncode is None and self._has_exited():
+            kill_session(self.pid)  # before reaping: until then the pid, and so the group's id, cannot be reused
+            self._process.wait()
+        return self._process.returncode is not None
+
+    def wait(self, timeout_seconds: float | None = None) -> bool:
+        """Wait for the end; False when the time is over first."""
+        deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        while not self.poll():
+            if deadline is not None and time.monotonic() >= deadline:
+                return False
+            time.sleep(_POLL_SECONDS)
+        return True
+
+    def stop(self, outcome: Outcome, reason: str, grace_seconds: float = 5.0) -> None:
+        """Say why in stop.json, then end the whole process group; a run that has ended stays as it is.
+
+        Raises RunFailedError when a process cannot be killed.
+        """
+        if self.poll():
+            return
+        if self.folder.read("stop") is None:  # the first to stop a run says why
+            at_seconds = round(time.monotonic() - self.launched_monotonic, 3)
+            self.folder.write("stop", {"outcome": outcome, "reason": reason, "at_seconds": at_seconds})
+        end_session(self.pid, grace_seconds, self._has_exited)
+        self._process.wait()
+
+    def _has_exited(self) -> bool:
+        try:
+            return bool(self._watched.status() == psutil.STATUS_ZOMBIE)
+        except psutil.NoSuchProcess:
+            return True
+
+
+class LocalLauncher:
+    """Starts runs on this machine."""
+
+    def __init__(self, program: Sequence[str] = WORKER) -> None:
+        self._program = tuple(program)  # a test passes its own; the run folder is its last argument
+
+    def start(self, folder: RunFolder, facts: LaunchFacts) -> Job:
+        """Write command.json and start the worker; config.yaml must be there already.
+
+        Raises LaunchError when it cannot be started.
+        """
+        directory = facts.directory.absolute()
+        if not directory.is_dir():
+            raise LaunchError(f"cannot start {folder.run_id}: the project folder {directory} is not there")
+        argv = [*self._program, str(folder.path.absolute())]
+        environment = worker_environment(os.environ)
+        launched = time.monotonic()
+        folder.write("command", _command(facts, argv, environment, launched))
+        try:
+            process = _spawn(argv, folder.stdout_path, directory, environment)
+        except OSError as error:
+            raise LaunchError(f"cannot start {folder.run_id}: {argv[0]}: {error.strerror or error}") from error
+        job = Job(folder, process, launched)
+        if folder.read("worker") is None:
+            # Closes the moment in which the run would look lost; the worker writes the same as its first act.
+            folder.write("worker", process_identity(process.pid))
+        return job
+
+
+def _command(
+    facts: LaunchFacts, argv: Sequence[str], environment: Mapping[str, str], launched: float
+) -> dict[str, object]:
+    return {
+        "argv": list(argv),
+        "verb": facts.verb,
+        "directory": str(facts.directory.absolute()),
+        "environment": recorded_environment(environment),
+        "launched_monotonic": launched,
+        "launched_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "driver": process_identity(),
+        "study": facts.study,
+        "role": facts.role,
+        "candidate": facts.candidate,
+        "seed": facts.seed,
+        "limits": {"train_seconds": None, "wall_seconds": None, **facts.limits},
+    }
+
+
+def _spawn(
+    argv: Sequence[str], stdout_path: Path, directory: Path, environment: Mapping[str, str]
+) -> "subprocess.Popen[bytes]":
+    with stdout_path.open("ab") as log:
+        return subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=directory,
+            env=dict(environment),
+            start_new_session=True,
+        )

@@ -1,0 +1,109 @@
+"""Locks: one timed run per device, whatever project it belongs to, and one driver per study."""
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from filelock import FileLock, Timeout
+
+from hotlap.core.errors import StorageError, StudyError
+from hotlap.core.files import write_json
+from hotlap.core.processes import process_identity
+from hotlap.core.study_folder import StudyFolder
+
+_POLL_SECONDS: Final = 0.5
+
+
+@contextmanager
+def device_lock(
+    device: str, on_wait: Callable[[str], None] | None = None, *, directory: Path | None = None
+) -> Iterator[None]:
+    """Hold a device (`cpu`, `cuda:0`) for a timed run; waits for its holder, after telling `on_wait` once.
+
+    Raises StorageError when the folder of the locks cannot be used.
+    """
+    folder = _lock_directory() if directory is None else directory
+    path = folder / f"device-{_device_name(device)}.lock"
+    lock = FileLock(path)
+    try:
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if on_wait is not None:
+                on_wait(f"waiting for {device}: {_holder(path)} is running on it")
+            lock.acquire(poll_interval=_POLL_SECONDS)
+    except OSError as error:
+        raise StorageError(f"cannot lock {path}: {error.strerror or error}") from error
+    try:
+        _write_holder(path)
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def study_lock(study: StudyFolder) -> Iterator[None]:
+    """Be the only driver of a study.
+
+    Raises StudyError that names the process which already drives it.
+    """
+    lock = FileLock(study.lock_path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise StudyError(
+            f"the study {study.name!r} is already being driven by {_holder(study.lock_path)}; "
+            "stop that one first, or give this study another name"
+        ) from None
+    except OSError as error:
+        raise StorageError(f"cannot lock {study.lock_path}: {error.strerror or error}") from error
+    try:
+        _write_holder(study.lock_path)
+        yield
+    finally:
+        lock.release()
+
+
+def _lock_directory() -> Path:
+    """Return the per-user folder of the device locks; raises StorageError when it belongs to someone else."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    if runtime and os.access(runtime, os.W_OK):
+        path = Path(runtime) / "hotlap"
+    else:
+        path = Path(tempfile.gettempdir()) / f"hotlap-{os.getuid()}"
+    try:
+        path.mkdir(mode=0o700, exist_ok=True)
+        is_ours = path.stat().st_uid == os.getuid()
+    except OSError as error:
+        raise StorageError(f"cannot make {path} for the device locks: {error.strerror or error}") from error
+    if not is_ours:
+        raise StorageError(f"{path} belongs to another user; remove it, or set XDG_RUNTIME_DIR to a folder of yours")
+    return path
+
+
+def _device_name(device: str) -> str:
+    """Return what names the physical device: `cuda:0` means another one under each CUDA_VISIBLE_DEVICES."""
+    kind, _, number = device.partition(":")
+    if kind == "cuda":
+        index = int(number or 0)
+        visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+        device = f"cuda-{visible[index] if index < len(visible) else index}"
+    return re.sub(r"[^A-Za-z0-9]+", "-", device)
+
+
+def _write_holder(path: Path) -> None:
+    # Beside the lock, because taking a lock empties its file.
+    write_json(path.with_name(f"{path.name}.holder"), process_identity())
+
+
+def _holder(path: Path) -> str:
+    try:
+        holder = json.loads(path.with_name(f"{path.name}.holder").read_text(encoding="utf-8"))
+        return f"process {holder['pid']} on {holder['host']}"
+    except (OSError, ValueError, KeyError):
+        return "another process"

@@ -1,0 +1,218 @@
+"""A decoder-only transformer over bytes, from GPT-2's shape to the choices of today's speedruns.
+
+Shapes: B rows, T positions, D hidden size, H heads, K dimensions of a head, V vocabulary, N chosen positions.
+Sources: GPT-2 (Radford 2019), RoPE (arXiv 2104.09864), RMSNorm (1910.07467), ReLU² (2109.08668), QK-norm
+(2010.04245), SwiGLU (2002.05202); zero-initialised projections and the smear follow modded-nanogpt and nanochat.
+"""
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hotlap.config.schema import GPTConfig
+
+
+@dataclass(slots=True)
+class KeyValueCache:
+    """Keys and values of the positions generated so far, one pair per layer, each (B, H, T, K)."""
+
+    keys: list[Tensor] = field(default_factory=list)
+    values: list[Tensor] = field(default_factory=list)
+    last_embedding: Tensor | None = None
+    """(B, 1, D): what the smear of the next position looks back at."""
+
+    def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Append new positions to a layer's pair and return the whole pair."""
+        if layer == len(self.keys):
+            self.keys.append(key)
+            self.values.append(value)
+        else:
+            self.keys[layer] = torch.cat([self.keys[layer], key], dim=2)
+            self.values[layer] = torch.cat([self.values[layer], value], dim=2)
+        return self.keys[layer], self.values[layer]
+
+
+@dataclass(slots=True)
+class Context:
+    """What the blocks need besides the activations."""
+
+    rotation: tuple[Tensor, Tensor] | None
+    """Cosines and sines, each (B or 1, 1, T, K/2)."""
+    mask: Tensor | None = None
+    """(B, 1, T, T_all) bool, True where a position may look; None means plain causal attention."""
+    cache: KeyValueCache | None = None
+
+
+class Norm(nn.Module):
+    """LayerNorm with weight and bias, or RMSNorm without weights."""
+
+    def __init__(self, kind: str, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.layer_norm = nn.LayerNorm(width) if kind == "layer_norm" else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise the last dimension."""
+        return F.rms_norm(x, (self.width,)) if self.layer_norm is None else self.layer_norm(x)
+
+
+def rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
+    """Turn pairs of dimensions of x (B, H, T, K) by the angles of their positions."""
+    cosine, sine = rotation
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1).type_as(x)
+
+
+class Attention(nn.Module):
+    """Causal multi-head self-attention."""
+
+    def __init__(self, config: GPTConfig, layer: int) -> None:
+        super().__init__()
+        self.layer = layer
+        self.num_heads = config.num_attention_heads
+        self.qk_norm = config.qk_norm
+        self.dropout = config.attn_pdrop
+        self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size, bias=config.use_bias)
+        self.projection = nn.Linear(config.hidden_size, config.hidden_size, bias=config.use_bias)
+
+    def forward(self, x: Tensor, context: Context) -> Tensor:
+        """Map (B, T, D) to (B, T, D)."""
+        rows, length, width = x.shape
+        heads = self.qkv(x).view(rows, length, 3, self.num_heads, width // self.num_heads)
+        query, key, value = heads.permute(2, 0, 3, 1, 4).unbind(0)
+        if self.qk_norm:
+            query, key = F.rms_norm(query, query.shape[-1:]), F.rms_norm(key, key.shape[-1:])
+        if context.rotation is not None:
+            query, key = rotate(query, context.rotation), rotate(key, context.rotation)
+        if context.cache is not None:
+            key, value = context.cache.extend(self.layer, key, value)
+        mixed = F.scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            attn_mask=context.mask,
+            dropout_p=self.dropout if self.training else 0.0,
+            is_causal=context.mask is None,
+        )
+        return self.projection(mixed.transpose(1, 2).reshape(rows, length, width))
+
+
+class MLP(nn.Module):
+    """The position-wise network."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.activation = config.hidden_act
+        gated = self.activation == "swiglu"
+        default = 16 * math.ceil(config.hidden_size * 8 / 3 / 16) if gated else 4 * config.hidden_size
+        inner = config.intermediate_size or default
+        self.up = nn.Linear(config.hidden_size, (2 if gated else 1) * inner, bias=config.use_bias)
+        self.projection = nn.Linear(inner, config.hidden_size, bias=config.use_bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, T, D) to (B, T, D)."""
+        inner = self.up(x)
+        if self.activation == "relu_squared":
+            return self.projection(F.relu(inner).square())
+        if self.activation == "swiglu":
+            gate, value = inner.chunk(2, dim=-1)
+            return self.projection(F.silu(gate) * value)
+        return self.projection(F.gelu(inner, approximate="tanh" if self.activation == "gelu_new" else "none"))
+
+
+class Block(nn.Module):
+    """Attention and MLP, each behind a norm and added to the residual stream."""
+
+    def __init__(self, config: GPTConfig, layer: int) -> None:
+        super().__init__()
+        self.attention_norm = Norm(config.norm, config.hidden_size)
+        self.attention = Attention(config, layer)
+        self.mlp_norm = Norm(config.norm, config.hidden_size)
+        self.mlp = MLP(config)
+        self.dropout = nn.Dropout(config.resid_pdrop)
+
+    def forward(self, x: Tensor, context: Context) -> Tensor:
+        """Map (B, T, D) to (B, T, D)."""
+        x = x + self.dropout(self.attention(self.attention_norm(x), context))
+        return x + self.dropout(self.mlp(self.mlp_norm(x)))
+
+
+class GPT(nn.Module):
+    """The model: `hidden` gives the residual stream, `logits` the head's view of chosen positions of it."""
+
+    def __init__(self, config: GPTConfig, vocab_size: int) -> None:
+        super().__init__()
+        self.config = config
+        width = config.hidden_size
+        self.embedding = nn.Embedding(vocab_size, width)
+        self.positions = nn.Embedding(config.max_position_embeddings, width) if config.positions == "learned" else None
+        self.smear_gate = nn.Parameter(torch.zeros(width)) if config.smear else None
+        self.dropout = nn.Dropout(config.embd_pdrop)
+        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.num_hidden_layers))
+        self.final_norm = Norm(config.norm, width)
+        self.head = None if config.tie_word_embeddings else nn.Linear(width, vocab_size, bias=False)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        config = self.config
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                nn.init.normal_(module.weight, std=config.initializer_range)
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                nn.init.zeros_(module.bias)
+        for block in self.blocks:
+            for part in (block.attention, block.mlp):  # what is added 2·layers times starts smaller, as in GPT-2
+                std = 0.0 if config.zero_init_projections else config.initializer_range
+                nn.init.normal_(part.projection.weight, std=std / math.sqrt(2 * config.num_hidden_layers))
+        if self.head is not None and config.zero_init_projections:
+            nn.init.zeros_(self.head.weight)
+
+    def hidden(
+        self,
+        input_ids: Tensor,
+        positions: Tensor | None = None,
+        mask: Tensor | None = None,
+        cache: KeyValueCache | None = None,
+        is_real: Tensor | None = None,
+    ) -> Tensor:
+        """Return the normalised residual stream (B, T, D) of input_ids (B, T).
+
+        `positions` (B, T) default to 0, 1, …; `mask` and `cache` serve generation; `is_real` (B, T) is False on
+        padding that stands before a row.
+        """
+        x = self.embedding(input_ids)
+        if is_real is not None:
+            x = x * is_real.unsqueeze(-1)
+        if positions is None:
+            positions = torch.arange(input_ids.shape[1], device=input_ids.device).unsqueeze(0)
+        if self.smear_gate is not None:
+            x = self._smear(x, cache)
+        if self.positions is not None:
+            x = x + self.positions(positions)
+        x = self.dropout(x)
+        context = Context(self._rotation(positions) if self.positions is None else None, mask, cache)
+        for block in self.blocks:
+            x = block(x, context)
+        return self.final_norm(x)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Return the logits (…, V) of hidden states (…, D)."""
+        return F.linear(hidden, self.embedding.weight if self.head is None else self.head.weight)
+
+    def _smear(self, x: Tensor, cache: KeyValueCache | None) -> Tensor:
+        if cache is not None and cache.last_embedding is not None:
+            previous = torch.cat([cache.last_embedding, x[:, :-1]], dim=1)
+        else:
+            previous = F.pad(x[:, :-1], (0, 0, 1, 0))
+        if cache is not None:
+            cache.last_embedding = x[:, -1:]
+        return x + self.smear_gate * previous
+
+    def _rotation(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        pairs = self.config.hidden_size // self.config.num_attention_heads // 2
+        exponent = torch.arange(pairs, device=positions.device, dtype=torch.float32) / pairs
+        angles = positions.float().unsqueeze(-1) * self.config.rope_theta**-exponent
+        return angles.cos().unsqueeze(1), angles.sin().unsqueeze(1)

@@ -1,0 +1,122 @@
+"""What a rule may look at: the numbers of the incumbent's runs, and what has been tried before."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import mean, median
+from typing import Any
+
+from hotlap.config.load import get_dotted
+from hotlap.config.schema import RunConfig
+from hotlap.core.records import History, RunRecord
+from hotlap.core.schedules import learning_rate_factor
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A proposal that has been decided, as the rules remember it."""
+
+    patch: Mapping[str, Any]
+    parent: int
+    verdict: str
+    keeps_since: int
+    """Changes kept after it was tried: the more, the less its result says about today's incumbent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The incumbent's config and the means over its unselected runs; units stand in the names."""
+
+    candidate: int
+    config: RunConfig
+    runs: tuple[RunRecord, ...]
+    attempts: tuple[Attempt, ...]
+    seconds_to_target: float
+    """Median on the judged clock; infinite when the median run missed."""
+    steps_to_target: int
+    """Median over the runs that reached; the steps taken where none did."""
+    overhead_seconds: float
+    """What a run costs beside its training: start-up, evaluation, saving."""
+
+    def metric(self, name: str) -> float:
+        """Mean of a metric over the runs that have it; not a number where none has."""
+        values = [run.metrics[name] for run in self.runs if name in run.metrics]
+        return mean(values) if values else math.nan
+
+    def share_of_step(self, part: str) -> float:
+        """Share of the training seconds spent in a part of the steps (data, forward, backward, optimizer)."""
+        return mean(run.seconds.get(part, 0.0) / run.train_seconds for run in self.runs if run.train_seconds)
+
+    @property
+    def environment(self) -> Mapping[str, Any]:
+        """Facts about the machine."""
+        return self.runs[-1].environment
+
+    @property
+    def examples_per_step(self) -> int:
+        """Examples that one optimizer step sees."""
+        training = self.config.training
+        return training.per_device_train_batch_size * training.gradient_accumulation_steps
+
+    @property
+    def epochs(self) -> float:
+        """How often the run has seen each training example, up to the target."""
+        num_train = self.environment.get("data", {}).get("num_train", 0)
+        return self.steps_to_target * self.examples_per_step / num_train if num_train else math.nan
+
+    @property
+    def learning_rate_factor_at_target(self) -> float:
+        """Share of the peak learning rate that was in use when the target was reached."""
+        training = self.config.training
+        return learning_rate_factor(
+            training.lr_scheduler_type,
+            min(self.steps_to_target, training.max_steps),
+            training.num_warmup_steps,
+            training.max_steps,
+            training.lr_scheduler_kwargs,
+        )
+
+    def was_tried(self, patch: Mapping[str, Any], forget_after: int = 3) -> bool:
+        """Say whether the same values were tried on this incumbent or one that is few keeps away."""
+        return any(
+            attempt.keeps_since < forget_after and _same(attempt.patch, patch) for attempt in self.attempts
+        ) or all(get_dotted(self.config.model_dump(), key) == value for key, value in patch.items())
+
+    def verdicts_for(self, key: str, since_keeps: int = 3) -> list[tuple[Any, str]]:
+        """Return (value, verdict) of the recent attempts that changed a key, oldest first."""
+        return [(a.patch[key], a.verdict) for a in self.attempts if key in a.patch and a.keeps_since < since_keeps]
+
+
+def gather_evidence(history: History, config: RunConfig) -> Evidence:
+    """Collect what the rules read; `config` is the incumbent's. The history must hold a run of the incumbent."""
+    candidate = history.incumbent
+    runs = history.unselected_runs(candidate)
+    reached = [run for run in runs if run.outcome == "reached"]
+    seconds = median(run.clock_to_target(history.clock) for run in runs)
+    steps = median(run.steps for run in reached or runs)
+    kept = history.kept()
+    attempts = tuple(
+        Attempt(p.patch, p.parent, decision.verdict, sum(number > p.number for number in kept))
+        for p in history.proposals
+        if (decision := history.verdict(p.number)) is not None
+    )
+    return Evidence(
+        candidate=candidate,
+        config=config,
+        runs=runs,
+        attempts=attempts,
+        seconds_to_target=seconds,
+        steps_to_target=max(1, int(steps)),
+        overhead_seconds=median(run.wall_seconds - run.train_seconds for run in runs),
+    )
+
+
+def _same(left: Mapping[str, Any], right: Mapping[str, Any]) -> bool:
+    """Say whether two patches set the same keys to the same values, numbers within 5 %."""
+    return left.keys() == right.keys() and all(_close(left[key], right[key]) for key in left)
+
+
+def _close(left: Any, right: Any) -> bool:
+    if isinstance(left, int | float) and isinstance(right, int | float) and not isinstance(left, bool):
+        return math.isclose(left, right, rel_tol=0.05)
+    return bool(left == right)

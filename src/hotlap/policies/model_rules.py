@@ -1,0 +1,216 @@
+"""Rules about the model and the machine: precision, padding, positions, norms, initialisation, look-back, shape."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from hotlap.policies.evidence import Evidence
+from hotlap.policies.ideas import Idea, Rule
+
+
+def precision(evidence: Evidence) -> Iterator[Idea]:
+    """bf16 where the hardware multiplies it; elsewhere it would be slower."""
+    if evidence.config.training.bf16 or not evidence.environment.get("bf16_is_fast"):
+        return
+    yield Idea(
+        family="precision",
+        title="bf16",
+        observation=(
+            f"The forward and backward passes take {evidence.share_of_step('forward') + evidence.share_of_step('backward'):.0%} "
+            f"of a step in fp32, and {evidence.environment.get('device_name')} multiplies bfloat16 in hardware."
+        ),
+        hypothesis="Under bf16 autocast each step is at least a quarter cheaper at the same loss.",
+        patch={"training.bf16": True},
+        predicted_ratio=0.7,
+        confidence=0.7,
+    )
+
+
+def padding(evidence: Evidence) -> Iterator[Idea]:
+    """Rows of like length in one batch leave little to pad."""
+    share = evidence.metric("padding_ratio")
+    if evidence.config.training.padding == "bucketed" or not share > 0.03:
+        return
+    yield Idea(
+        family="padding",
+        title=f"padding {evidence.config.training.padding} → bucketed",
+        observation=f"{share:.0%} of the tokens in a batch are padding.",
+        hypothesis="Batches of rows of like length save that share of the work.",
+        patch={"training.padding": "bucketed"},
+        predicted_ratio=1 - 0.8 * share,
+        confidence=0.7,
+    )
+
+
+def positions(evidence: Evidence) -> Iterator[Idea]:
+    """A position table has to be learned row by row; rotary positions are there from the first step."""
+    if evidence.config.model.positions == "rope":
+        return
+    yield Idea(
+        family="positions",
+        title="positions learned → rope",
+        observation=(
+            f"A learned table of {evidence.config.model.max_position_embeddings} positions is trained for only "
+            f"{evidence.steps_to_target} steps."
+        ),
+        hypothesis="Rotary positions compare places by their distance without learning it first: a third fewer steps.",
+        patch={"model.positions": "rope"},
+        predicted_ratio=0.65,
+        confidence=0.6,
+    )
+
+
+def look_back(evidence: Evidence) -> Iterator[Idea]:
+    """Copying and most n-gram statistics need the previous token; give it instead of having it learned."""
+    if evidence.config.model.smear:
+        return
+    yield Idea(
+        family="look_back",
+        title="one-token look-back (smear)",
+        observation=(
+            f"eval_loss falls by {evidence.metric('eval_loss_gain_last_tenth'):.2f} nats over the last tenth of the clock, after a long "
+            "plateau: the model first has to find out how to look at the token before."
+        ),
+        hypothesis="Mixing in the previous token's embedding gives each position its predecessor; the plateau shortens.",
+        patch={"model.smear": True},
+        predicted_ratio=0.6,
+        confidence=0.55,
+    )
+
+
+def normalisation(evidence: Evidence) -> Iterator[Idea]:
+    """Weightless RMSNorm with normalised queries and keys: cheaper, and stable at higher learning rates."""
+    model = evidence.config.model
+    if not model.qk_norm:
+        yield Idea(
+            family="normalisation",
+            title="QK-norm",
+            observation=(
+                f"Queries and keys are not normalised; their scale has to grow from initializer_range {model.initializer_range:g} "
+                f"before attention becomes sharp, over {evidence.steps_to_target} steps."
+            ),
+            hypothesis="Normalised queries and keys give sharp attention from the start and bear a higher learning rate.",
+            patch={"model.qk_norm": True},
+            predicted_ratio=0.8,
+            confidence=0.5,
+        )
+    if model.norm == "layer_norm":
+        yield Idea(
+            family="normalisation",
+            title="LayerNorm → RMSNorm",
+            observation=f"{2 * model.num_hidden_layers + 1} LayerNorms with weights and biases stand in the forward pass.",
+            hypothesis="RMSNorm without weights does less work and trains alike.",
+            patch={"model.norm": "rms_norm"},
+            predicted_ratio=0.93,
+            confidence=0.45,
+        )
+
+
+def initialisation(evidence: Evidence) -> Iterator[Idea]:
+    """Blocks that start as the identity let the first gradients through."""
+    model = evidence.config.model
+    if not model.zero_init_projections:
+        yield Idea(
+            family="initialisation",
+            title="zero-initialised projections",
+            observation=f"The projections into the residual stream start at random with deviation {model.initializer_range:g}.",
+            hypothesis="Starting them at zero lets the embedding and head learn first, undisturbed.",
+            patch={"model.zero_init_projections": True},
+            predicted_ratio=0.9,
+            confidence=0.35,
+        )
+    if model.tie_word_embeddings:
+        yield Idea(
+            family="initialisation",
+            title="untied head",
+            observation=(
+                "One table serves as embedding and head; with 256 tokens a second one costs "
+                f"{256 * model.hidden_size / max(1, evidence.environment.get('num_parameters', 1)):.0%} more parameters."
+            ),
+            hypothesis="Apart, each takes the scale that it needs.",
+            patch={"model.tie_word_embeddings": False},
+            predicted_ratio=0.88,
+            confidence=0.35,
+        )
+
+
+def activation(evidence: Evidence) -> Iterator[Idea]:
+    """ReLU² is cheaper than GELU and does as well or better in small models."""
+    if evidence.config.model.hidden_act not in ("gelu_new", "gelu"):
+        return
+    yield Idea(
+        family="activation",
+        title=f"{evidence.config.model.hidden_act} → relu_squared",
+        observation=(
+            f"{evidence.config.model.hidden_act} is evaluated {4 * evidence.config.model.hidden_size} times a token and layer; the "
+            f"forward pass takes {evidence.share_of_step('forward'):.0%} of a step."
+        ),
+        hypothesis="ReLU² costs less and learns at least as fast.",
+        patch={"model.hidden_act": "relu_squared"},
+        predicted_ratio=0.9,
+        confidence=0.45,
+    )
+
+
+def biases(evidence: Evidence) -> Iterator[Idea]:
+    """Linear layers behind a norm hardly need biases."""
+    if not evidence.config.model.use_bias:
+        return
+    yield Idea(
+        family="biases",
+        title="no biases",
+        observation=f"Every linear layer has a bias; the optimizer takes {evidence.share_of_step('optimizer'):.0%} of a step.",
+        hypothesis="Without biases there are fewer small tensors to add and to update.",
+        patch={"model.use_bias": False},
+        predicted_ratio=0.97,
+        confidence=0.35,
+        simplifies=True,
+    )
+
+
+def depth_and_width(evidence: Evidence) -> Iterator[Idea]:
+    """A smaller model takes cheaper steps, a larger one fewer: try both sides of each."""
+    model = evidence.config.model
+    milliseconds = evidence.runs[-1].seconds_per_step * 1e3
+    state = (
+        f"{model.num_hidden_layers} layers of width {model.hidden_size} take {milliseconds:.0f} ms a step and "
+        f"{evidence.steps_to_target} steps."
+    )
+    head_size = model.hidden_size // model.num_attention_heads
+    choices = [
+        ("depth", f"layers {model.num_hidden_layers} → {model.num_hidden_layers - 1}", {"model.num_hidden_layers": model.num_hidden_layers - 1}, 0.7, 0.4),
+        ("depth", f"layers {model.num_hidden_layers} → {model.num_hidden_layers + 1}", {"model.num_hidden_layers": model.num_hidden_layers + 1}, 0.85, 0.2),
+        ("width", f"width {model.hidden_size} → {model.hidden_size * 3 // 2}", {"model.hidden_size": model.hidden_size * 3 // 2, "model.num_attention_heads": model.hidden_size * 3 // 2 // head_size}, 0.85, 0.2),
+        ("width", f"width {model.hidden_size} → {model.hidden_size // 2}", {"model.hidden_size": model.hidden_size // 2, "model.num_attention_heads": max(1, model.num_attention_heads // 2)}, 0.8, 0.2),
+        ("width", f"heads {model.num_attention_heads} → {model.num_attention_heads // 2}", {"model.num_attention_heads": model.num_attention_heads // 2}, 0.9, 0.3),
+    ]  # fmt: skip
+    for family, title, patch, ratio, confidence in choices:
+        if min(patch.values()) < 1 or patch.get("model.hidden_size", 0) % (2 * patch.get("model.num_attention_heads", 1)):
+            continue
+        smaller = ratio in (0.7, 0.8)
+        yield Idea(
+            family=family,
+            title=title,
+            observation=state,
+            hypothesis="The task does not need that much; steps get cheaper."
+            if smaller
+            else "Fewer steps outweigh dearer ones."
+            if family == "depth" or "width" in title
+            else "Wider heads match more precisely and cost less.",
+            patch=patch,
+            predicted_ratio=ratio,
+            confidence=confidence,
+            exempt_from_race_until=0.3,
+        )
+
+
+MODEL_RULES: Final[tuple[Rule, ...]] = (
+    precision,
+    padding,
+    positions,
+    look_back,
+    normalisation,
+    initialisation,
+    activation,
+    biases,
+    depth_and_width,
+)

@@ -1,0 +1,109 @@
+"""Read what a run folder tells into one record; the only reader of finished runs besides the store's index.
+
+Folders may come from a worker that was killed at any moment, or from another program: nothing but the files that
+are there is relied on.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Final
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from hotlap.core.processes import is_alive
+from hotlap.core.records import Outcome, RunRecord
+from hotlap.core.run_folder import RunFolder
+
+_CLOCK_KEYS: Final = ("step", "train_seconds", "wall_seconds", "tokens")
+_LOG_OUTCOMES: Final = ("crashed", "lost", "out_of_memory")
+_LOG_LINES: Final = 15
+
+
+def ingest(folder: RunFolder, contaminated: str = "") -> RunRecord | None:
+    """Return what happened in a run, or None while it still goes on or has not been started.
+
+    The driver saw whether the machine was quiet and passes it as `contaminated`.
+    """
+    ending = _ending(folder)
+    return None if ending is None else _record(folder, *ending, contaminated)
+
+
+def snapshot(folder: RunFolder) -> RunRecord:
+    """Return what a run that still goes on has done so far; its outcome means nothing yet."""
+    return _record(folder, "interrupted", "", "")
+
+
+def last_metrics(points: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Return the last value of every metric, whichever line it stands on."""
+    merged: dict[str, float] = {}
+    for point in points:
+        merged.update({key: value for key, value in point.items() if _is_number(value) and key not in _CLOCK_KEYS})
+    return merged
+
+
+def _ending(folder: RunFolder) -> tuple[Outcome, str] | None:
+    command, worker = folder.read("command"), folder.read("worker")
+    ending = folder.ending()
+    if ending is None or ending[0] != "lost":
+        return ending
+    if worker is None and (command is None or is_alive(command.get("driver") or {})):
+        return None  # being prepared, or in the moment between its launch and the worker's first act
+    return folder.ending()  # it may have written its result between the two looks of the first reading
+
+
+def _record(folder: RunFolder, outcome: Outcome, reason: str, contaminated: str) -> RunRecord:
+    command, result = folder.read("command") or {}, folder.read("result")
+    facts = result if result is not None else _facts_of_points(folder.points())
+    config = _config(folder)
+    return RunRecord(
+        run_id=folder.run_id,
+        role=command.get("role") or "manual",
+        candidate=int(command.get("candidate") or 0),
+        seed=int(command.get("seed", config.get("training", {}).get("seed", 0)) or 0),
+        outcome=outcome,
+        reason=_with_log(folder, outcome, reason),
+        steps=int(facts.get("step") or 0),
+        train_seconds=float(facts.get("train_seconds") or 0.0),
+        wall_seconds=float(facts.get("wall_seconds") or 0.0),
+        tokens=int(facts.get("tokens") or 0),
+        time_to_target=facts.get("time_to_target") if outcome == "reached" else None,
+        metrics=facts.get("metrics") or {},
+        seconds=facts.get("seconds") or {},
+        config=config,
+        environment=folder.read("environment") or {},
+        contaminated=contaminated,
+    )
+
+
+def _facts_of_points(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the fields of a result, as far as the points of a run without one tell them."""
+    last: Mapping[str, Any] = points[-1] if points else {}
+    clocks = {key: last[key] for key in _CLOCK_KEYS if _is_number(last.get(key))}
+    return {**clocks, "metrics": last_metrics(points)}
+
+
+def _with_log(folder: RunFolder, outcome: Outcome, reason: str) -> str:
+    tail = folder.log_tail(_LOG_LINES).strip() if outcome in _LOG_OUTCOMES else ""
+    return f"{reason}\n{tail}".strip() if tail and tail not in reason else reason
+
+
+def _config(folder: RunFolder) -> Mapping[str, Any]:
+    try:
+        return _parse_config(folder.config_path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+
+
+@lru_cache(maxsize=256)  # the seeds of a candidate apart, many runs share their text, and YAML is slow to read
+def _parse_config(text: str) -> Mapping[str, Any]:
+    """Read a stored config as plain values: the schema may have moved on since it was written."""
+    try:
+        values = YAML(typ="safe").load(text)
+    except YAMLError:
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

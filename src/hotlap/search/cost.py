@@ -1,0 +1,48 @@
+"""What runs will cost in wall-clock seconds, so that a study ends with a record and not in the middle of one."""
+
+import math
+from collections.abc import Sequence
+from statistics import median
+from typing import Final
+
+from hotlap.core.records import History, RunRecord
+from hotlap.search.judge import FRESH_RUNS
+from hotlap.search.noise import estimate
+
+LIMIT_RATIO: Final = 2.0
+"""Runs whose reading may be censored are stopped at this many times the incumbent's time."""
+MEAN_RECORD_RATIO: Final = 1.5
+"""Record runs of the new side cost once the incumbent's time, those of the old side up to twice."""
+
+
+def overhead_seconds(runs: Sequence[RunRecord]) -> float:
+    """Return the median of wall minus training seconds: start-up, evaluation and saving of one run."""
+    extra = [run.wall_seconds - run.train_seconds for run in runs if run.steps and not run.is_infrastructure_failure]
+    return max(0.0, median(extra)) if extra else 0.0
+
+
+def run_cost(history: History, candidate: int, run_seconds: float, ratio: float = 1.0) -> float:
+    """Return the wall seconds that a run of `ratio` times a candidate's time takes; a miss takes all it may."""
+    seconds = estimate(history, candidate).median_seconds
+    reading = min(run_seconds, ratio * seconds) if math.isfinite(seconds) else run_seconds
+    return reading + (overhead_seconds(history.runs) if history.clock == "train" else 0.0)
+
+
+def limit_seconds(history: History, candidate: int, run_seconds: float) -> float:
+    """Return where a run is stopped that needs no more than a censored reading: twice a candidate's time."""
+    return min(run_seconds, LIMIT_RATIO * estimate(history, candidate).median_seconds)
+
+
+def record_cost(history: History, run_seconds: float, runs_per_side: int) -> float:
+    """Return the wall seconds of one record look at the incumbent."""
+    return 2 * runs_per_side * run_cost(history, history.incumbent, run_seconds, MEAN_RECORD_RATIO)
+
+
+def proposal_cost(history: History, run_seconds: float) -> float:
+    """Return the wall seconds that one more proposal may cost.
+
+    With the baseline as incumbent there is no record to lose, and a change may be many times faster: one run. Later
+    it is screen, confirmation and fresh runs at the incumbent's time.
+    """
+    runs = 2 + FRESH_RUNS if history.incumbent else 1
+    return runs * run_cost(history, history.incumbent, run_seconds)

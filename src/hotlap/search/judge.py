@@ -1,0 +1,221 @@
+"""Decisions on proposals: pure functions of the history and the runs that were made for them.
+
+A change is kept when its screen and one fresh confirming run both beat the incumbent's median by the margin of
+`noise.required_log_gain`, and when two further fresh runs do not contradict it. Runs that were stopped are never
+treated as times.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Final
+
+from hotlap.core.clock import ClockName
+from hotlap.core.durations import format_seconds
+from hotlap.core.records import Decision, History, Proposal, RunRecord, Verdict
+from hotlap.search.noise import Estimate, Noise, estimate, reading_of, required_log_gain, seconds_to_target
+
+FRESH_RUNS: Final = 2
+"""Runs of a provisionally kept candidate, and of an ablation, that were not selected for being fast."""
+TRADE_RATIO: Final = 1.10
+"""A change is a trade only when the other clock gets worse by more than this (and by more than the noise)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Bar:
+    """What a proposal is measured against: the best kept candidate before it."""
+
+    clock: ClockName
+    estimate: Estimate
+    gain: float
+    """Log time by which a run must be faster to pass."""
+    tie: float
+    """Log time by which a run may be slower and still count as within the noise."""
+    sigma: float
+
+    @property
+    def fast(self) -> float:
+        """Seconds that a run must not exceed to pass; infinite where the rival mostly misses."""
+        return self.estimate.median_seconds * math.exp(-self.gain)
+
+    @property
+    def slow(self) -> float:
+        """Seconds above which a run is slower beyond the noise."""
+        return self.estimate.median_seconds * math.exp(self.tie)
+
+    def statistics(self, **times: float) -> dict[str, float]:
+        """Return the numbers behind a decision; what is not finite is left out."""
+        finite = [seconds for seconds in times.values() if math.isfinite(seconds)]
+        typical = math.exp(sum(map(math.log, finite)) / len(finite)) if finite else math.inf
+        numbers = {
+            **times,
+            "incumbent_seconds": self.estimate.median_seconds,
+            "incumbent_runs": self.estimate.runs,
+            "ratio": typical / self.estimate.median_seconds,
+            "sigma": self.sigma,
+            "margin_seconds": self.fast,
+        }
+        return {name: value for name, value in numbers.items() if math.isfinite(value)}
+
+    def __str__(self) -> str:
+        found = self.estimate
+        if math.isfinite(found.median_seconds):
+            return f"the incumbent's {format_seconds(found.median_seconds)} ({found.runs} runs)"
+        return f"an incumbent that reached in {found.reached} of {found.runs} runs"
+
+
+def rival_of(history: History, proposal: Proposal) -> int:
+    """Return the candidate that a proposal has to beat: the best one kept before it, or the baseline."""
+    return max((number for number in history.kept() if number < proposal.number), default=0)
+
+
+def judge_screen(history: History, proposal: Proposal, run: RunRecord, noise: Noise) -> Decision | None:
+    """Return a decision when the screen settles the matter, or None when it passed and must be confirmed."""
+    bar = _bar(history, proposal, noise)
+    seconds = seconds_to_target(run, bar.clock)
+    statistics = bar.statistics(screen_seconds=seconds)
+    return _not_reached(proposal, run, bar, statistics) or _too_slow(proposal, run, bar, statistics)
+
+
+def judge_confirm(
+    history: History, proposal: Proposal, screen: RunRecord, confirm: RunRecord, noise: Noise, allow_trade: bool = False
+) -> Decision:
+    """Return the decision after the confirming run of a screen that passed."""
+    bar = _bar(history, proposal, noise)
+    times = [seconds_to_target(run, bar.clock) for run in (screen, confirm)]
+    statistics = bar.statistics(screen_seconds=times[0], confirm_seconds=times[1])
+    failed = (
+        _not_reached(proposal, confirm, bar, statistics)
+        or _too_slow(proposal, confirm, bar, statistics)
+        or _trade(history, proposal, (screen, confirm), noise, allow_trade, statistics)
+    )
+    if failed is not None:
+        return failed
+    readings = " and ".join(format_seconds(seconds) for seconds in times)
+    if "ratio" not in statistics:
+        return _decide(proposal, "keep", f"screen and confirmation reached in {readings} against {bar}", statistics)
+    margin = 1 - math.exp(-bar.gain)
+    return _decide(
+        proposal,
+        "keep",
+        f"screen and confirmation took {readings} against {bar}: {1 - statistics['ratio']:.1%} less, "
+        f"each by more than the margin of {margin:.1%}",
+        statistics,
+    )
+
+
+def judge_fresh(history: History, proposal: Proposal, noise: Noise) -> Decision | None:
+    """Withdraw a provisional keep when its first two fresh runs are not faster than the incumbent before it.
+
+    Returns None when the keep stands (or when the fresh runs are not there yet).
+    """
+    runs = history.runs_of(proposal.number, "incumbent")[:FRESH_RUNS]
+    if len(runs) < FRESH_RUNS:
+        return None
+    bar = _bar(history, proposal, noise)
+    times = [seconds_to_target(run, bar.clock) for run in runs]
+    seconds = median(times)
+    if seconds < bar.estimate.median_seconds:
+        return None
+    statistics = bar.statistics(fresh_seconds=seconds)
+    if not math.isfinite(seconds):
+        reached = sum(map(math.isfinite, times))
+        reason = f"withdrawn: only {reached} of {len(times)} fresh runs reached the targets, against {bar}"
+        return _decide(proposal, "discard", reason, statistics)
+    verdict: Verdict = "discard" if seconds > bar.slow else "inconclusive"
+    reason = f"withdrawn: two fresh runs had a median of {format_seconds(seconds)}, not faster than {bar}"
+    return _decide(proposal, verdict, reason, statistics)
+
+
+def judge_ablation(
+    history: History, proposal: Proposal, runs: Sequence[RunRecord], noise: Noise, allow_trade: bool = False
+) -> Decision:
+    """Decide a leave-one-out change from its runs: two, or one that already failed.
+
+    The rule: `keep` (the change that was left out is removed for good) when every run reached and their median is
+    not slower than the incumbent's by more than 0.5 sigma; so the simpler config wins a tie. Slower by more than the
+    full margin, or a run that missed, is `discard`: the change earns its place. What lies between is
+    `inconclusive`, and the change stays, too.
+    """
+    bar = _bar(history, proposal, noise)
+    times = [seconds_to_target(run, bar.clock) for run in runs]
+    seconds = median(times)
+    statistics = bar.statistics(ablation_seconds=seconds)
+    for run in runs:
+        if failed := _not_reached(proposal, run, bar, statistics):
+            return failed
+    found = f"without it the median of {len(times)} runs is {format_seconds(seconds)} against {bar}"
+    if seconds > bar.slow:
+        return _decide(proposal, "discard", f"{found}: slower beyond the noise, so it stays", statistics)
+    if seconds > bar.estimate.median_seconds * math.exp(required_log_gain(noise, simplifies=True)):
+        return _decide(proposal, "inconclusive", f"{found}: a little slower, within the noise, so it stays", statistics)
+    if trade := _trade(history, proposal, runs, noise, allow_trade, statistics):
+        return trade
+    return _decide(proposal, "keep", f"{found}: not slower, so the simpler config wins", statistics)
+
+
+def _bar(history: History, proposal: Proposal, noise: Noise) -> _Bar:
+    rival = rival_of(history, proposal)
+    gain = required_log_gain(noise, simplifies=proposal.simplifies)
+    return _Bar(history.clock, estimate(history, rival), gain, required_log_gain(noise), noise.sigma)
+
+
+def _decide(proposal: Proposal, verdict: Verdict, reason: str, statistics: Mapping[str, float]) -> Decision:
+    return Decision(proposal=proposal.number, verdict=verdict, reason=reason, statistics=statistics)
+
+
+def _not_reached(proposal: Proposal, run: RunRecord, bar: _Bar, statistics: Mapping[str, float]) -> Decision | None:
+    """Decide a run that has no time to target; its last reading is where it was stopped, never a time."""
+    if math.isfinite(seconds_to_target(run, bar.clock)):
+        return None
+    at = format_seconds(reading_of(run, bar.clock))
+    why = f": {run.reason}" if run.reason else ""
+    if run.outcome in ("crashed", "out_of_memory"):
+        what = "crashed" if run.outcome == "crashed" else "ran out of memory"
+        return _decide(proposal, "crash", f"the {run.role} run {what} at {at}{why}", statistics)
+    if run.outcome in ("diverged", "invalid"):
+        what = "diverged" if run.outcome == "diverged" else "is invalid,"
+        return _decide(proposal, "discard", f"the {run.role} run {what} at {at}{why}", statistics)
+    if run.outcome == "reached":
+        return _decide(proposal, "discard", f"the {run.role} run has no usable {bar.clock} time to target", statistics)
+    how = "ended" if run.outcome == "missed" else "was stopped"
+    reason = f"the {run.role} run {how} at {at} without reaching the targets, against {bar}{why}"
+    return _decide(proposal, "discard", reason, statistics)
+
+
+def _too_slow(proposal: Proposal, run: RunRecord, bar: _Bar, statistics: Mapping[str, float]) -> Decision | None:
+    """Decide a run that reached but did not pass the margin."""
+    seconds = seconds_to_target(run, bar.clock)
+    if seconds <= bar.fast:
+        return None
+    found = f"the {run.role} run took {format_seconds(seconds)} against {bar}"
+    if seconds > bar.slow:
+        return _decide(proposal, "discard", f"{found}: slower beyond the noise", statistics)
+    needed = f"a keep needs {format_seconds(bar.fast)} or less"
+    return _decide(proposal, "inconclusive", f"{found}: cannot be told apart, {needed}", statistics)
+
+
+def _trade(
+    history: History,
+    proposal: Proposal,
+    runs: Sequence[RunRecord],
+    noise: Noise,
+    allow_trade: bool,
+    statistics: dict[str, float],
+) -> Decision | None:
+    """Discard a change that loses on the other clock; both clocks are compared as times to target."""
+    other: ClockName = "wall" if history.clock == "train" else "train"
+    before = estimate(history, rival_of(history, proposal), other).median_seconds
+    times = [seconds_to_target(run, other) for run in runs]
+    if not math.isfinite(before) or not all(map(math.isfinite, times)):
+        return None  # a foreign command may report one clock only
+    after = math.exp(sum(map(math.log, times)) / len(times))
+    statistics["other_clock_ratio"] = after / before
+    if allow_trade or math.log(after / before) <= max(required_log_gain(noise), math.log(TRADE_RATIO)):
+        return None
+    reason = (
+        f"a trade: {other} time to target went from {format_seconds(before)} to {format_seconds(after)}; "
+        "it would be kept only with allow_trade: true"
+    )
+    return _decide(proposal, "discard", reason, statistics)

@@ -1,0 +1,35 @@
+"""Where a study stands: counts that are read off the history."""
+
+from collections.abc import Iterator
+
+from hotlap.core.records import History
+
+
+def ladder(history: History) -> Iterator[int]:
+    """Yield the changes that the incumbent is made of, newest first; ablations are no rungs."""
+    candidate = history.incumbent
+    while candidate:
+        proposal = history.proposal(candidate)
+        if proposal.role != "ablation":
+            yield candidate
+        candidate = proposal.parent
+
+
+def tries_without_keep(history: History) -> int:
+    """Count the decided proposals since the last kept one; ablations are no tries."""
+    decided = {decision.proposal for decision in history.decisions}
+    last = max((number for number in history.kept() if history.proposal(number).role != "ablation"), default=0)
+    return sum(p.number in decided and p.number > last and p.role != "ablation" for p in history.proposals)
+
+
+def proposals_since_incumbent_ran(history: History) -> int:
+    """Count the proposals that ran since the last unselected run of the incumbent."""
+    incumbent = history.incumbent
+    own = {run.run_id for run in history.unselected_runs(incumbent)}
+    tried: set[int] = set()
+    for run in reversed(history.runs):
+        if run.run_id in own:
+            break
+        if run.role in ("screen", "confirm", "ablation") and run.candidate != incumbent:
+            tried.add(run.candidate)
+    return len(tried)

@@ -1,0 +1,152 @@
+"""Records: the only speedups that a study may claim.
+
+A look takes fresh runs of the last record's config and of the incumbent, in turn, and asks an exact permutation test
+on the ranks of their times. A study has three looks, each at a third of alpha, and looks once at an incumbent.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from statistics import median
+from typing import Final
+
+from hotlap.core.clock import ClockName
+from hotlap.core.durations import format_seconds
+from hotlap.core.errors import ConfigError
+from hotlap.core.records import History, RecordClaim, RunRecord
+from hotlap.search.noise import seconds_to_target
+
+MAX_LOOKS: Final = 3
+MAX_SPLITS: Final = 200_000
+"""Most ways to split the runs in two that are enumerated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One comparison for a record, with the runs that it has so far."""
+
+    number: int
+    candidate: int
+    against: int
+    runs: tuple[RunRecord, ...]
+    start: int
+    """Index of its first run in the history (the number of runs, when it has none yet)."""
+
+    def is_complete(self, runs_per_side: int) -> bool:
+        """Say whether both sides have their runs."""
+        return len(self.runs) >= 2 * runs_per_side
+
+    def next_candidate(self, runs_per_side: int) -> int:
+        """Return whose turn it is: A B B A …, so that a drifting machine favours neither; the incumbent is last."""
+        from_end = 2 * runs_per_side - 1 - len(self.runs)
+        return self.candidate if (from_end // 2 + from_end % 2) % 2 == 0 else self.against
+
+
+def last_record(history: History) -> int:
+    """Return the candidate of the last confirmed claim, or the baseline."""
+    return next((claim.candidate for claim in reversed(history.claims) if claim.confirmed), 0)
+
+
+def is_claimed(history: History, candidate: int) -> bool:
+    """Say whether a candidate had its look already, whatever came of it."""
+    return any(claim.candidate == candidate for claim in history.claims)
+
+
+def current_look(history: History) -> Look:
+    """Return the look at the incumbent with its runs so far.
+
+    A look is an unbroken row of record runs at the end of the history: if the study went on to other runs, what had
+    been measured is stale and the look starts again. Runs that have to be repeated do not break the row.
+    """
+    candidate, against = history.incumbent, last_record(history)
+    start = len(history.runs)
+    for index in range(start - 1, -1, -1):
+        run = history.runs[index]
+        if run.is_infrastructure_failure or run.role in ("manual", "audit"):
+            continue
+        if run.role != "record" or run.candidate not in (candidate, against):
+            break
+        start = index
+    runs = tuple(run for run in history.runs[start:] if run.role == "record" and not run.is_infrastructure_failure)
+    return Look(len(history.claims) + 1, candidate, against, runs, start)
+
+
+def permutation_p_value(incumbent_times: Sequence[float], other_times: Sequence[float]) -> float:
+    """Return the exact one-sided p-value that the incumbent is faster: the share of splits at least as good.
+
+    Works on ranks (the same for times and log times). Misses are infinite, rank last and share their rank; what is
+    not a number counts as a miss.
+    Raises ConfigError when there are too many runs to enumerate.
+    """
+    times = [math.inf if math.isnan(seconds) else seconds for seconds in (*incumbent_times, *other_times)]
+    size = len(incumbent_times)
+    splits = math.comb(len(times), size)
+    if splits > MAX_SPLITS:
+        raise ConfigError(
+            f"{size} + {len(other_times)} record runs can be split in {splits} ways, at most {MAX_SPLITS} are tried; "
+            "use fewer record runs"
+        )
+    ranks = _doubled_ranks(times)
+    observed = sum(ranks[:size])
+    as_good = sum(sum(chosen) <= observed for chosen in combinations(ranks, size))
+    return as_good / splits
+
+
+def _doubled_ranks(times: Sequence[float]) -> list[int]:
+    """Return twice the mid-ranks, so that shared ranks stay whole numbers and sums compare exactly."""
+    ordered = sorted(times)
+    count: dict[float, int] = {}
+    first: dict[float, int] = {}
+    for rank, value in enumerate(ordered):
+        first.setdefault(value, rank)
+        count[value] = count.get(value, 0) + 1
+    return [2 * first[value] + count[value] - 1 for value in times]
+
+
+def check_record_plan(runs: int, alpha: float) -> None:
+    """Refuse a number of record runs that can never show anything at a third of alpha, or that cannot be enumerated.
+
+    Raises ConfigError with the arithmetic.
+    """
+    splits, level = math.comb(2 * runs, runs), alpha / MAX_LOOKS
+    if 1 / splits > level:
+        enough = next((n for n in range(2, 11) if 1 / math.comb(2 * n, n) <= level), None)
+        advice = f"use record.runs: {enough}" if enough else "use a larger record.alpha"
+        raise ConfigError(
+            f"record.runs {runs} and record.alpha {alpha:g} can never succeed: {runs} + {runs} runs have {splits} "
+            f"splits, so p is at least 1/{splits} = {1 / splits:.2g}, above alpha/{MAX_LOOKS} = {level:.2g}; {advice}"
+        )
+    if splits > MAX_SPLITS:
+        raise ConfigError(f"record.runs {runs} means {splits} splits, at most {MAX_SPLITS} are tried; use 10 or fewer")
+
+
+def judge_record(look: Look, clock: ClockName, alpha: float) -> RecordClaim:
+    """Return the claim of a complete look; the claimed time comes from the record runs of the incumbent alone.
+
+    A run of the old side that was stopped at twice the incumbent's time is a miss and ranks last, with every other
+    miss. A median that is a miss is never a record.
+    """
+    new = [seconds_to_target(run, clock) for run in look.runs if run.candidate == look.candidate]
+    old = [seconds_to_target(run, clock) for run in look.runs if run.candidate == look.against]
+    p_value, level = permutation_p_value(new, old), alpha / MAX_LOOKS
+    seconds = median(new)
+    confirmed = p_value <= level and math.isfinite(seconds)
+    sides = f"candidate {look.candidate}: {_describe(new)}; candidate {look.against}: {_describe(old)}"
+    verdict = "a record" if confirmed else "no record"
+    return RecordClaim(
+        look=look.number,
+        candidate=look.candidate,
+        against=look.against,
+        p_value=p_value,
+        alpha=level,
+        confirmed=confirmed,
+        median_seconds=seconds,
+        reason=f"{sides}; p = {p_value:.3g} where {level:.3g} or less is needed: {verdict}",
+    )
+
+
+def _describe(times: Sequence[float]) -> str:
+    middle = median(times)
+    shown = format_seconds(middle) if math.isfinite(middle) else "a miss"
+    return f"median {shown}, {sum(map(math.isfinite, times))} of {len(times)} reached"

@@ -1,0 +1,297 @@
+"""The heart of a study: what to do next, as a pure function of what happened so far.
+
+Nothing is remembered between two calls, so a killed study goes on by folding its ledger into a History again.
+
+baseline runs → propose → screen → confirm → two fresh runs → propose → … → record look → end
+"""
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from hotlap.config.schema import RunConfig
+from hotlap.core.clock import ClockName
+from hotlap.core.durations import format_seconds
+from hotlap.core.errors import ConfigError
+from hotlap.core.records import Decision, History, Proposal, RecordClaim, Role
+from hotlap.search.cost import limit_seconds, proposal_cost, record_cost
+from hotlap.search.judge import FRESH_RUNS, judge_ablation, judge_confirm, judge_fresh, judge_screen, rival_of
+from hotlap.search.ladder import ladder, proposals_since_incumbent_ran, tries_without_keep
+from hotlap.search.noise import estimate_noise
+from hotlap.search.record import MAX_LOOKS, check_record_plan, current_look, is_claimed, judge_record, last_record
+
+MAX_REPEATS: Final = 3
+"""Times in a row that a run lost to the machine is repeated."""
+DRIFT_PROPOSALS: Final = 5
+"""Decided proposals after which the incumbent is run once more."""
+AUDIT_EVERY: Final = 12
+"""One screen in so many (8 %) is not raced, to see whether racing stops good runs."""
+BROKEN_OUTCOMES: Final = ("crashed", "out_of_memory", "diverged", "invalid")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudySettings:
+    """What a study may spend and what it asks of a result."""
+
+    clock: ClockName = "train"
+    total_seconds: float = 3600.0
+    """Longest study, wall clock."""
+    run_seconds: float = 900.0
+    """Longest run, on the judged clock."""
+    calibrate_runs: int = 3
+    record_runs: int = 4
+    alpha: float = 0.05
+    patience: int = 12
+    allow_trade: bool = False
+    seed_base: int = 42
+
+    @classmethod
+    def from_config(cls, config: RunConfig) -> "StudySettings":
+        """Take the settings from a config.
+
+        Raises ConfigError when there is no target, or when a record could never be claimed.
+        """
+        if not config.targets:
+            raise ConfigError("a study needs targets; add for example targets: [eval_loss < 0.76]")
+        check_record_plan(config.record.runs, config.record.alpha)
+        return cls(
+            clock=config.clock,
+            total_seconds=config.budget.total,
+            run_seconds=config.budget.run,
+            calibrate_runs=config.calibrate.runs,
+            record_runs=config.record.runs,
+            alpha=config.record.alpha,
+            patience=config.patience,
+            allow_trade=config.allow_trade,
+            seed_base=config.training.seed,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StartRun:
+    """Start one run and put its record into the history."""
+
+    role: Role
+    candidate: int
+    seed: int
+    limit_seconds: float
+    """Bound on the judged clock."""
+    is_raced: bool
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decide:
+    """Write a decision down."""
+
+    decision: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Write the outcome of a record look down."""
+
+    claim: RecordClaim
+
+
+@dataclass(frozen=True, slots=True)
+class Propose:
+    """Ask the policy for the next proposal; when it has none, call again with `ideas_left=False`."""
+
+    is_ablation: bool = False
+    """Only leave-one-out changes are wanted: patience is used up, and the ladder is to be cleaned."""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Nothing is left to do, and why."""
+
+    reason: str
+
+
+Action = StartRun | Decide | Claim | Propose | End
+
+
+def next_action(history: History, settings: StudySettings, ideas_left: bool = True, sitting_start: int = 0) -> Action:
+    """Return what a study does next; the same history always gives the same answer.
+
+    `ideas_left` is False once the policy had no proposal. `sitting_start` is the number of runs at the start of this
+    sitting: machine failures of earlier sittings do not count, so a study can be taken up again after them.
+    """
+    return (
+        _give_up(history, sitting_start)
+        or _calibrate(history, settings)
+        or _check_keep(history, settings)
+        or _work_on_proposal(history, settings)
+        or _continue_look(history, settings)
+        or _go_on(history, settings, ideas_left)
+        or _wind_up(history, settings, ideas_left)
+    )
+
+
+def _give_up(history: History, sitting_start: int) -> Action | None:
+    """End after too many runs in a row that the machine spoiled."""
+    failures = 0
+    for run in reversed(history.runs[sitting_start:]):
+        if not run.is_infrastructure_failure:
+            break
+        failures += 1
+    if failures <= MAX_REPEATS:
+        return None
+    last = history.runs[-1]
+    why = last.contaminated or last.reason or last.outcome
+    return End(f"{failures} runs in a row were spoiled by the machine (the last one, {last.run_id}: {why})")
+
+
+def _calibrate(history: History, settings: StudySettings) -> Action | None:
+    """Run the baseline often enough to know the noise; a baseline that breaks is not worth a study."""
+    runs = history.runs_of(0, "baseline")
+    for run in runs:
+        if run.outcome in BROKEN_OUTCOMES:
+            why = f": {run.reason}" if run.reason else ""
+            return End(f"the baseline run {run.run_id} {run.outcome.replace('_', ' ')}{why}; repair the config first")
+    if len(runs) >= settings.calibrate_runs:
+        return None
+    why = f"baseline run {len(runs) + 1} of {settings.calibrate_runs}: measures the time to beat and the noise"
+    return _start(history, settings, "baseline", 0, settings.run_seconds, why)
+
+
+def _check_keep(history: History, settings: StudySettings) -> Action | None:
+    """Run a provisionally kept candidate afresh, and withdraw the keep if those runs contradict it."""
+    number = history.incumbent
+    if not number or history.proposal(number).role == "ablation":
+        return None  # both runs of an ablation are unselected already
+    proposal = history.proposal(number)
+    fresh = history.runs_of(number, "incumbent")
+    if len(fresh) < FRESH_RUNS:
+        limit = limit_seconds(history, rival_of(history, proposal), settings.run_seconds)
+        why = f"fresh run {len(fresh) + 1} of {FRESH_RUNS} of the new incumbent: the runs that chose it do not count"
+        return _start(history, settings, "incumbent", number, limit, why)
+    counted = (run for run in reversed(history.runs) if run.role not in ("manual", "audit"))
+    last = next((run for run in counted if not run.is_infrastructure_failure), None)
+    if len(fresh) > FRESH_RUNS or last is not fresh[-1]:
+        return None  # judged once, right after its second fresh run; what comes later cannot reopen it
+    decision = judge_fresh(history, proposal, estimate_noise(history))
+    return Decide(decision) if decision else None
+
+
+def _work_on_proposal(history: History, settings: StudySettings) -> Action | None:
+    """Take the first undecided proposal one step further."""
+    decided = {decision.proposal for decision in history.decisions}
+    proposal = next((p for p in history.proposals if p.number not in decided), None)
+    if proposal is None:
+        return None
+    if not history.runs_of(proposal.number) and not _is_affordable(history, settings):
+        return None  # stays undecided; a larger budget takes it up
+    return _ablate(history, settings, proposal) if proposal.role == "ablation" else _test(history, settings, proposal)
+
+
+def _test(history: History, settings: StudySettings, proposal: Proposal) -> Action:
+    number, noise = proposal.number, estimate_noise(history)
+    censored = limit_seconds(history, history.incumbent, settings.run_seconds)
+    screens = history.runs_of(number, "screen")
+    if not screens and number % AUDIT_EVERY == 0:
+        why = f"screen of proposal {number}, not raced: an audit of racing"
+        return _start(history, settings, "screen", number, censored, why)
+    if not screens:
+        why = f"screen of proposal {number}"
+        return _start(history, settings, "screen", number, settings.run_seconds, why)
+    if decision := judge_screen(history, proposal, screens[0], noise):
+        return Decide(decision)
+    confirms = history.runs_of(number, "confirm")
+    if not confirms:
+        why = f"the screen of proposal {number} passed: one fresh run with another seed"
+        return _start(history, settings, "confirm", number, censored, why)
+    return Decide(judge_confirm(history, proposal, screens[0], confirms[0], noise, settings.allow_trade))
+
+
+def _ablate(history: History, settings: StudySettings, proposal: Proposal) -> Action:
+    runs = history.runs_of(proposal.number, "ablation")[:FRESH_RUNS]
+    if len(runs) == FRESH_RUNS or any(run.outcome != "reached" for run in runs):
+        noise = estimate_noise(history)
+        return Decide(judge_ablation(history, proposal, runs, noise, settings.allow_trade))
+    limit = limit_seconds(history, history.incumbent, settings.run_seconds)
+    why = f"run {len(runs) + 1} of {FRESH_RUNS} of proposal {proposal.number}: is the kept change still needed?"
+    return _start(history, settings, "ablation", proposal.number, limit, why)
+
+
+def _continue_look(history: History, settings: StudySettings) -> Action | None:
+    """Go on with a record look that has begun, before anything else."""
+    if not history.incumbent or is_claimed(history, history.incumbent) or not current_look(history).runs:
+        return None
+    return _look(history, settings)
+
+
+def _look(history: History, settings: StudySettings) -> Action:
+    look = current_look(history)
+    if look.is_complete(settings.record_runs):
+        return Claim(judge_record(look, settings.clock, settings.alpha))
+    candidate = look.next_candidate(settings.record_runs)
+    before = replace(history, runs=history.runs[: look.start])  # the same limit for every run of the look
+    limit = limit_seconds(before, look.candidate, settings.run_seconds)
+    side = "the incumbent" if candidate == look.candidate else "the last record"
+    why = f"record look {look.number}, run {len(look.runs) + 1} of {2 * settings.record_runs}: {side}"
+    return _start(history, settings, "record", candidate, limit, why)
+
+
+def _go_on(history: History, settings: StudySettings, ideas_left: bool) -> Action | None:
+    """Ask for the next idea, after a look at the incumbent's drift when that is due."""
+    if not ideas_left or tries_without_keep(history) >= settings.patience or not _is_affordable(history, settings):
+        return None
+    if proposals_since_incumbent_ran(history) >= DRIFT_PROPOSALS:
+        limit = limit_seconds(history, history.incumbent, settings.run_seconds)
+        why = f"the incumbent again after {DRIFT_PROPOSALS} proposals: has the machine drifted?"
+        return _start(history, settings, "incumbent", history.incumbent, limit, why)
+    return Propose()
+
+
+def _wind_up(history: History, settings: StudySettings, ideas_left: bool) -> Action:
+    """Clean the ladder, take the last record look, and end."""
+    affordable = _is_affordable(history, settings)
+    if ideas_left and affordable and len(list(ladder(history))) >= 2:
+        return Propose(is_ablation=True)
+    reason = _why_no_more(history, settings, affordable)
+    if not history.incumbent:
+        return End(f"{reason}; nothing was kept over the baseline")
+    if is_claimed(history, history.incumbent):
+        standing = "a" if last_record(history) == history.incumbent else "not confirmed as a"
+        return End(f"{reason}; candidate {history.incumbent} is {standing} record")
+    if len(history.claims) >= MAX_LOOKS:
+        return End(f"{reason}; all {MAX_LOOKS} record looks are used, candidate {history.incumbent} stays unconfirmed")
+    cost = record_cost(history, settings.run_seconds, settings.record_runs)
+    left = settings.total_seconds - history.seconds_spent
+    if cost > left:
+        return End(
+            f"{reason}; no record could be claimed within the budget: the runs for candidate {history.incumbent} "
+            f"need about {format_seconds(cost)}, {format_seconds(max(0.0, left))} are left"
+        )
+    return _look(history, settings)
+
+
+def _why_no_more(history: History, settings: StudySettings, affordable: bool) -> str:
+    if not affordable:
+        return f"the budget of {format_seconds(settings.total_seconds)} has no room for another proposal"
+    tries = tries_without_keep(history)
+    if tries >= settings.patience:
+        return f"{tries} proposals in a row were not kept"
+    return "there are no ideas left"
+
+
+def _start(history: History, settings: StudySettings, role: Role, candidate: int, limit: float, why: str) -> Action:
+    """Start a run with a seed that no run of the study had, unless the budget is used up."""
+    if history.seconds_spent >= settings.total_seconds:
+        lost = "; no record could be claimed within it" if history.incumbent else ""
+        return End(f"the budget of {format_seconds(settings.total_seconds)} is used up before: {why}{lost}")
+    used = {run.seed for run in history.runs}
+    seed = settings.seed_base + len(history.runs)
+    while seed in used:
+        seed += 1
+    is_raced = role == "screen" and candidate % AUDIT_EVERY != 0
+    return StartRun(role, candidate, seed, limit, is_raced, why)
+
+
+def _is_affordable(history: History, settings: StudySettings) -> bool:
+    """Say whether one more proposal fits into the budget, beside the record look that a kept incumbent needs."""
+    cost = proposal_cost(history, settings.run_seconds)
+    if history.incumbent:
+        cost += record_cost(history, settings.run_seconds, settings.record_runs)
+    return history.seconds_spent + cost <= settings.total_seconds

@@ -1,0 +1,86 @@
+"""Sentences from text that is at hand: the docstrings of Python's standard library, or the user's own files."""
+
+import ast
+import re
+import sysconfig
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+from hotlap.core.errors import DataError
+
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n\s*\n")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_SKIPPED_FOLDERS = frozenset({"site-packages", "dist-packages", "test", "tests", "idle_test"})
+
+
+def docstring_texts() -> Iterator[str]:
+    """Yield every docstring of the standard library that runs this program, in the order of file names."""
+    root = Path(sysconfig.get_paths()["stdlib"])
+    for path in sorted(root.rglob("*.py")):
+        if _SKIPPED_FOLDERS & set(path.relative_to(root).parts):
+            continue
+        yield from _docstrings(path)
+
+
+def _docstrings(path: Path) -> Iterator[str]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # old escapes in the library's own test files
+            tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError, OSError):
+        return  # the library holds files that are broken on purpose, for its own tests
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            text = ast.get_docstring(node)
+            if text:
+                yield text
+
+
+def file_texts(pattern: str, directory: Path) -> Iterator[str]:
+    """Yield the content of the files that match a glob, in the order of their names.
+
+    Raises DataError when none matches or one is not UTF-8, with the offending byte.
+    """
+    relative = Path(pattern)
+    base = Path(relative.anchor) if relative.is_absolute() else directory
+    names = str(relative.relative_to(relative.anchor)) if relative.is_absolute() else pattern
+    paths = sorted(path for path in base.glob(names) if path.is_file())
+    if not paths:
+        raise DataError(f"task.text: no file matches {pattern!r} in {base}; give a glob such as corpus/*.txt")
+    for path in paths:
+        try:
+            yield path.read_bytes().decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path}: not UTF-8 at byte {error.start} (0x{error.object[error.start]:02x})") from error
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def split_sentences(text: str, min_bytes: int, max_bytes: int) -> Iterator[str]:
+    """Yield the sentences of a text whose UTF-8 length lies within the bounds; white space is folded.
+
+    A sentence that is too long is cut between words. Each piece needs two words and a letter; control characters,
+    which the task's template uses, rule it out.
+    """
+    for raw in _SENTENCE_END.split(text):
+        for piece in _cut(" ".join(raw.split()), max_bytes):
+            if _CONTROL.search(piece) or " " not in piece or not any(c.isalpha() for c in piece):
+                continue
+            if len(piece.encode()) >= min_bytes:
+                yield piece
+
+
+def _cut(sentence: str, max_bytes: int) -> Iterator[str]:
+    """Yield pieces of at most `max_bytes`, cut between words; a single longer word is left out."""
+    piece = ""
+    for word in sentence.split(" "):
+        longer = f"{piece} {word}" if piece else word
+        if len(longer.encode()) <= max_bytes:
+            piece = longer
+            continue
+        if piece:
+            yield piece
+        piece = word if len(word.encode()) <= max_bytes else ""
+    if piece:
+        yield piece

@@ -1,0 +1,54 @@
+"""The facts about machine and software that stand beside every measurement."""
+
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import hotlap
+from hotlap.train.parts import Parts, bf16_is_fast
+
+
+def environment_facts(parts: Parts, directory: Path) -> dict[str, Any]:
+    """Return versions, device, threads, load, git commit, model size and the data's hash."""
+    device = parts.device
+    return {
+        "hotlap": hotlap.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "platform": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "device": device.type,
+        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
+        "threads": torch.get_num_threads(),
+        "bf16_is_fast": bf16_is_fast(device),
+        "git_commit": _git_commit(directory),
+        "load_average": os.getloadavg()[0],
+        "num_parameters": sum(p.numel() for p in parts.model.parameters()),
+        "data": {
+            "hash": parts.task.hash,
+            "num_train": len(parts.train),
+            "num_eval": len(parts.eval),
+            "source": parts.task.source,
+        },
+    }
+
+
+def _processor() -> str:
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or "unknown"
+
+
+def _git_commit(directory: Path) -> str | None:
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=directory, capture_output=True, text=True, timeout=5, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None
