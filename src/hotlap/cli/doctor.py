@@ -14,7 +14,7 @@ def doctor(
     project: Annotated[Path, typer.Option("-p", "--project", help="Folder that holds .hotlap/.")] = Path(),
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
-    """Check Python, packages, cores, GPU, disk, and how quiet the machine is; exits 7 when something essential lacks."""
+    """Check Python, packages, cores, GPU, disk and how quiet the machine is; exits 7 when an essential is missing."""
     from dataclasses import asdict
 
     from hotlap.launch.checks import machine_checks

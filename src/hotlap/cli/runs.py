@@ -55,7 +55,8 @@ def show(name: RunName, as_json: AsJson = False, project: Project = Path()) -> N
         else:
             _print_facts(run, _sparkline(store, run))
             _print_sections(run, base, changes)
-            typer.echo(f"\nrun it again: {reproduce}\nnext: hotlap runs compare @baseline {run.run_id}")
+            following = f"compare {base} {run.run_id}" if base not in ("the defaults", run.run_id) else "ls --sort time"
+            typer.echo(f"\nrun it again: {reproduce}\nnext: hotlap runs {following}")
 
 
 @app.command()
@@ -95,7 +96,7 @@ def note(
 @app.command()
 def export(
     out: Annotated[Path | None, typer.Option("-o", "--out", help="File to write; absent: stdout.")] = None,
-    points: Annotated[bool, typer.Option("--points", help="Every point of every run instead of a row per run.")] = False,
+    points: Annotated[bool, typer.Option("--points", help="Every point instead of a row per run.")] = False,
     study: Annotated[str | None, typer.Option(help="Only runs of this study.")] = None,
     as_json: AsJson = False,
     as_csv: AsCsv = False,

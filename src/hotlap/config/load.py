@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
-from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from hotlap.config.schema import PROTOCOL_KEYS, RunConfig
 from hotlap.core.errors import ConfigError
@@ -42,7 +42,7 @@ def config_from_values(values: Mapping[str, Any], patch: Mapping[str, Any] | Non
     document = json.loads(json.dumps(values))
     for key, value in (patch or {}).items():
         set_dotted(document, key, value)
-    return _validate(document, "the patched config", set(patch or {}))
+    return _validate(document, "the patched config", set())
 
 
 def config_text(config: RunConfig) -> str:
@@ -78,7 +78,7 @@ def refuse_protocol_keys(patch: Mapping[str, Any]) -> None:
     """Raise ConfigError when a patch touches what belongs to the measurement."""
     for key in patch:
         for protected in PROTOCOL_KEYS:
-            if key == protected or key.startswith(protected + "."):
+            if f"{key}.".startswith(f"{protected}.") or protected.startswith(f"{key}."):
                 raise ConfigError(f"a proposal may not change {key}: it belongs to the protocol of the study")
 
 
@@ -92,8 +92,8 @@ def parse_override(text: str) -> tuple[str, Any]:
         raise ConfigError(f"cannot read the setting {text!r}; write key=value, for example training.learning_rate=3e-4")
     try:
         return key.strip(), YAML(typ="safe").load(value) if value.strip() else None
-    except MarkedYAMLError as error:
-        raise ConfigError(f"cannot read the value of {text!r}: {error.problem}") from error
+    except YAMLError as error:
+        raise ConfigError(f"cannot read the value of {text!r}: {_problem(error)}") from error
 
 
 def set_dotted(document: Any, key: str, value: Any) -> None:
@@ -126,14 +126,19 @@ def _read_yaml(path: Path) -> CommentedMap:
         raise ConfigError(f"{path}: no such config; run `hotlap demo` for an example") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
-    except MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else "?"
-        raise ConfigError(f"{path}:{line}: not valid YAML: {error.problem}") from error
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else path
+        raise ConfigError(f"{where}: not valid YAML: {_problem(error)}") from error
     if document is None:
         return CommentedMap()
     if not isinstance(document, CommentedMap):
         raise ConfigError(f"{path}: expected settings such as 'name: my-run', got {type(document).__name__}")
     return document
+
+
+def _problem(error: YAMLError) -> str:
+    return str(error.problem if isinstance(error, MarkedYAMLError) else error).splitlines()[0]
 
 
 def _validate(document: Any, source: str, changed: set[str]) -> RunConfig:
@@ -147,7 +152,8 @@ def _validate(document: Any, source: str, changed: set[str]) -> RunConfig:
 def _explain(problem: Any, document: Any, source: str, changed: set[str]) -> str:
     loc = problem["loc"]
     key = ".".join(str(part) for part in loc)
-    where = "the command line" if key in changed else f"{source}:{line}" if (line := _line(document, loc)) else source
+    is_override = any(".".join(map(str, loc[:end])) in changed for end in range(1, len(loc) + 1))
+    where = "the command line" if is_override else f"{source}:{line}" if (line := _line(document, loc)) else source
     if problem["type"] == "extra_forbidden":
         names = _field_names(loc[:-1])
         close = difflib.get_close_matches(str(loc[-1]), names, n=1)
@@ -163,11 +169,8 @@ def _line(document: Any, loc: tuple[Any, ...]) -> int | None:
     line = None
     for part in loc:
         try:
-            if isinstance(document, CommentedMap):
-                line = document.lc.key(part)[0] + 1
-            else:
-                line = document.lc.item(part)[0] + 1
-            document = document[part]
+            place = document.lc.key(part) if isinstance(document, CommentedMap) else document.lc.item(part)
+            line, document = place[0] + 1, document[part]
         except (KeyError, IndexError, AttributeError, TypeError):
             break
     return line

@@ -3,22 +3,39 @@
 Names are Hugging Face's, verbatim, wherever it has one. Unknown keys are refused.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from hotlap.core.clock import ClockName
 from hotlap.core.durations import parse_seconds
 from hotlap.core.errors import ConfigError
 from hotlap.core.targets import Target, parse_target
 
+
+def _check_target(text: str) -> str:
+    try:
+        parse_target(text)
+    except ConfigError as error:
+        raise ValueError(str(error)) from error
+    return text
+
+
 Seconds = Annotated[float, BeforeValidator(parse_seconds), Field(gt=0)]
+TargetText = Annotated[str, AfterValidator(_check_target)]
+ScheduleName = Literal["linear", "cosine", "constant", "constant_with_warmup", "warmup_stable_decay"]
+
+_SCHEDULE_ARGUMENTS: Mapping[str, tuple[str, ...]] = {
+    "cosine": ("num_cycles",),
+    "warmup_stable_decay": ("num_decay_steps", "decay_type", "min_lr_ratio", "num_cycles"),
+}
 
 
 class Section(BaseModel):
     """A part of the config: frozen, strict about unknown keys, documented by the strings under its fields."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class StringRepetitionConfig(Section):
@@ -37,7 +54,8 @@ class StringRepetitionConfig(Section):
     @model_validator(mode="after")
     def _check_lengths(self) -> Self:
         if self.min_length_bytes > self.max_length_bytes:
-            raise ValueError(f"min_length_bytes {self.min_length_bytes} is above max_length_bytes {self.max_length_bytes}")
+            bounds = f"{self.min_length_bytes} is above max_length_bytes {self.max_length_bytes}"
+            raise ValueError(f"min_length_bytes {bounds}")
         return self
 
 
@@ -52,7 +70,7 @@ class GPTConfig(Section):
     num_attention_heads: int = Field(4, ge=1)
     """Attention heads; must divide hidden_size."""
     intermediate_size: int | None = Field(None, ge=1)
-    """Width inside the MLP; absent: 4 × hidden_size (8/3 for swiglu, rounded to a multiple of 16)."""
+    """Width inside the MLP; absent: 4 x hidden_size (8/3 for swiglu, rounded to a multiple of 16)."""
     max_position_embeddings: int = Field(256, ge=2)
     """Longest sequence in tokens."""
     positions: Literal["learned", "rope"] = "learned"
@@ -85,7 +103,8 @@ class GPTConfig(Section):
     @model_validator(mode="after")
     def _check_heads(self) -> Self:
         if self.hidden_size % self.num_attention_heads:
-            raise ValueError(f"num_attention_heads {self.num_attention_heads} does not divide hidden_size {self.hidden_size}")
+            sizes = f"{self.num_attention_heads} does not divide hidden_size {self.hidden_size}"
+            raise ValueError(f"num_attention_heads {sizes}")
         if self.positions == "rope" and self.hidden_size // self.num_attention_heads % 2:
             raise ValueError("rope needs an even number of dimensions per head")
         return self
@@ -95,7 +114,7 @@ class TrainingConfig(Section):
     """How the model is trained; the names and meanings of Hugging Face's TrainingArguments."""
 
     learning_rate: float = Field(5e-5, gt=0)
-    """Peak learning rate, reached at the end of warm-up (AdamW's; with optim muon that of all but the hidden matrices)."""
+    """Peak learning rate, reached at the end of warm-up; with optim muon that of all but the hidden matrices."""
     muon_learning_rate: float = Field(0.02, gt=0)
     """Peak learning rate of the hidden matrices with optim muon."""
     muon_momentum: float = Field(0.95, ge=0, lt=1)
@@ -108,7 +127,7 @@ class TrainingConfig(Section):
     """Forward and backward passes per optimizer step."""
     max_steps: int = Field(1000, ge=1)
     """Optimizer steps: where the schedule ends, whether or not the target comes first."""
-    lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup", "warmup_stable_decay"] = "linear"
+    lr_scheduler_type: ScheduleName = "linear"
     """Shape of the learning rate over the steps."""
     lr_scheduler_kwargs: dict[str, Any] = Field(default_factory=dict)
     """Further arguments of the schedule, such as num_decay_steps."""
@@ -143,16 +162,17 @@ class TrainingConfig(Section):
     data_seed: int | None = Field(None, ge=0)
     """Seed of the data order."""
 
-    @field_validator("lr_scheduler_kwargs")
-    @classmethod
-    def _check_kwargs(cls, value: dict[str, Any]) -> dict[str, Any]:
-        known = {"num_cycles", "num_decay_steps", "decay_type", "min_lr_ratio"}
-        if unknown := sorted(set(value) - known):
-            raise ValueError(f"unknown schedule arguments {', '.join(unknown)}; known: {', '.join(sorted(known))}")
-        return value
-
     @model_validator(mode="after")
     def _check_schedule(self) -> Self:
+        known = _SCHEDULE_ARGUMENTS.get(self.lr_scheduler_type, ())
+        for key, value in self.lr_scheduler_kwargs.items():
+            if key not in known:
+                names = ", ".join(known) or "none"
+                raise ValueError(f"lr_scheduler_kwargs: {self.lr_scheduler_type} takes {names}, not {key}")
+            if key == "decay_type" and value not in ("linear", "cosine", "1-sqrt"):
+                raise ValueError(f"lr_scheduler_kwargs: decay_type is linear, cosine or 1-sqrt, got {value!r}")
+            if key != "decay_type" and not (isinstance(value, int | float) and value >= 0):
+                raise ValueError(f"lr_scheduler_kwargs: {key} is a number from 0 up, got {value!r}")
         if self.lr_scheduler_type == "warmup_stable_decay" and "num_decay_steps" not in self.lr_scheduler_kwargs:
             raise ValueError("warmup_stable_decay needs lr_scheduler_kwargs: {num_decay_steps: N}")
         return self
@@ -202,7 +222,7 @@ class RunConfig(Section):
     """The model."""
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     """The training."""
-    targets: tuple[str, ...] = ()
+    targets: tuple[TargetText, ...] = ()
     """Conditions that must hold together, such as eval_loss < 0.76."""
     clock: ClockName = "train"
     """Clock that a study judges by."""
@@ -216,16 +236,6 @@ class RunConfig(Section):
     """Proposals in a row without a keep after which a study ends."""
     allow_trade: bool = False
     """Keep changes that gain on the judged clock but lose on the other one."""
-
-    @field_validator("targets")
-    @classmethod
-    def _check_targets(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for text in value:
-            try:
-                parse_target(text)
-            except ConfigError as error:
-                raise ValueError(str(error)) from error
-        return value
 
     def parsed_targets(self) -> tuple[Target, ...]:
         """Return the targets as values."""

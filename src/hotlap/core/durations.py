@@ -11,9 +11,9 @@ def parse_seconds(text: str | float) -> float:
 
     Raises ValueError with the accepted forms when it cannot be read.
     """
-    if isinstance(text, int | float):
+    if isinstance(text, int | float) and not isinstance(text, bool):
         return float(text)
-    cleaned = text.strip().lower()
+    cleaned = text.strip().lower() if isinstance(text, str) else ""
     if re.fullmatch(r"\d+(\.\d+)?", cleaned):
         return float(cleaned)
     if re.fullmatch(r"\d+(:[0-5]\d){1,2}", cleaned):

@@ -23,7 +23,9 @@ def write_atomic(path: Path, text: str) -> None:
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True) if os.access(path.parent, os.W_OK) else None
-        raise StorageError(f"cannot write {path}: {error.strerror or error}; free space or choose another folder") from error
+        raise StorageError(
+            f"cannot write {path}: {error.strerror or error}; free space or choose another folder"
+        ) from error
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

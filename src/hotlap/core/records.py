@@ -188,7 +188,9 @@ class History:
     def unselected_runs(self, candidate: int) -> tuple[RunRecord, ...]:
         """Return the runs of a candidate that were not chosen for being fast: only these enter an estimate."""
         return tuple(
-            run for run in self.runs_of(candidate) if run.role not in SELECTED_ROLES and run.role not in ("manual", "audit")
+            run
+            for run in self.runs_of(candidate)
+            if run.role not in SELECTED_ROLES and run.role not in ("manual", "audit")
         )
 
     def config_of(self, candidate: int) -> dict[str, Any]:

@@ -49,7 +49,8 @@ class RunFolder:
                 return cls(path)
         except OSError as error:
             raise StorageError(
-                f"cannot make a run folder in {runs_directory}: {error.strerror or error}; choose another project folder with -p"
+                f"cannot make a run folder in {runs_directory}: {error.strerror or error}; "
+                "choose another project folder with -p"
             ) from error
 
     @property
@@ -110,10 +111,11 @@ class RunFolder:
         What is believed, in this order: a result that says `reached`, then stop.json, then any result, else the
         run is lost.
         """
+        is_running = self.is_running()  # asked first: whoever is gone by now has written all that it ever will
         result, stop = self.read("result"), self.read("stop")
         if result is not None and (result["outcome"] == "reached" or stop is None):
             return result["outcome"], result.get("reason", "")
-        if self.is_running():
+        if is_running:
             return None
         if stop is not None:
             return stop["outcome"], stop.get("reason", "")

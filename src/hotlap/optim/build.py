@@ -27,7 +27,11 @@ class Optimizers:
         """Set the learning rates for update `step` (from 0); return AdamW's."""
         training = self.config
         factor = learning_rate_factor(
-            training.lr_scheduler_type, step, training.num_warmup_steps, training.max_steps, training.lr_scheduler_kwargs
+            training.lr_scheduler_type,
+            step,
+            training.num_warmup_steps,
+            training.max_steps,
+            training.lr_scheduler_kwargs,
         )
         for member in self.members:
             for group in member.param_groups:

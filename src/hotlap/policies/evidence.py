@@ -10,6 +10,7 @@ from hotlap.config.load import get_dotted
 from hotlap.config.schema import RunConfig
 from hotlap.core.records import History, RunRecord
 from hotlap.core.schedules import learning_rate_factor
+from hotlap.search.noise import estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ def gather_evidence(history: History, config: RunConfig) -> Evidence:
     candidate = history.incumbent
     runs = history.unselected_runs(candidate)
     reached = [run for run in runs if run.outcome == "reached"]
-    seconds = median(run.clock_to_target(history.clock) for run in runs)
+    seconds = estimate(history, candidate).median_seconds
     steps = median(run.steps for run in reached or runs)
     kept = history.kept()
     attempts = tuple(

@@ -1,6 +1,6 @@
 """Rules about the model and the machine: precision, padding, positions, norms, initialisation, look-back, shape."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from hotlap.policies.evidence import Evidence
@@ -15,7 +15,8 @@ def precision(evidence: Evidence) -> Iterator[Idea]:
         family="precision",
         title="bf16",
         observation=(
-            f"The forward and backward passes take {evidence.share_of_step('forward') + evidence.share_of_step('backward'):.0%} "
+            f"The forward and backward passes take "
+            f"{evidence.share_of_step('forward') + evidence.share_of_step('backward'):.0%} "
             f"of a step in fp32, and {evidence.environment.get('device_name')} multiplies bfloat16 in hardware."
         ),
         hypothesis="Under bf16 autocast each step is at least a quarter cheaper at the same loss.",
@@ -67,10 +68,13 @@ def look_back(evidence: Evidence) -> Iterator[Idea]:
         family="look_back",
         title="one-token look-back (smear)",
         observation=(
-            f"eval_loss falls by {evidence.metric('eval_loss_gain_last_tenth'):.2f} nats over the last tenth of the clock, after a long "
+            f"eval_loss falls by {evidence.metric('eval_loss_gain_last_tenth'):.2f} nats over the last tenth "
+            f"of the clock, after a long "
             "plateau: the model first has to find out how to look at the token before."
         ),
-        hypothesis="Mixing in the previous token's embedding gives each position its predecessor; the plateau shortens.",
+        hypothesis=(
+            "Mixing in the previous token's embedding gives each position its predecessor; the plateau shortens."
+        ),
         patch={"model.smear": True},
         predicted_ratio=0.6,
         confidence=0.55,
@@ -85,10 +89,13 @@ def normalisation(evidence: Evidence) -> Iterator[Idea]:
             family="normalisation",
             title="QK-norm",
             observation=(
-                f"Queries and keys are not normalised; their scale has to grow from initializer_range {model.initializer_range:g} "
+                f"Queries and keys are not normalised; their scale has to grow from initializer_range "
+                f"{model.initializer_range:g} "
                 f"before attention becomes sharp, over {evidence.steps_to_target} steps."
             ),
-            hypothesis="Normalised queries and keys give sharp attention from the start and bear a higher learning rate.",
+            hypothesis=(
+                "Normalised queries and keys give sharp attention from the start and bear a higher learning rate."
+            ),
             patch={"model.qk_norm": True},
             predicted_ratio=0.8,
             confidence=0.5,
@@ -97,7 +104,9 @@ def normalisation(evidence: Evidence) -> Iterator[Idea]:
         yield Idea(
             family="normalisation",
             title="LayerNorm → RMSNorm",
-            observation=f"{2 * model.num_hidden_layers + 1} LayerNorms with weights and biases stand in the forward pass.",
+            observation=(
+                f"{2 * model.num_hidden_layers + 1} LayerNorms with weights and biases stand in the forward pass."
+            ),
             hypothesis="RMSNorm without weights does less work and trains alike.",
             patch={"model.norm": "rms_norm"},
             predicted_ratio=0.93,
@@ -112,7 +121,9 @@ def initialisation(evidence: Evidence) -> Iterator[Idea]:
         yield Idea(
             family="initialisation",
             title="zero-initialised projections",
-            observation=f"The projections into the residual stream start at random with deviation {model.initializer_range:g}.",
+            observation=(
+                f"The projections into the residual stream start at random with deviation {model.initializer_range:g}."
+            ),
             hypothesis="Starting them at zero lets the embedding and head learn first, undisturbed.",
             patch={"model.zero_init_projections": True},
             predicted_ratio=0.9,
@@ -124,7 +135,8 @@ def initialisation(evidence: Evidence) -> Iterator[Idea]:
             title="untied head",
             observation=(
                 "One table serves as embedding and head; with 256 tokens a second one costs "
-                f"{256 * model.hidden_size / max(1, evidence.environment.get('num_parameters', 1)):.0%} more parameters."
+                f"{256 * model.hidden_size / max(1, evidence.environment.get('num_parameters', 1)):.0%} more "
+                f"parameters."
             ),
             hypothesis="Apart, each takes the scale that it needs.",
             patch={"model.tie_word_embeddings": False},
@@ -141,7 +153,8 @@ def activation(evidence: Evidence) -> Iterator[Idea]:
         family="activation",
         title=f"{evidence.config.model.hidden_act} → relu_squared",
         observation=(
-            f"{evidence.config.model.hidden_act} is evaluated {4 * evidence.config.model.hidden_size} times a token and layer; the "
+            f"{evidence.config.model.hidden_act} is evaluated {4 * evidence.config.model.hidden_size} times a "
+            f"token and layer; the "
             f"forward pass takes {evidence.share_of_step('forward'):.0%} of a step."
         ),
         hypothesis="ReLU² costs less and learns at least as fast.",
@@ -158,7 +171,9 @@ def biases(evidence: Evidence) -> Iterator[Idea]:
     yield Idea(
         family="biases",
         title="no biases",
-        observation=f"Every linear layer has a bias; the optimizer takes {evidence.share_of_step('optimizer'):.0%} of a step.",
+        observation=(
+            f"Every linear layer has a bias; the optimizer takes {evidence.share_of_step('optimizer'):.0%} of a step."
+        ),
         hypothesis="Without biases there are fewer small tensors to add and to update.",
         patch={"model.use_bias": False},
         predicted_ratio=0.97,
@@ -167,40 +182,87 @@ def biases(evidence: Evidence) -> Iterator[Idea]:
     )
 
 
-def depth_and_width(evidence: Evidence) -> Iterator[Idea]:
-    """A smaller model takes cheaper steps, a larger one fewer: try both sides of each."""
-    model = evidence.config.model
-    milliseconds = evidence.runs[-1].seconds_per_step * 1e3
-    state = (
-        f"{model.num_hidden_layers} layers of width {model.hidden_size} take {milliseconds:.0f} ms a step and "
-        f"{evidence.steps_to_target} steps."
-    )
-    head_size = model.hidden_size // model.num_attention_heads
-    choices = [
-        ("depth", f"layers {model.num_hidden_layers} → {model.num_hidden_layers - 1}", {"model.num_hidden_layers": model.num_hidden_layers - 1}, 0.7, 0.4),
-        ("depth", f"layers {model.num_hidden_layers} → {model.num_hidden_layers + 1}", {"model.num_hidden_layers": model.num_hidden_layers + 1}, 0.85, 0.2),
-        ("width", f"width {model.hidden_size} → {model.hidden_size * 3 // 2}", {"model.hidden_size": model.hidden_size * 3 // 2, "model.num_attention_heads": model.hidden_size * 3 // 2 // head_size}, 0.85, 0.2),
-        ("width", f"width {model.hidden_size} → {model.hidden_size // 2}", {"model.hidden_size": model.hidden_size // 2, "model.num_attention_heads": max(1, model.num_attention_heads // 2)}, 0.8, 0.2),
-        ("width", f"heads {model.num_attention_heads} → {model.num_attention_heads // 2}", {"model.num_attention_heads": model.num_attention_heads // 2}, 0.9, 0.3),
-    ]  # fmt: skip
-    for family, title, patch, ratio, confidence in choices:
-        if min(patch.values()) < 1 or patch.get("model.hidden_size", 0) % (2 * patch.get("model.num_attention_heads", 1)):
-            continue
-        smaller = ratio in (0.7, 0.8)
-        yield Idea(
-            family=family,
-            title=title,
-            observation=state,
-            hypothesis="The task does not need that much; steps get cheaper."
-            if smaller
-            else "Fewer steps outweigh dearer ones."
-            if family == "depth" or "width" in title
-            else "Wider heads match more precisely and cost less.",
-            patch=patch,
-            predicted_ratio=ratio,
-            confidence=confidence,
-            exempt_from_race_until=0.3,
+def depth(evidence: Evidence) -> Iterator[Idea]:
+    """Fewer layers take cheaper steps, more layers need fewer of them."""
+    layers = evidence.config.model.num_hidden_layers
+    if layers > 1:
+        yield _shape(
+            evidence,
+            title=f"layers {layers} → {layers - 1}",
+            hypothesis="The task does not need that depth; steps get cheaper by almost a layer.",
+            patch={"model.num_hidden_layers": layers - 1},
+            predicted_ratio=0.7,
+            confidence=0.35,
         )
+    yield _shape(
+        evidence,
+        title=f"layers {layers} → {layers + 1}",
+        hypothesis="A deeper model needs so many fewer steps that it pays for their price.",
+        patch={"model.num_hidden_layers": layers + 1},
+        predicted_ratio=0.85,
+        confidence=0.2,
+    )
+
+
+def width(evidence: Evidence) -> Iterator[Idea]:
+    """The same trade for the width, with heads of the same size; and fewer, wider heads at the same width."""
+    model = evidence.config.model
+    now, heads = model.hidden_size, model.num_attention_heads
+    if heads % 2 == 0:
+        half = {"model.hidden_size": now // 2, "model.num_attention_heads": heads // 2}
+        yield _shape(
+            evidence,
+            title=f"width {now} → {now // 2}",
+            hypothesis="Half the width halves the cost of a step or better, and the task leaves room for it.",
+            patch=half,
+            predicted_ratio=0.8,
+            confidence=0.2,
+        )
+        yield _shape(
+            evidence,
+            title=f"heads {heads} → {heads // 2}",
+            hypothesis="Wider heads tell more positions apart, and fewer of them cost less.",
+            patch={"model.num_attention_heads": heads // 2},
+            predicted_ratio=0.9,
+            confidence=0.35,
+        )
+        wider = {"model.hidden_size": now * 3 // 2, "model.num_attention_heads": heads * 3 // 2}
+        yield _shape(
+            evidence,
+            title=f"width {now} → {now * 3 // 2}",
+            hypothesis="A wider model learns more per step than its steps cost.",
+            patch=wider,
+            predicted_ratio=0.85,
+            confidence=0.2,
+        )
+
+
+def _shape(
+    evidence: Evidence,
+    *,
+    title: str,
+    hypothesis: str,
+    patch: Mapping[str, int],
+    predicted_ratio: float,
+    confidence: float,
+) -> Idea:
+    model = evidence.config.model
+    return Idea(
+        family="shape",
+        title=title,
+        observation=(
+            f"{model.num_hidden_layers} layers of width {model.hidden_size} with {model.num_attention_heads} "
+            f"heads take "
+            f"{evidence.runs[-1].seconds_per_step * 1e3:.0f} ms a step and {evidence.steps_to_target} steps; "
+            f"forward and backward "
+            f"are {evidence.share_of_step('forward') + evidence.share_of_step('backward'):.0%} of a step."
+        ),
+        hypothesis=hypothesis,
+        patch=patch,
+        predicted_ratio=predicted_ratio,
+        confidence=confidence,
+        exempt_from_race_until=0.3,
+    )
 
 
 MODEL_RULES: Final[tuple[Rule, ...]] = (
@@ -212,5 +274,6 @@ MODEL_RULES: Final[tuple[Rule, ...]] = (
     initialisation,
     activation,
     biases,
-    depth_and_width,
+    depth,
+    width,
 )

@@ -22,8 +22,10 @@ def dropout(evidence: Evidence) -> Iterator[Idea]:
         family="dropout",
         title="no dropout",
         observation=(
-            f"The target is reached after {evidence.epochs:.2f} passes over the training data, eval_loss minus train_loss is "
-            f"{gap:+.2f}: nothing is being memorised. Dropout ({', '.join(f'{k} {v:g}' for k, v in rates.items() if v)}) is on, "
+            f"The target is reached after {evidence.epochs:.2f} passes over the training data, eval_loss minus "
+            f"train_loss is "
+            f"{gap:+.2f}: nothing is being memorised. Dropout "
+            f"({', '.join(f'{k} {v:g}' for k, v in rates.items() if v)}) is on, "
             f"and the forward pass takes {evidence.share_of_step('forward'):.0%} of a step."
         ),
         hypothesis="Without dropout each step is cheaper and teaches more; at least twice as fast.",
@@ -37,15 +39,15 @@ def dropout(evidence: Evidence) -> Iterator[Idea]:
 def learning_rate(evidence: Evidence) -> Iterator[Idea]:
     """Follow the response: up while it helps, then down."""
     training = evidence.config.training
-    yield from _scaled(evidence, "training.learning_rate", training.learning_rate, "learning_rate", (3.0, 1.7, 0.5, 0.7))
+    yield from _scaled(
+        evidence, "training.learning_rate", training.learning_rate, "learning_rate", (3.0, 1.7, 0.5, 0.7)
+    )
     if training.optim == "muon":
         now = training.muon_learning_rate
         yield from _scaled(evidence, "training.muon_learning_rate", now, "muon_learning_rate", (2.0, 0.5, 1.5, 0.7))
 
 
-def _scaled(
-    evidence: Evidence, key: str, now: float, name: str, factors: tuple[float, ...]
-) -> Iterator[Idea]:
+def _scaled(evidence: Evidence, key: str, now: float, name: str, factors: tuple[float, ...]) -> Iterator[Idea]:
     """Yield the next multiple of a rate that the responses so far leave open."""
     tried = evidence.verdicts_for(key)
     went_up = [verdict for value, verdict in tried if value > now]
@@ -63,15 +65,18 @@ def _scaled(
             family="learning_rate",
             title=f"{name} {now:.3g} → {value:.3g}",
             observation=(
-                f"{name} peaks at {now:.3g}; {used:.3g} was in use when the target was reached. The gradient norm at the end is "
+                f"{name} peaks at {now:.3g}; {used:.3g} was in use when the target was reached. The gradient "
+                f"norm at the end is "
                 f"{evidence.metric('grad_norm'):.2f}. Tried around here: {history}."
             ),
             hypothesis=(
-                f"A {'larger' if factor > 1 else 'smaller'} rate reaches the target in fewer steps at the same cost per step."
+                f"A {'larger' if factor > 1 else 'smaller'} rate reaches the target in fewer steps at the same "
+                f"cost per step."
             ),
             patch={key: value},
             predicted_ratio=0.65 if factor >= 2 else 0.85,
-            confidence=(0.55 if not tried else 0.5 if just_kept_up and factor > 1 else 0.25) * (1 if factor > 1 else 0.6),
+            confidence=(0.55 if not tried else 0.5 if just_kept_up and factor > 1 else 0.25)
+            * (1 if factor > 1 else 0.6),
         )
         return
 
@@ -130,7 +135,8 @@ def warmup(evidence: Evidence) -> Iterator[Idea]:
         family="warmup",
         title=f"warm-up {steps} → {shorter} steps",
         observation=(
-            f"The target is reached at step {evidence.steps_to_target}, and the learning rate rises until step {steps}: "
+            f"The target is reached at step {evidence.steps_to_target}, and the learning rate rises until step "
+            f"{steps}: "
             f"{min(share, 1):.0%} of the run is warm-up."
         ),
         hypothesis="A short warm-up is enough for stability; the run no longer waits for its learning rate.",
@@ -186,7 +192,8 @@ def optimizer(evidence: Evidence) -> Iterator[Idea]:
             family="optimizer",
             title=f"optim {training.optim} → muon",
             observation=(
-                f"{evidence.steps_to_target} AdamW steps reach the target; the optimizer takes {share:.0%} of a step, so a "
+                f"{evidence.steps_to_target} AdamW steps reach the target; the optimizer takes {share:.0%} of "
+                f"a step, so a "
                 "dearer update that learns more per step would be affordable."
             ),
             hypothesis="Orthogonalised updates of the hidden matrices need at least a third fewer steps.",
@@ -215,7 +222,8 @@ def adam_betas(evidence: Evidence) -> Iterator[Idea]:
         family="adam_betas",
         title=f"adam_beta2 {beta2:g} → 0.95",
         observation=(
-            f"adam_beta2 {beta2:g} remembers about {1 / (1 - beta2):.0f} steps; the whole run takes {evidence.steps_to_target}."
+            f"adam_beta2 {beta2:g} remembers about {1 / (1 - beta2):.0f} steps; the whole run takes "
+            f"{evidence.steps_to_target}."
         ),
         hypothesis="A memory shorter than the run follows the falling gradients and takes larger steps late.",
         patch={"training.adam_beta2": 0.95},
@@ -234,9 +242,12 @@ def clipping(evidence: Evidence) -> Iterator[Idea]:
         family="clipping",
         title="no gradient clipping",
         observation=(
-            f"Gradients are clipped to {training.max_grad_norm:g} in {clipped:.0%} of the steps; the norm is computed in all."
+            f"Gradients are clipped to {training.max_grad_norm:g} in {clipped:.0%} of the steps; the norm is "
+            f"computed in all."
         ),
-        hypothesis="AdamW and Muon normalise their updates themselves; without clipping steps are cheaper and none is cut.",
+        hypothesis=(
+            "AdamW and Muon normalise their updates themselves; without clipping steps are cheaper and none is cut."
+        ),
         patch={"training.max_grad_norm": 0.0},
         predicted_ratio=0.95,
         confidence=0.4,

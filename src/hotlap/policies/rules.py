@@ -52,7 +52,10 @@ class AblationPolicy:
             idea = Idea(
                 family="ablation",
                 title=title,
-                observation=f"#{number} was kept when the incumbent was #{kept.parent}; {history.incumbent - number} proposals have followed.",
+                observation=(
+                    f"#{number} was kept when the incumbent was #{kept.parent}; {history.incumbent - number} "
+                    f"proposals have followed."
+                ),
                 hypothesis="Later changes may have made it superfluous: without it the run is as fast.",
                 patch=patch,
                 predicted_ratio=1.0,

@@ -95,7 +95,7 @@ def _config(folder: RunFolder) -> Mapping[str, Any]:
         return {}
 
 
-@lru_cache(maxsize=256)  # the seeds of a candidate apart, many runs share their text, and YAML is slow to read
+@lru_cache(maxsize=2048)  # the seeds of a candidate apart, many runs share their text, and YAML is slow to read
 def _parse_config(text: str) -> Mapping[str, Any]:
     """Read a stored config as plain values: the schema may have moved on since it was written."""
     try:

@@ -87,7 +87,7 @@ def config_differences(configs: Sequence[Mapping[str, Any]]) -> dict[str, tuple[
     flat = [flatten(config) for config in configs]
     keys = dict.fromkeys(key for config in flat for key in config)
     rows = {key: tuple(config.get(key) for config in flat) for key in keys}
-    return {key: values for key, values in rows.items() if any(value != values[0] for value in values)}
+    return {key: values for key, values in rows.items() if any(_differ(value, values[0]) for value in values)}
 
 
 def base_of(run: StoredRun, runs: Iterable[StoredRun]) -> tuple[str, Mapping[str, Any]]:
@@ -138,7 +138,11 @@ def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return rows as CSV; the columns are those of all rows, in the order in which they first appear."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     out = io.StringIO()
-    writer = csv.DictWriter(out, columns, lineterminator="\n")
+    writer = csv.DictWriter(out, columns)  # with \r\n, as RFC 4180 says: only then is a \r inside a value quoted
     writer.writeheader()
     writer.writerows(rows)
     return out.getvalue()
+
+
+def _differ(value: Any, other: Any) -> bool:
+    return bool(value != other and repr(value) != repr(other))  # two nan are no difference

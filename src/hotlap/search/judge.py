@@ -52,7 +52,7 @@ class _Bar:
             **times,
             "incumbent_seconds": self.estimate.median_seconds,
             "incumbent_runs": self.estimate.runs,
-            "ratio": typical / self.estimate.median_seconds,
+            "ratio": typical / rival if math.isfinite(rival := self.estimate.median_seconds) else math.inf,
             "sigma": self.sigma,
             "margin_seconds": self.fast,
         }

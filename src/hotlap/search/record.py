@@ -43,6 +43,11 @@ class Look:
         return self.candidate if (from_end // 2 + from_end % 2) % 2 == 0 else self.against
 
 
+def look_alpha(alpha: float) -> float:
+    """Return the level of one look: a third of alpha (a hair more, so that 1/20 is not above 0.15/3 by rounding)."""
+    return alpha / MAX_LOOKS * (1 + 1e-9)
+
+
 def last_record(history: History) -> int:
     """Return the candidate of the last confirmed claim, or the baseline."""
     return next((claim.candidate for claim in reversed(history.claims) if claim.confirmed), 0)
@@ -109,7 +114,7 @@ def check_record_plan(runs: int, alpha: float) -> None:
 
     Raises ConfigError with the arithmetic.
     """
-    splits, level = math.comb(2 * runs, runs), alpha / MAX_LOOKS
+    splits, level = math.comb(2 * runs, runs), look_alpha(alpha)
     if 1 / splits > level:
         enough = next((n for n in range(2, 11) if 1 / math.comb(2 * n, n) <= level), None)
         advice = f"use record.runs: {enough}" if enough else "use a larger record.alpha"
@@ -129,7 +134,7 @@ def judge_record(look: Look, clock: ClockName, alpha: float) -> RecordClaim:
     """
     new = [seconds_to_target(run, clock) for run in look.runs if run.candidate == look.candidate]
     old = [seconds_to_target(run, clock) for run in look.runs if run.candidate == look.against]
-    p_value, level = permutation_p_value(new, old), alpha / MAX_LOOKS
+    p_value, level = permutation_p_value(new, old), look_alpha(alpha)
     seconds = median(new)
     confirmed = p_value <= level and math.isfinite(seconds)
     sides = f"candidate {look.candidate}: {_describe(new)}; candidate {look.against}: {_describe(old)}"

@@ -75,7 +75,8 @@ class Evaluator:
             generated = [decode(ids) for ids in generate(self._parts, prompts, longest + 8)]
         expected = [decode(example.ids[example.prefix_length :].tolist()) for example in examples]
         samples = [
-            Sample(decode(prompts[i].tolist()), generated[i], expected[i]) for i in range(min(_NUM_SAMPLES, len(examples)))
+            Sample(decode(prompts[i].tolist()), generated[i], expected[i])
+            for i in range(min(_NUM_SAMPLES, len(examples)))
         ]
         return generation_scores(generated, expected), samples
 

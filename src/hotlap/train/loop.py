@@ -1,7 +1,7 @@
 """The training loop, as a generator: whoever iterates logs, evaluates and saves between the steps.
 
-    for step in train_steps(parts, clock):
-        ...
+for step in train_steps(parts, clock):
+    ...
 """
 
 import math
@@ -40,7 +40,9 @@ class Step:
 class StepTimer:
     """Seconds in the parts of the steps; on a GPU they are the host's and say little, so they stay empty there."""
 
-    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("data", "forward", "backward", "optimizer"), 0.0))
+    seconds: dict[str, float] = field(
+        default_factory=lambda: dict.fromkeys(("data", "forward", "backward", "optimizer"), 0.0)
+    )
     _last: float = 0.0
 
     def start(self) -> None:
@@ -129,6 +131,8 @@ def _clip(parts: Parts, max_norm: float) -> float:
 
 def _refuse_divergence(number: int, loss: float, grad_norm: float | None) -> None:
     if not math.isfinite(loss):
-        raise DivergedError(f"the training loss is {loss} at step {number}; lower the learning rate or lengthen the warm-up")
+        raise DivergedError(
+            f"the training loss is {loss} at step {number}; lower the learning rate or lengthen the warm-up"
+        )
     if grad_norm is not None and not math.isfinite(grad_norm):
         raise DivergedError(f"the gradient norm is {grad_norm} at step {number}; lower the learning rate")

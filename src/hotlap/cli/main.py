@@ -1,0 +1,57 @@
+"""The `hotlap` command: its list of commands, and nothing else.
+
+Each command lives in a small file that loads what it needs when it is called, so `hotlap --help` is quick.
+"""
+
+from typing import Annotated
+
+import typer
+
+import hotlap
+from hotlap.cli.demo import demo
+from hotlap.cli.doctor import doctor
+from hotlap.cli.errors import exit_plainly
+from hotlap.cli.reindex import reindex
+from hotlap.cli.runs import app as runs
+from hotlap.cli.speedrun import speedrun
+from hotlap.cli.status import status
+from hotlap.cli.train import train
+
+COMMANDS = (demo, train, speedrun, status, doctor, reindex)
+"""In the order in which the help lists them."""
+GROUPS = {"runs": runs}
+
+app = typer.Typer(
+    name="hotlap",
+    help=f"{hotlap.__doc__}\n\nStart with: hotlap demo",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # loading rich would take longer than everything else
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in COMMANDS:
+    app.command()(command)
+for name, group in GROUPS.items():
+    app.add_typer(group, name=name)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"hotlap {hotlap.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Take the options that stand before the command."""
+
+
+def run() -> None:
+    """Run the command line of this process; every error becomes a message and an exit code."""
+    with exit_plainly():
+        app()

@@ -1,0 +1,22 @@
+"""`hotlap reindex`: build the index again from run folders, ledgers and notes."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def reindex(
+    project: Annotated[Path, typer.Option("-p", "--project", help="Folder that holds .hotlap/.")] = Path(),
+) -> None:
+    """Build the index of runs again from the files; nothing else is changed."""
+    from hotlap.core.errors import StorageError
+    from hotlap.core.study_folder import ProjectFolder
+    from hotlap.runs.store import RunStore
+
+    folder = ProjectFolder(project.absolute())
+    if not folder.path.is_dir():
+        raise StorageError(f"there is no .hotlap in {folder.project}; give the project's folder with -p")
+    with RunStore(folder) as store:
+        store.reindex()
+        typer.echo(f"{len(store.runs())} runs in {folder.index_path}; see: hotlap runs ls")

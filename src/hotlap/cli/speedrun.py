@@ -1,0 +1,112 @@
+"""`hotlap speedrun`: the loop that makes a recipe reach its targets sooner, and proves it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from hotlap.cli.train import ConfigArgument, ProjectOption, SettingOption
+
+if TYPE_CHECKING:
+    from hotlap.core.records import RunRecord
+    from hotlap.core.run_folder import RunFolder
+    from hotlap.study.plan import Action
+    from hotlap.study.study import Study
+
+
+def speedrun(
+    config: ConfigArgument = Path("hotlap.yaml"),
+    settings: SettingOption = None,
+    project: ProjectOption = Path(),
+) -> None:
+    """Search for the least time to target: baseline, proposals, decisions, record, SPEEDRUN.md."""
+    from hotlap.config.load import load_config
+
+    raise typer.Exit(drive(load_config(config, settings or []), project))
+
+
+def drive(config: Any, project: Path) -> int:
+    """Run or go on with the study of a config; return the exit code."""
+    from hotlap.cli.screen import is_terminal
+    from hotlap.core.study_folder import ProjectFolder
+    from hotlap.launch.locks import study_lock
+    from hotlap.launch.orphans import reap_orphans
+    from hotlap.launch.prepare import prepare_data
+    from hotlap.study.journal import header_lines, write_study_journal
+    from hotlap.study.loop import run_study
+    from hotlap.study.study import open_study
+
+    folder = ProjectFolder(project.absolute()).create()
+    with study_lock(folder.study(config.name).create()):
+        screen = StudyScreen(is_terminal=is_terminal())
+        for run_id in reap_orphans(folder):
+            screen.says(f"{run_id} had lost its driver and was stopped")
+        study = open_study(folder, config)
+        if study.history.runs:
+            screen.says(f"going on with {config.name}: {len(study.history.runs)} runs so far")
+        screen.says(f"task {config.task.name}: {prepare_data(folder, config)}")
+        reason = run_study(study, screen, write_study_journal)
+        screen.says("")
+        for line in header_lines(study.config, study.history, study.folder.protocol() or {}):
+            screen.says(line)
+        screen.says(f"\nended: {reason}")
+        screen.says(f"journal {write_study_journal(study)}   next: hotlap status · hotlap runs compare @baseline @best")
+    if reason == "interrupted":
+        return 130
+    return 0 if any(run.outcome == "reached" for run in study.history.runs) else 3
+
+
+class StudyScreen:
+    """Tells a terminal, or a log, what a study does."""
+
+    def __init__(self, *, is_terminal: bool) -> None:
+        from hotlap.cli.progress import LiveLine
+
+        self._line = LiveLine(is_terminal=is_terminal)
+        self._config: Any = None
+
+    def acts(self, action: "Action", study: "Study") -> None:
+        """Announce a run, a decision or a claim."""
+        from hotlap.core.durations import format_seconds
+        from hotlap.study.plan import Claim, Decide, StartRun
+
+        self._config = study.config
+        history = study.history
+        match action:
+            case StartRun(role="screen"):
+                proposal = history.proposal(action.candidate)
+                left = format_seconds(max(0.0, study.settings.total_seconds - history.seconds_spent))
+                self.says(f"\n#{proposal.number} {proposal.title}   ({left} of budget left)")
+                self.says(f"   observation: {proposal.observation}")
+                self.says(f"   hypothesis:  {proposal.hypothesis}")
+            case StartRun():
+                self.says(f"   {action.why}")
+            case Decide():
+                decision = action.decision
+                mark = {"keep": "✓", "inconclusive": "?"}.get(decision.verdict, "✗")
+                self.says(f" {mark} #{decision.proposal} {decision.verdict}: {decision.reason}")
+            case Claim():
+                self.says(f" ★ record look {action.claim.look}: {action.claim.reason}")
+
+    def follows(self, folder: "RunFolder", points: Sequence[dict[str, Any]]) -> None:
+        """Show the run's progress."""
+        from hotlap.cli.progress import progress_text
+
+        self._line.show(progress_text(folder.run_id, self._config, points))
+
+    def ended(self, record: "RunRecord") -> None:
+        """Say how a run ended."""
+        from hotlap.core.durations import format_seconds
+
+        if record.time_to_target:
+            reading = f"{format_seconds(record.time_to_target['train'])} to target in {record.steps} steps"
+        else:
+            outcome = record.outcome.replace("_", " ")
+            reading = f"{outcome} after {format_seconds(record.train_seconds)}: {record.reason}"
+        noise = f"  [repeated: {record.contaminated}]" if record.contaminated else ""
+        self.says(f"   {record.run_id} {record.role:<9} seed {record.seed}: {reading.splitlines()[0]}{noise}")
+
+    def says(self, text: str) -> None:
+        """Print a lasting line."""
+        self._line.say(text)

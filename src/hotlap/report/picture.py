@@ -1,0 +1,214 @@
+"""The picture in SPEEDRUN.md: loss against the clock for each rung, and the ladder as bars.
+
+draw_progress(progress_info(summary, history, points), path)
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from hotlap.core.clock import ClockName
+from hotlap.core.errors import import_optional
+from hotlap.core.records import History, RunRecord
+from hotlap.core.study_folder import ProjectFolder
+from hotlap.core.targets import parse_target
+from hotlap.report.summary import StudySummary
+from hotlap.report.text import ratio_text, seconds_text, seconds_to_target
+
+METRIC: Final = "eval_loss"
+_GREY = "#8a8a8a"
+_BLACK = "#222222"
+OKABE_ITO: Final = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#0072B2", "#F0E442")
+"""Colours that people with any colour vision tell apart (Okabe and Ito 2008)."""
+_MAX_RUNGS: Final = 12
+_STYLE: Final[Mapping[str, Any]] = {
+    "svg.hashsalt": "hotlap",
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 9.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": _GREY,
+    "xtick.color": _BLACK,
+    "ytick.color": _BLACK,
+}
+
+
+class Curve(NamedTuple):
+    """One run's loss against the clock."""
+
+    label: str
+    """Empty for further runs of the same candidate."""
+    number: int
+    is_incumbent: bool
+    seconds: tuple[float, ...]
+    losses: tuple[float, ...]
+
+
+class Bar(NamedTuple):
+    """Time to target of one rung."""
+
+    label: str
+    number: int
+    seconds: float
+    """Infinite for a rung whose median is a miss."""
+    low: float
+    high: float
+    total_ratio: float
+    """How many times faster than the baseline; not a number where that is a miss."""
+
+
+class ProgressInfo(NamedTuple):
+    """Everything that the picture shows, as plain numbers."""
+
+    title: str
+    clock: ClockName
+    curves: tuple[Curve, ...]
+    bars: tuple[Bar, ...]
+    target: float | None
+    """Wanted eval_loss, None when no target names it."""
+
+
+def picture_path(project: ProjectFolder, name: str) -> Path:
+    """Return where the picture of a study lies: beside SPEEDRUN.md, so that it goes into git with it."""
+    return project.project / "speedrun" / f"{name}.svg"
+
+
+def progress_info(
+    summary: StudySummary, history: History, points: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> ProgressInfo:
+    """Return the numbers of the picture; `points` holds the points of each run in `shown_runs(history)`."""
+    curves: list[Curve] = []
+    labelled: set[int] = set()
+    for run in shown_runs(history):
+        number = run.candidate
+        seconds, losses = _curve(points.get(run.run_id, ()), history.clock)
+        if not losses:
+            continue
+        label = "" if number in labelled else f"#{number} {_title(history, number)}" if number else "baseline"
+        labelled.add(number)
+        is_incumbent = number == history.incumbent and number > 0
+        curves.append(Curve(label, number, is_incumbent, seconds, losses))
+    targets = [target.value for text in summary.targets if (target := parse_target(text)).metric == METRIC]
+    before = summary.baseline.median_seconds
+    bars = []
+    for row in (summary.ladder[0], *summary.ladder[1:][-_MAX_RUNGS:]) if summary.ladder else ():
+        now = row.figures.median_seconds
+        ratio = before / now if now > 0 and math.isfinite(now) and math.isfinite(before) else math.nan
+        bars.append(Bar(row.title, row.number, now, row.figures.low, row.figures.high, ratio))
+    title = f"{summary.name}: time to {' and '.join(summary.targets)}"
+    return ProgressInfo(title, history.clock, tuple(curves), tuple(bars), min(targets, default=None))
+
+
+def shown_runs(history: History) -> list[RunRecord]:
+    """Return the runs with a curve: the calibration runs, and of each rung the run nearest to its median."""
+    runs = list(history.runs_of(0, "baseline"))
+    for number in history.kept()[-_MAX_RUNGS:]:
+        found = history.unselected_runs(number) or history.runs_of(number)
+        ordered = sorted(found, key=lambda run: (seconds_to_target(run, history.clock), run.run_id))
+        runs += ordered[(len(ordered) - 1) // 2 :][:1]
+    return runs
+
+
+def _curve(points: Sequence[Mapping[str, Any]], clock: ClockName) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    pairs = [
+        (float(p[f"{clock}_seconds"]), float(p[METRIC])) for p in points if METRIC in p and f"{clock}_seconds" in p
+    ]
+    finite = [(x, y) for x, y in pairs if math.isfinite(x) and math.isfinite(y) and x > 0]
+    return tuple(x for x, _ in finite), tuple(y for _, y in finite)
+
+
+def _title(history: History, number: int) -> str:
+    title = " ".join(history.proposal(number).title.split())
+    return title if len(title) <= 34 else f"{title[:33]}…"
+
+
+def draw_progress(info: ProgressInfo, path: Path) -> None:
+    """Draw the picture into a file (the suffix says as what); the same numbers give the same bytes.
+
+    Raises MissingExtraError when matplotlib is not installed.
+    """
+    matplotlib = import_optional("matplotlib", "report")
+    figure_module = import_optional("matplotlib.figure", "report")
+    with matplotlib.rc_context(dict(_STYLE)):
+        height = 3.9 + 0.24 * max(0, len(info.bars) - 5)
+        figure = figure_module.Figure(figsize=(9.6, height), layout="constrained")
+        left, right = figure.subplots(1, 2, width_ratios=(1.55, 1.0))
+        figure.suptitle(_plain(info.title), fontsize=10, color=_BLACK)
+        _draw_curves(left, info)
+        _draw_bars(right, info)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
+        metadata = {"Date": None} if path.suffix == ".svg" else None
+        figure.savefig(temporary, metadata=metadata, dpi=110)
+        temporary.replace(path)
+
+
+def _draw_curves(axes: Any, info: ProgressInfo) -> None:
+    for curve in info.curves:
+        width = 2.6 if curve.is_incumbent else 1.0 if curve.number == 0 else 1.3
+        color = _color(curve.number, info)
+        axes.plot(curve.seconds, curve.losses, color=color, linewidth=width, zorder=3 if curve.is_incumbent else 2)
+        axes.plot(curve.seconds[-1:], curve.losses[-1:], "o", color=color, markersize=2.5 * width**0.5, zorder=4)
+        if curve.label:
+            name = "baseline" if curve.number == 0 else f"#{curve.number}"
+            at = (curve.seconds[-1], curve.losses[-1])
+            weight = "bold" if curve.is_incumbent else "normal"
+            axes.annotate(
+                name, at, (2, -9), textcoords="offset points", color=color, weight=weight, ha="center", va="top"
+            )
+    if info.target is not None:
+        axes.axhline(info.target, color=_BLACK, linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
+        text = f"target {info.target:g}"
+        axes.annotate(
+            text, (0, info.target), (3, -3), xycoords=("axes fraction", "data"), textcoords="offset points", va="top"
+        )
+    if info.curves:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(lambda seconds, _: f"{seconds:g}")
+        axes.margins(y=0.14)
+    axes.set_xlabel(f"{info.clock} clock, seconds")
+    axes.set_ylabel(METRIC)
+
+
+def _draw_bars(axes: Any, info: ProgressInfo) -> None:
+    positions = range(len(info.bars))
+    finite = [bar.seconds for bar in info.bars if math.isfinite(bar.seconds)]
+    longest = max(finite, default=1.0)
+    for position, bar in zip(positions, info.bars, strict=True):
+        is_miss = not math.isfinite(bar.seconds)
+        color = _color(bar.number, info)
+        length = 1.15 * longest if is_miss else bar.seconds
+        axes.barh(
+            position, length, color="none" if is_miss else color, edgecolor=color, hatch="///" if is_miss else None
+        )
+        if math.isfinite(bar.low) and math.isfinite(bar.high) and not is_miss:
+            axes.plot([bar.low, bar.high], [position, position], color=_BLACK, linewidth=1.0)
+        times = "misses" if is_miss else seconds_text(bar.seconds)
+        gain = f"  {ratio_text(bar.total_ratio)}" if bar.number and math.isfinite(bar.total_ratio) else ""
+        at = (max(length, bar.high if math.isfinite(bar.high) else 0.0), position)
+        axes.annotate(f"{times}{gain}", at, (4, 0), textcoords="offset points", va="center")
+    axes.set_yticks(list(positions), [_bar_label(bar) for bar in info.bars])
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.5 * longest)
+    axes.set_xlabel("seconds to target")
+    axes.tick_params(axis="y", length=0)
+
+
+def _bar_label(bar: Bar) -> str:
+    if not bar.number:
+        return bar.label
+    title = " ".join(bar.label.split())
+    return _plain(f"#{bar.number} {title if len(title) <= 26 else title[:25] + '…'}")
+
+
+def _plain(text: str) -> str:
+    """Return text in which matplotlib sees no formula."""
+    return text.replace("$", r"\$")
+
+
+def _color(number: int, info: ProgressInfo) -> str:
+    """Return the colour of a rung: grey for the baseline, then Okabe and Ito's in the order of the ladder."""
+    rungs = [bar.number for bar in info.bars if bar.number]
+    return OKABE_ITO[rungs.index(number) % len(OKABE_ITO)] if number in rungs else _GREY

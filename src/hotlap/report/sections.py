@@ -1,0 +1,123 @@
+"""One section of SPEEDRUN.md for one proposal: observation, hypothesis, diff, result, verdict."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from hotlap.core.clock import ClockName
+from hotlap.core.records import Decision, History, Proposal, RunRecord
+from hotlap.report.summary import LadderRow
+from hotlap.report.text import (
+    NOTHING,
+    delta_text,
+    fenced,
+    inside_html,
+    number_text,
+    one_line,
+    percent_text,
+    ratio_text,
+    seconds_text,
+    table,
+    time_text,
+)
+from hotlap.runs.notes import Note
+
+Notes = Mapping[str, Sequence[Note]]
+"""Notes by run id."""
+
+
+def proposal_section(
+    proposal: Proposal, history: History, notes: Notes, row: LadderRow | None = None, before: LadderRow | None = None
+) -> str:
+    """Return the section of a proposal; what was not kept is folded. `row` is its rung of the ladder."""
+    decision = history.verdict(proposal.number)
+    body = "\n\n".join(_body(proposal, history, notes))
+    name = f"{proposal.number} · {proposal.title}"
+    if row is not None and before is not None:
+        return f"### {one_line(f'{name}: {_step(row, before)}, keep')}\n\n{body}"
+    verdict = decision.verdict if decision else "not decided yet"
+    return (
+        f"<details>\n<summary><b>{inside_html(name)}</b>: {verdict}{inside_html(_in_short(decision))}</summary>\n\n"
+        f"{body}\n\n</details>"
+    )
+
+
+def runs_table(runs: Sequence[RunRecord]) -> str:
+    """Return runs with both clocks, steps, step time, final metrics and outcome, one a line."""
+    headers = ["run", "role", "seed", "train", "wall", "steps", "ms/step", "final evaluation", "outcome"]
+    return table(headers, [_run_row(run) for run in runs], left=2)
+
+
+def _body(proposal: Proposal, history: History, notes: Notes) -> list[str]:
+    """Return the paragraphs of a section."""
+    gain = 1 - proposal.predicted_ratio
+    predicted = f"{percent_text(abs(gain))} {'less' if gain >= 0 else 'more'} time" if gain else "no difference"
+    parent = f"#{proposal.parent}" if proposal.parent else "the baseline"
+    runs = [run for run in history.runs if run.candidate == proposal.number]
+    parts = [
+        f"**Observation** {one_line(proposal.observation)}",
+        f"**Hypothesis** {one_line(proposal.hypothesis)} *Predicted: {predicted} than {parent}* ({proposal.proposer}).",
+        f"**Diff** against {parent}",
+        fenced(proposal.diff, "diff") if proposal.diff.strip() else "(nothing recorded)",
+        "**Result** " + ("time to target on both clocks" if runs else "it has not run yet"),
+    ]
+    if runs:
+        parts.append(runs_table(runs))
+    parts += [f"**Note** on {run.run_id}: {one_line(note.text)}" for run in runs for note in notes.get(run.run_id, ())]
+    return parts + _verdicts([d for d in history.decisions if d.proposal == proposal.number])
+
+
+def _verdicts(decisions: Sequence[Decision]) -> list[str]:
+    """Return all decisions on a proposal, the last one being the one that stands, with their statistics."""
+    parts = []
+    for number, decision in enumerate(decisions, start=1):
+        label = "**Verdict**" if number == len(decisions) else "**At first**"
+        sentence, _, rest = decision.reason.strip().partition("\n")
+        parts.append(f"{label} {decision.verdict}: {one_line(sentence)}")
+        if rest.strip():
+            parts.append(fenced(rest))  # the last lines of a log
+        if decision.statistics:
+            parts.append("*Statistics* " + ", ".join(_statistic(*pair) for pair in sorted(decision.statistics.items())))
+    return parts
+
+
+def _statistic(name: str, value: float) -> str:
+    if name.endswith("_seconds"):
+        return f"{name.removesuffix('_seconds').replace('_', ' ')} {seconds_text(value)}"
+    return f"{name.replace('_', ' ')} {number_text(value)}"
+
+
+def _step(row: LadderRow, before: LadderRow) -> str:
+    """Return `3:21 → 2:31 (−50.0 s, 1.33× faster)`."""
+    times = f"{seconds_text(before.figures.median_seconds)} → {seconds_text(row.figures.median_seconds)}"
+    return (
+        times if math.isnan(row.ratio) else f"{times} ({delta_text(row.delta_seconds)}, {ratio_text(row.ratio)} faster)"
+    )
+
+
+def _in_short(decision: Decision | None) -> str:
+    return f", {decision.reason.strip().splitlines()[0]}" if decision else ""
+
+
+def _run_row(run: RunRecord) -> list[str]:
+    outcome = run.outcome.replace("_", " ")
+    if run.contaminated:
+        outcome = f"{outcome}, repeated: {run.contaminated}"
+    steps = run.time_to_target.get("step", run.steps) if run.time_to_target else run.steps
+    step_time = number_text(1000 * run.seconds_per_step, ".3g")
+    metrics = [f"{name} {number_text(value)}" for name, value in run.metrics.items() if name.startswith("eval_")]
+    return [
+        run.run_id,
+        run.role,
+        str(run.seed),
+        time_text(run, "train"),
+        time_text(run, "wall"),
+        f"{int(steps):,}",
+        step_time,
+        ", ".join(metrics) or NOTHING,
+        outcome,
+    ]
+
+
+def times_text(runs: Sequence[RunRecord], clock: ClockName) -> str:
+    """Return the times of runs on one clock, each with its id."""
+    return ", ".join(f"{run.run_id} {time_text(run, clock)}" for run in runs) or NOTHING

@@ -1,0 +1,225 @@
+"""What stands at the top of SPEEDRUN.md and of `hotlap status`: one summary of a study, computed once."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any, Final
+
+from hotlap.core.clock import ClockName
+from hotlap.core.records import History, RecordClaim
+from hotlap.report.text import reading_of, seconds_to_target
+
+STATUS_SCHEMA: Final = "hotlap/status/1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoiseFigures:
+    """How noisy the clock is, and what that lets the study see."""
+
+    sigma: float
+    """Standard deviation of log time to target between seeds."""
+    degrees_of_freedom: int
+    smallest_visible_effect: float
+    """Largest ratio of times (below 1) that a screen and its confirmation mostly see."""
+    runs_needed: Mapping[float, int]
+    """Runs of each side that show a gain of so much (0.01: 1 % less time)."""
+    expected_false_keeps: float
+    """Changes without effect that would be kept in as many tries as were made."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CandidateFigures:
+    """What the unselected runs of a candidate say; infinite seconds are misses."""
+
+    median_seconds: float
+    low: float
+    high: float
+    reached: int
+    runs: int
+    steps: float = math.nan
+    seconds_per_step: float = math.nan
+
+
+NO_RUNS: Final = CandidateFigures(median_seconds=math.inf, low=math.inf, high=math.inf, reached=0, runs=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LadderRow:
+    """One rung: the baseline, or a kept change."""
+
+    number: int
+    title: str
+    figures: CandidateFigures
+    delta_seconds: float
+    """Difference to the rung before; not a number where either is a miss."""
+    ratio: float
+    """How many times faster than the rung before."""
+    verdict: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudySummary:
+    """Where a study stands."""
+
+    name: str
+    clock: ClockName
+    targets: tuple[str, ...]
+    task: str
+    machine: str
+    noise: NoiseFigures
+    baseline: CandidateFigures
+    incumbent_number: int
+    incumbent: CandidateFigures
+    record: RecordClaim | None
+    """The last confirmed claim."""
+    speedup: float
+    """Baseline over record, or over incumbent while there is no record; not a number while neither reached."""
+    is_lower_bound: bool
+    """Whether the median baseline is a miss, so that the speedup is at least this."""
+    tries: int
+    """Decided proposals; leave-one-out ones are no tries."""
+    kept: int
+    num_runs: int
+    seconds_spent: float
+    budget_seconds: float
+    ladder: tuple[LadderRow, ...]
+    ended: str
+
+    @property
+    def budget_left_seconds(self) -> float:
+        """What is left of the study's budget."""
+        return max(0.0, self.budget_seconds - self.seconds_spent)
+
+    @property
+    def record_seconds(self) -> float | None:
+        """Median of the record runs, None until a claim is confirmed."""
+        return self.record.median_seconds if self.record else None
+
+    def document(self) -> dict[str, Any]:
+        """Return the facts as one JSON document; misses and what is not a number are null."""
+        noise = asdict(self.noise)
+        noise["runs_needed"] = {f"{effect:g}": runs for effect, runs in self.noise.runs_needed.items()}
+        facts = {
+            "schema": STATUS_SCHEMA,
+            "name": self.name,
+            "clock": self.clock,
+            "targets": self.targets,
+            "baseline_seconds": self.baseline.median_seconds,
+            "record_seconds": self.record_seconds,
+            "incumbent_seconds": self.incumbent.median_seconds,
+            "speedup": self.speedup,
+            "speedup_is_lower_bound": self.is_lower_bound,
+            "tries": self.tries,
+            "kept": self.kept,
+            "runs": self.num_runs,
+            "seconds_spent": self.seconds_spent,
+            "budget_left_seconds": self.budget_left_seconds,
+            "baseline": asdict(self.baseline),
+            "incumbent": {"candidate": self.incumbent_number, **asdict(self.incumbent)},
+            "record": asdict(self.record) if self.record else None,
+            "noise": noise,
+            "ladder": [asdict(row) for row in self.ladder],
+            "ended": self.ended,
+        }
+        plain: dict[str, Any] = _null_for_not_finite(facts)
+        return plain
+
+
+def summarize(
+    history: History,
+    protocol: Mapping[str, Any],
+    noise: NoiseFigures,
+    candidates: Mapping[int, CandidateFigures],
+) -> StudySummary:
+    """Return the summary of a study; `candidates` needs the baseline and every kept proposal."""
+    config = protocol.get("config", {})
+    incumbent = history.incumbent
+    baseline = candidates.get(0, NO_RUNS)
+    record = next((claim for claim in reversed(history.claims) if claim.confirmed), None)
+    best = record.median_seconds if record else candidates.get(incumbent, NO_RUNS).median_seconds
+    changes = {proposal.number for proposal in history.proposals if proposal.role != "ablation"}
+    return StudySummary(
+        name=config.get("name", "study"),
+        clock=history.clock,
+        targets=tuple(config.get("targets", ())),
+        task=_task(history, config),
+        machine=_machine(history, protocol),
+        noise=noise,
+        baseline=baseline,
+        incumbent_number=incumbent,
+        incumbent=candidates.get(incumbent, NO_RUNS),
+        record=record,
+        speedup=_baseline_at_least(history, baseline) / best if best > 0 and math.isfinite(best) else math.nan,
+        is_lower_bound=baseline.runs > 0 and not math.isfinite(baseline.median_seconds),
+        tries=len(changes & {decision.proposal for decision in history.decisions}),
+        kept=len(changes & set(history.kept())),
+        num_runs=len(history.runs),
+        seconds_spent=history.seconds_spent,
+        budget_seconds=float(config.get("budget", {}).get("total", math.nan)),
+        ladder=tuple(_ladder(history, candidates)),
+        ended=history.ended,
+    )
+
+
+def _baseline_at_least(history: History, baseline: CandidateFigures) -> float:
+    """Return the baseline's median, or what it is at least: misses count with their last reading."""
+    if math.isfinite(baseline.median_seconds):
+        return baseline.median_seconds
+    times = []
+    for run in history.runs_of(0, "baseline"):
+        seconds = seconds_to_target(run, history.clock)
+        times.append(seconds if math.isfinite(seconds) else reading_of(run, history.clock))
+    return median(times) if times else math.nan
+
+
+def _ladder(history: History, candidates: Mapping[int, CandidateFigures]) -> list[LadderRow]:
+    rows: list[LadderRow] = []
+    for number in (0, *history.kept()):
+        figures = candidates.get(number, NO_RUNS)
+        now = figures.median_seconds
+        before = rows[-1].figures.median_seconds if rows else math.nan
+        both = math.isfinite(now) and math.isfinite(before) and now > 0
+        rows.append(
+            LadderRow(
+                number=number,
+                title=history.proposal(number).title if number else "baseline",
+                figures=figures,
+                delta_seconds=now - before if both else math.nan,
+                ratio=before / now if both else math.nan,
+                verdict="keep" if number else "",
+            )
+        )
+    return rows
+
+
+def _task(history: History, config: Mapping[str, Any]) -> str:
+    """Return the task and its data in one phrase."""
+    name = str(config.get("task", {}).get("name", "unknown"))
+    data = next((found for run in history.runs if (found := run.environment.get("data"))), None)
+    if not isinstance(data, Mapping):
+        return name
+    sizes = f"{data.get('num_train', '?'):,} training and {data.get('num_eval', '?'):,} evaluation examples"
+    return f"{name}: {sizes} from {data.get('source', 'unknown')} (hash {str(data.get('hash', '?'))[:12]})"
+
+
+def _machine(history: History, protocol: Mapping[str, Any]) -> str:
+    """Return device and versions in one phrase."""
+    environment = next((run.environment for run in history.runs if run.environment), {})
+    device = str(protocol.get("device", environment.get("device", "unknown device")))
+    of_device = protocol.get("processor") if device == "cpu" else environment.get("device_name")
+    parts = [f"{device} ({of_device})" if of_device else device]
+    if threads := protocol.get("threads"):
+        parts.append(f"{threads} threads")
+    parts += [f"{name} {version}" for name in ("python", "torch", "hotlap") if (version := protocol.get(name))]
+    return ", ".join(parts)
+
+
+def _null_for_not_finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _null_for_not_finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_null_for_not_finite(inner) for inner in value]
+    return value

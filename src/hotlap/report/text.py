@@ -1,0 +1,94 @@
+"""How numbers and other people's sentences are written in the journal; nothing here fails on what is not finite."""
+
+import html
+import math
+import re
+
+from hotlap.core.clock import ClockName
+from hotlap.core.durations import format_seconds
+from hotlap.core.records import RunRecord
+
+NOTHING = "–"
+_OPENS_A_TAG = re.compile(r"<(?=[A-Za-z/!?])")
+
+
+def seconds_text(seconds: float) -> str:
+    """Return a duration, `a miss` for an infinite one and a dash for what is not a number."""
+    if math.isfinite(seconds):
+        return format_seconds(seconds)
+    return NOTHING if math.isnan(seconds) else "a miss"
+
+
+def delta_text(seconds: float) -> str:
+    """Return a difference of durations with its sign."""
+    if not math.isfinite(seconds):
+        return NOTHING
+    return f"{'−' if seconds < 0 else '+'}{format_seconds(abs(seconds))}"
+
+
+def ratio_text(ratio: float, *, is_lower_bound: bool = False) -> str:
+    """Return how many times faster: `4.56×`, or `≥ 4.56×`."""
+    if not math.isfinite(ratio):
+        return NOTHING
+    digits = 2 if ratio < 10 else 1 if ratio < 100 else 0
+    return f"{'≥ ' if is_lower_bound else ''}{ratio:.{digits}f}×"
+
+
+def percent_text(share: float) -> str:
+    """Return a share as `12.5 %`."""
+    return f"{100 * share:.1f} %" if math.isfinite(share) else NOTHING
+
+
+def number_text(value: float, format_spec: str = ".4g") -> str:
+    """Return a number, a dash for what is not a number."""
+    return NOTHING if math.isnan(value) else format(value, format_spec)
+
+
+def reading_of(run: RunRecord, clock: ClockName) -> float:
+    """Return the last reading of a clock in a run."""
+    return run.train_seconds if clock == "train" else run.wall_seconds
+
+
+def seconds_to_target(run: RunRecord, clock: ClockName) -> float:
+    """Return seconds to target; infinite for a miss, and for a reading that is no positive number."""
+    if run.outcome != "reached" or run.time_to_target is None:
+        return math.inf
+    seconds = run.time_to_target.get(clock, math.inf)
+    return seconds if seconds > 0 else math.inf  # NaN > 0 is false
+
+
+def time_text(run: RunRecord, clock: ClockName) -> str:
+    """Return a run's time to target; of a run without one how far it got and why: `> 12.3 s (raced)`."""
+    seconds = seconds_to_target(run, clock)
+    if math.isfinite(seconds):
+        return format_seconds(seconds)
+    return f"> {seconds_text(reading_of(run, clock))} ({run.outcome.replace('_', ' ')})"
+
+
+def count_text(count: int, noun: str) -> str:
+    """Return a count with its noun: `1 run`, `3 runs`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}{'es' if noun.endswith('s') else 's'}"
+
+
+def one_line(text: str) -> str:
+    """Return text for a Markdown paragraph: on one line, and unable to open an HTML tag."""
+    return _OPENS_A_TAG.sub(r"\\<", " ".join(text.split()))
+
+
+def inside_html(text: str) -> str:
+    """Return text for the inside of an HTML tag."""
+    return html.escape(" ".join(text.split()), quote=False)
+
+
+def fenced(text: str, language: str = "") -> str:
+    """Return text as a fenced block, with a fence longer than any inside it."""
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{text.rstrip()}\n{fence}"
+
+
+def table(headers: list[str], rows: list[list[str]], left: int = 1) -> str:
+    """Return a Markdown table; the first `left` columns align left, the others right."""
+    marks = ["---" if column < left else "--:" for column in range(len(headers))]
+    lines = [headers, marks, *([one_line(cell).replace("|", r"\|") for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,0 +1,173 @@
+"""An open study: its folders, its config, its history in memory, and the facts it appends."""
+
+import dataclasses
+import importlib.metadata
+import platform
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import hotlap
+from hotlap.config.load import config_from_values
+from hotlap.config.schema import RunConfig
+from hotlap.core.errors import StudyError
+from hotlap.core.records import Decision, History, Proposal, RecordClaim, RunRecord
+from hotlap.core.study_folder import ProjectFolder, StudyFolder
+from hotlap.launch.environment import worker_threads
+from hotlap.launch.gpu import GpuReader
+from hotlap.runs.history import load_history, new_sitting, stamp
+from hotlap.study.plan import StudySettings
+
+
+@dataclass(slots=True)
+class Study:
+    """The facts of a study and the way to add one; every fact goes to disk before it is acted on."""
+
+    project: ProjectFolder
+    folder: StudyFolder
+    config: RunConfig
+    settings: StudySettings
+    history: History
+    sitting: str
+    first_run: int
+    """Runs that earlier sittings had made."""
+    _spent_before: float
+    _started: float = field(default_factory=time.monotonic)
+
+    def append(self, record: Proposal | Decision | RecordClaim) -> None:
+        """Add a proposal, a decision or a claim."""
+        kinds = {
+            Proposal: ("proposal", "proposals"),
+            Decision: ("decision", "decisions"),
+            RecordClaim: ("claim", "claims"),
+        }
+        event, name = kinds[type(record)]
+        self.folder.append(event, {**dataclasses.asdict(record), **stamp(self.sitting)})
+        self._update(**{name: (*getattr(self.history, name), record)})
+
+    def append_run(self, facts: Mapping[str, Any], record: RunRecord | None = None) -> None:
+        """Note that a run starts or, with its record, that it has ended."""
+        self.folder.append("run", {**facts, **stamp(self.sitting)})
+        self._update(**({"runs": (*self.history.runs, record)} if record else {}))
+
+    def end(self, reason: str) -> None:
+        """Note why the study ended."""
+        self.folder.append("ended", {"reason": reason, **stamp(self.sitting)})
+        self._update(ended=reason)
+
+    def _update(self, **changes: Any) -> None:
+        spent = self._spent_before + time.monotonic() - self._started
+        self.history = replace(self.history, seconds_spent=spent, **changes)
+
+    @property
+    def device(self) -> str:
+        """The device that runs are timed on."""
+        return device_name()
+
+
+def open_study(project: ProjectFolder, config: RunConfig) -> Study:
+    """Open the study that the config names, new or begun earlier; the caller holds its lock.
+
+    Raises StudyError when its protocol has changed, ConfigError when the config cannot be studied.
+    """
+    settings = StudySettings.from_config(config)
+    folder = project.study(config.name).create()
+    protocol = study_protocol(config)
+    stored = folder.protocol()
+    if stored is None:
+        folder.write_protocol(protocol)
+    else:
+        refuse_changed_protocol(config.name, stored, protocol)
+    base = config.model_dump(mode="json")
+    history = load_history(project, folder, base, config.clock)
+    sitting = new_sitting()
+    folder.append("sitting", stamp(sitting))
+    return Study(
+        project=project,
+        folder=folder,
+        config=config,
+        settings=settings,
+        history=replace(history, ended=""),
+        sitting=sitting,
+        first_run=len(history.runs),
+        _spent_before=history.seconds_spent,
+    )
+
+
+def read_study(project: ProjectFolder, name: str | None = None) -> tuple[RunConfig, History, dict[str, Any]]:
+    """Return config, history and protocol of a study for reading only (default: the one touched last).
+
+    Raises StudyError when there is none.
+    """
+    folders = [folder for folder in project.studies() if folder.protocol() is not None]
+    if name is not None:
+        folders = [folder for folder in folders if folder.name == name]
+    if not folders:
+        wanted = f"no study {name!r}" if name else "no study yet"
+        raise StudyError(f"{wanted} in {project.path}; start one with: hotlap speedrun")
+    folder = max(folders, key=lambda folder: folder.path.stat().st_mtime_ns)
+    protocol = folder.protocol() or {}
+    config = config_from_values(protocol["config"])
+    return config, load_history(project, folder, protocol["config"], config.clock), protocol
+
+
+def study_protocol(config: RunConfig) -> dict[str, Any]:
+    """Return what must be equal for two runs to be compared, and the config that the study starts from."""
+    return {
+        "schema": "hotlap/protocol/1",
+        "config": config.model_dump(mode="json"),
+        "hotlap": hotlap.__version__,
+        "python": platform.python_version(),
+        "torch": _version("torch"),
+        "device": device_name(),
+        "threads": worker_threads(),
+        "processor": _processor(),
+    }
+
+
+def refuse_changed_protocol(name: str, stored: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raise StudyError that lists what differs; budget.total and patience may change while a study goes on."""
+    free = {"config.budget.total", "config.patience"}
+    before, after = _flatten(stored), _flatten(now)
+    keys = sorted(key for key in before.keys() | after.keys() if key not in free and before.get(key) != after.get(key))
+    if keys:
+        rows = [f"  {key.removeprefix('config.')}: {before.get(key)!r} → {after.get(key)!r}" for key in keys]
+        head = f"the study {name!r} was begun under another protocol; its runs cannot be compared with new ones:"
+        advice = "undo the change, or start a new study with another name (-s name=...)"
+        raise StudyError("\n".join([head, *rows, advice]))
+
+
+def device_name() -> str:
+    """Return the device that runs will use, seen without loading torch."""
+    reader = GpuReader()
+    try:
+        return "cuda:0" if reader.names() else "cpu"
+    finally:
+        reader.close()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

@@ -1,0 +1,30 @@
+"""Prepare a task's corpus in the cache, so that no run pays for it: `python -m hotlap.worker.prepare DIRECTORY CACHE`.
+
+The config comes as YAML on standard input.
+"""
+
+import sys
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+from hotlap.config.load import config_from_values
+from hotlap.core.errors import HotlapError
+from hotlap.tasks.string_repetition import load_string_repetition
+
+
+def main() -> int:
+    """Return 0, or the exit code of the error that was printed."""
+    directory, cache = map(Path, sys.argv[1:])
+    try:
+        config = config_from_values(YAML(typ="safe").load(sys.stdin.read()))
+        data = load_string_repetition(config.task, directory, cache)
+    except HotlapError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    print(f"{len(data.train)} training and {len(data.eval)} evaluation examples from {data.source} ({data.hash})")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,157 @@
+"""Starting, following and stopping real processes."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from hotlap.core.errors import HotlapError
+from hotlap.core.processes import is_alive
+from hotlap.core.run_folder import RunFolder
+from hotlap.launch.local import WORKER, Job, LaunchError, LaunchFacts, LocalLauncher
+
+Start = Callable[[str], Job]
+WaitUntil = Callable[[Callable[[], bool]], None]
+
+CHILD = """
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"]{options})
+(folder.path / "child").write_text(str(child.pid))
+ready()
+"""
+
+
+def child_of(folder: RunFolder) -> psutil.Process:
+    return psutil.Process(int((folder.path / "child").read_text()))
+
+
+def is_gone(process: psutil.Process) -> bool:
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_run_is_started_as_the_contract_says(start: Start, folder: RunFolder, tmp_path: Path) -> None:
+    job = start("print('hello', os.getcwd())\nprint('trouble', file=sys.stderr)\nprint(repr(sys.stdin.read()))")
+    assert job.wait(30)
+    assert job.exit_code == 0
+    assert folder.stdout_path.read_text().splitlines() == [f"hello {tmp_path}", "trouble", "''"]
+    command = folder.read("command")
+    assert command is not None
+    assert command["argv"][-1] == str(folder.path)
+    assert (command["study"], command["role"], command["candidate"], command["seed"]) == ("s", "screen", 3, 7)
+    assert command["limits"] == {"train_seconds": None, "wall_seconds": None}
+    assert command["launched_monotonic"] == job.launched_monotonic
+    assert (command["verb"], command["directory"]) == ("train", str(tmp_path))
+    assert is_alive(command["driver"])
+    worker = folder.read("worker")
+    assert worker is not None
+    assert worker["pid"] == job.pid
+
+
+def test_the_worker_lives_in_a_session_of_its_own(start: Start) -> None:
+    job = start("ready()\ntime.sleep(1000)")
+    assert os.getsid(job.pid) == os.getpgid(job.pid) == job.pid
+    assert not job.poll()
+    assert not job.wait(0)
+
+
+def test_a_run_never_looks_lost_between_launch_and_first_act(folder: RunFolder, tmp_path: Path) -> None:
+    launcher = LocalLauncher((sys.executable, "-c", "import time; time.sleep(1000)"))
+    job = launcher.start(folder, LaunchFacts(directory=tmp_path))
+    assert folder.ending() is None
+    job.stop("interrupted", "enough", grace_seconds=5)
+    assert folder.ending() == ("interrupted", "enough")
+
+
+def test_the_reason_is_on_disk_before_the_signal(start: Start, folder: RunFolder) -> None:
+    job = start(
+        "def on_term(*_):\n"
+        "    (folder.path / 'seen').write_text(str(folder.read('stop')['reason']))\n"
+        "    sys.exit(0)\n"
+        "signal.signal(signal.SIGTERM, on_term)\nready()\ntime.sleep(1000)"
+    )
+    job.stop("raced", "far behind")
+    assert (folder.path / "seen").read_text() == "far behind"
+    assert folder.ending() == ("raced", "far behind")
+    assert job.exit_code == 0
+
+
+def test_who_stops_first_says_why(start: Start, folder: RunFolder) -> None:
+    job = start("ready()\ntime.sleep(1000)")
+    folder.write("stop", {"outcome": "interrupted", "reason": "the user wished so"})
+    job.stop("raced", "far behind")
+    assert folder.ending() == ("interrupted", "the user wished so")
+
+
+def test_a_run_that_ignores_sigterm_is_killed_with_its_children(start: Start, folder: RunFolder) -> None:
+    ignore = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"  # inherited by the child
+    job = start(ignore + CHILD.format(options="") + "time.sleep(1000)")
+    child = child_of(folder)
+    job.stop("out_of_budget", "time is over", grace_seconds=0.1)
+    assert job.exit_code == -signal.SIGKILL
+    assert is_gone(child)
+    assert folder.ending() == ("out_of_budget", "time is over")
+
+
+@pytest.mark.parametrize("options", [", start_new_session=True", ", process_group=0"])
+def test_children_that_left_the_group_are_killed_too(start: Start, folder: RunFolder, options: str) -> None:
+    job = start(CHILD.format(options=options) + "time.sleep(1000)")
+    child = child_of(folder)
+    job.stop("interrupted", "enough", grace_seconds=5)
+    assert is_gone(child)
+
+
+@pytest.mark.parametrize("options", ["", ", process_group=0"])
+def test_what_an_ended_worker_left_running_is_killed(start: Start, folder: RunFolder, options: str) -> None:
+    job = start(CHILD.format(options=options))
+    assert job.wait(30)
+    assert is_gone(child_of(folder))
+    assert folder.read("stop") is None
+
+
+def test_a_killed_worker_is_lost(start: Start, folder: RunFolder) -> None:
+    job = start("ready()\ntime.sleep(1000)")
+    os.kill(job.pid, signal.SIGKILL)
+    assert job.wait(30)
+    assert job.exit_code == -signal.SIGKILL
+    ending = folder.ending()
+    assert ending is not None
+    assert ending[0] == "lost"
+
+
+def test_stopping_a_run_that_has_ended_changes_nothing(start: Start, folder: RunFolder) -> None:
+    job = start("folder.write('result', {'outcome': 'missed', 'reason': 'the schedule ended'})")
+    assert job.wait(30)
+    job.stop("raced", "too late")
+    assert folder.ending() == ("missed", "the schedule ended")
+
+
+@pytest.mark.parametrize("program", ["/nowhere/python", "/dev/null"])
+def test_what_cannot_be_started_says_so(folder: RunFolder, tmp_path: Path, program: str) -> None:
+    with pytest.raises(LaunchError, match=f"cannot start r0001: {program}") as caught:
+        LocalLauncher((program,)).start(folder, LaunchFacts(directory=tmp_path))
+    assert caught.value.exit_code == 125
+
+
+def test_a_missing_project_folder_is_named(folder: RunFolder, tmp_path: Path) -> None:
+    with pytest.raises(HotlapError, match="gone is not there"):
+        LocalLauncher().start(folder, LaunchFacts(directory=tmp_path / "gone"))
+
+
+def test_secrets_reach_the_worker_but_no_file(start: Start, folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HOTLAP_API_KEY", "HOTLAP_notify_password", "MY_SECRET", "UNRELATED"):
+        monkeypatch.setenv(name, "hush")
+    job = start("(folder.path / 'got').write_text(os.environ['HOTLAP_API_KEY'])")
+    assert job.wait(30)
+    assert (folder.path / "got").read_text() == "hush"
+    text = (folder.path / "command.json").read_text()
+    assert "hush" not in text
+    assert '"HOTLAP_API_KEY": "***"' in text
+    assert "UNRELATED" not in text
+
+
+def test_the_default_program_is_the_worker_module() -> None:
+    assert WORKER[0] == sys.executable
+    assert WORKER[-2:] == ("-m", "hotlap.worker")

@@ -1,0 +1,198 @@
+"""Decisions, rule by rule; the baseline takes 100 s with a noise of 5 %."""
+
+import math
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hotlap.core.records import Decision, History, Outcome, Proposal, RunRecord
+from hotlap.search.judge import judge_ablation, judge_confirm, judge_fresh, judge_screen, rival_of
+from hotlap.search.noise import Noise
+
+NOISE = Noise(sigma=0.05, degrees_of_freedom=2, resolution=0.03)
+FAST, SLOW = 100 * math.exp(-0.075), 100 * math.exp(0.075)
+
+
+def run(
+    number: int, role: str, candidate: int, seconds: float, outcome: Outcome = "reached", wall: float = 5
+) -> RunRecord:
+    times = {"train": seconds, "wall": seconds + wall, "step": 50} if outcome == "reached" else None
+    return RunRecord(
+        run_id=f"r{number:04}",
+        role=role,  # type: ignore[arg-type]
+        candidate=candidate,
+        seed=number,
+        outcome=outcome,
+        steps=50,
+        train_seconds=seconds,
+        wall_seconds=seconds + wall,
+        time_to_target=times,
+    )
+
+
+def propose(number: int = 1, simplifies: bool = False) -> Proposal:
+    return Proposal(
+        number=number,
+        parent=0,
+        family="toy",
+        title="toy",
+        observation="o",
+        hypothesis="h",
+        patch={"training.max_steps": 9},
+        predicted_ratio=0.9,
+        simplifies=simplifies,
+    )
+
+
+BASE = History(
+    clock="train",
+    base_config={},
+    runs=tuple(run(n, "baseline", 0, s) for n, s in enumerate((98, 100, 103), start=1)),
+    proposals=(propose(),),
+)
+MISSES = replace(BASE, runs=tuple(run(n, "baseline", 0, 900, "missed") for n in range(1, 4)))
+
+
+def screen(seconds: float, outcome: Outcome = "reached", history: History = BASE) -> Decision | None:
+    return judge_screen(history, propose(), run(9, "screen", 1, seconds, outcome), NOISE)
+
+
+def confirm(first: float, second: float, outcome: Outcome = "reached", history: History = BASE) -> Decision:
+    runs = run(9, "screen", 1, first), run(10, "confirm", 1, second, outcome)
+    return judge_confirm(history, propose(), *runs, NOISE)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "verdict"),
+    [(FAST - 0.1, None), (FAST + 0.1, "inconclusive"), (SLOW - 0.1, "inconclusive"), (SLOW + 0.1, "discard")],
+)
+def test_a_screen_must_beat_the_median_by_the_margin(seconds: float, verdict: str | None) -> None:
+    decision = screen(seconds)
+    assert (decision and decision.verdict) == verdict
+
+
+@pytest.mark.parametrize(
+    ("outcome", "verdict"),
+    [
+        ("crashed", "crash"),
+        ("out_of_memory", "crash"),
+        ("diverged", "discard"),
+        ("raced", "discard"),
+        ("missed", "discard"),
+        ("out_of_budget", "discard"),
+        ("invalid", "discard"),
+    ],
+)
+def test_what_did_not_reach_has_no_time(outcome: Outcome, verdict: str) -> None:
+    decision = screen(20.0, outcome)  # a reading far below the incumbent's
+    assert decision is not None and decision.verdict == verdict
+    assert "screen_seconds" not in decision.statistics and "20.0 s" in decision.reason
+    assert confirm(50, 20.0, outcome).verdict == verdict
+
+
+def test_stopped_runs_are_told_as_stopped() -> None:
+    decision = screen(20.0, "raced")
+    assert decision is not None and "stopped at 20.0 s without reaching" in decision.reason
+
+
+def test_both_runs_must_pass() -> None:
+    keep = confirm(80, 82)
+    assert keep.verdict == "keep"
+    assert keep.statistics["ratio"] == pytest.approx(math.sqrt(80 * 82) / 100)
+    assert keep.statistics["margin_seconds"] == pytest.approx(FAST) and keep.statistics["incumbent_runs"] == 3
+    assert confirm(80, 97).verdict == "inconclusive"
+    assert confirm(80, 120).verdict == "discard"
+
+
+def test_any_run_that_reaches_beats_an_incumbent_that_misses() -> None:
+    assert screen(800, history=MISSES) is None
+    decision = confirm(800, 700, history=MISSES)
+    assert decision.verdict == "keep" and "0 of 3" in decision.reason and "ratio" not in decision.statistics
+    missed = screen(800, "missed", history=MISSES)
+    assert missed is not None and missed.verdict == "discard"
+
+
+def test_a_simplification_needs_less() -> None:
+    simple = propose(simplifies=True)
+    assert judge_screen(BASE, simple, run(9, "screen", 1, 97.0), NOISE) is None
+    undecided = judge_screen(BASE, simple, run(9, "screen", 1, 105.0), NOISE)
+    assert undecided is not None and undecided.verdict == "inconclusive"
+
+
+@pytest.mark.parametrize(("allow", "verdict"), [(False, "discard"), (True, "keep")])
+def test_a_loss_on_the_other_clock_is_a_trade(allow: bool, verdict: str) -> None:
+    runs = run(9, "screen", 1, 80, wall=60), run(10, "confirm", 1, 80, wall=60)
+    decision = judge_confirm(BASE, propose(), *runs, NOISE, allow)
+    assert decision.verdict == verdict and ("trade" in decision.reason) == (not allow)
+
+
+def test_a_small_loss_on_the_other_clock_is_no_trade() -> None:
+    runs = run(9, "screen", 1, 80, wall=33), run(10, "confirm", 1, 80, wall=33)
+    assert judge_confirm(BASE, propose(), *runs, NOISE).verdict == "keep"
+
+
+@pytest.mark.parametrize(
+    ("fresh", "verdict"),
+    [((80, 90), None), ((99, 101), "inconclusive"), ((90, 112), "inconclusive"), ((120, 110), "discard")],
+)
+def test_fresh_runs_may_withdraw_a_keep(fresh: tuple[float, float], verdict: str | None) -> None:
+    runs = tuple(run(n, "incumbent", 1, s) for n, s in enumerate(fresh, start=11))
+    history = replace(BASE, runs=(*BASE.runs, *runs))
+    decision = judge_fresh(history, propose(), NOISE)
+    assert (decision and decision.verdict) == verdict
+
+
+def test_a_fresh_miss_withdraws_a_keep() -> None:
+    runs = (run(11, "incumbent", 1, 70), run(12, "incumbent", 1, 200, "out_of_budget"))
+    decision = judge_fresh(replace(BASE, runs=(*BASE.runs, *runs)), propose(), NOISE)
+    assert decision is not None and decision.verdict == "discard" and "1 of 2" in decision.reason
+    assert judge_fresh(replace(BASE, runs=(*BASE.runs, runs[0])), propose(), NOISE) is None
+
+
+@pytest.mark.parametrize(
+    ("times", "verdict"),
+    [((90, 90), "keep"), ((101, 103), "keep"), ((104, 106), "inconclusive"), ((110, 109), "discard")],
+)
+def test_the_simpler_config_wins_a_tie(times: tuple[float, float], verdict: str) -> None:
+    runs = [run(n, "ablation", 1, s) for n, s in enumerate(times, start=11)]
+    assert judge_ablation(BASE, propose(simplifies=True), runs, NOISE).verdict == verdict
+
+
+def test_an_ablation_that_misses_keeps_the_change() -> None:
+    runs = [run(11, "ablation", 1, 200, "out_of_budget")]
+    assert judge_ablation(BASE, propose(simplifies=True), runs, NOISE).verdict == "discard"
+
+
+def test_the_rival_is_the_last_kept_before() -> None:
+    keeps = tuple(Decision(proposal=n, verdict="keep", reason="fast") for n in (1, 3))
+    history = replace(BASE, proposals=tuple(propose(n) for n in (1, 2, 3, 4)), decisions=keeps)
+    assert [rival_of(history, propose(n)) for n in (1, 2, 3, 4)] == [0, 1, 1, 3]
+
+
+ORDER = {None: 0, "keep": 0, "inconclusive": 1, "discard": 2}
+
+
+@given(st.floats(0.1, 1e4), st.floats(0.1, 1e4))
+def test_faster_is_never_judged_worse(one: float, other: float) -> None:
+    fast, slow = sorted((one, other))
+    judged = [screen(seconds) for seconds in (fast, slow)]
+    ranks = [ORDER[decision.verdict if decision else None] for decision in judged]
+    assert ranks == sorted(ranks)
+    assert ORDER[confirm(50, fast).verdict] <= ORDER[confirm(50, slow).verdict]
+
+
+@given(st.sampled_from([math.nan, math.inf, -math.inf, -1.0, 0.0]), st.sampled_from([BASE, MISSES]))
+def test_what_is_no_time_never_wins(seconds: float, history: History) -> None:
+    bad = replace(run(9, "screen", 1, 10.0), time_to_target={"train": seconds, "wall": seconds, "step": 1})
+    decision = judge_screen(history, propose(), bad, NOISE)
+    assert decision is not None and decision.verdict == "discard"
+    assert judge_confirm(history, propose(), bad, replace(bad, role="confirm"), NOISE).verdict == "discard"
+
+
+@given(st.floats(0.01, 1e4), st.sampled_from(["raced", "missed", "out_of_budget", "diverged"]))
+def test_a_censored_reading_is_never_a_time(reading: float, outcome: Outcome) -> None:
+    for history in (BASE, MISSES):
+        decision = screen(reading, outcome, history)
+        assert decision is not None and decision.verdict == "discard" and "ratio" not in decision.statistics

@@ -1,0 +1,169 @@
+"""The permutation test and record looks."""
+
+import math
+import random
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hotlap.core.errors import ConfigError
+from hotlap.core.records import Decision, History, Outcome, Proposal, RecordClaim, RunRecord
+from hotlap.search.record import (
+    Look,
+    check_record_plan,
+    current_look,
+    is_claimed,
+    judge_record,
+    last_record,
+    permutation_p_value,
+)
+
+INF = math.inf
+times = st.lists(st.one_of(st.floats(0.1, 1e4), st.just(INF)), min_size=1, max_size=4)
+
+
+def run(number: int, candidate: int, seconds: float, role: str = "record", outcome: Outcome | None = None) -> RunRecord:
+    hit = math.isfinite(seconds) and outcome is None
+    return RunRecord(
+        run_id=f"r{number:04}",
+        role=role,  # type: ignore[arg-type]
+        candidate=candidate,
+        seed=number,
+        outcome=outcome or ("reached" if hit else "out_of_budget"),
+        steps=10,
+        train_seconds=seconds if hit else 20.0,
+        time_to_target={"train": seconds, "wall": seconds, "step": 10} if hit else None,
+    )
+
+
+def look(new: list[float], old: list[float]) -> Look:
+    runs = [run(n, 1, s) for n, s in enumerate(new)] + [run(n + 50, 0, s) for n, s in enumerate(old)]
+    return Look(1, 1, 0, tuple(runs), 0)
+
+
+def test_full_separation_of_four_and_four() -> None:
+    assert permutation_p_value([1, 2, 3, 4], [5, 6, 7, 8]) == 1 / 70
+    assert permutation_p_value([1, 2, 3, 4], [INF] * 4) == 1 / 70
+    assert permutation_p_value([5, 6, 7, 8], [1, 2, 3, 4]) == 1.0
+
+
+def test_known_small_cases() -> None:
+    assert permutation_p_value([1, 3], [2, 4]) == 2 / 6
+    assert permutation_p_value([1, 2, 3], [4, 5, 6]) == 1 / 20
+    assert permutation_p_value([INF, INF], [INF, INF]) == 1.0
+    assert permutation_p_value([1, INF], [INF, INF]) == 3 / 6
+
+
+def test_too_many_runs_are_refused() -> None:
+    with pytest.raises(ConfigError, match="fewer"):
+        permutation_p_value([1.0] * 12, [2.0] * 12)
+
+
+@given(times, times)
+def test_p_is_a_probability_and_not_a_number_is_a_miss(new: list[float], old: list[float]) -> None:
+    p_value = permutation_p_value(new, old)
+    assert 0 < p_value <= 1
+    swap = {INF: math.nan}
+    assert permutation_p_value([swap.get(t, t) for t in new], [swap.get(t, t) for t in old]) == p_value
+
+
+@given(st.permutations(range(8)), st.integers(0, 3), st.integers(1, 8))
+def test_a_slower_incumbent_never_has_a_smaller_p(order: list[int], index: int, places: int) -> None:
+    new, old = [float(rank) for rank in order[:4]], [float(rank) for rank in order[4:]]
+    slower = list(new)
+    slower[index] += places - 0.5  # between two others: no tie appears or goes, which would change the test itself
+    assert permutation_p_value(slower, old) >= permutation_p_value(new, old)
+
+
+@given(times, times)
+def test_only_ranks_count(new: list[float], old: list[float]) -> None:
+    doubled = permutation_p_value([2 * t for t in new], [2 * t for t in old])  # exact: keeps every order and tie
+    assert doubled == permutation_p_value(new, old)
+
+
+def test_equal_sides_are_rarely_a_record() -> None:
+    generator = random.Random(5)
+    looks = 3000
+    false = sum(
+        judge_record(
+            look(*([generator.lognormvariate(3, 0.2) for _ in range(4)] for _ in range(2))), "train", alpha=0.05
+        ).confirmed
+        for _ in range(looks)
+    )
+    expected = looks / 70
+    assert abs(false - expected) < 4 * math.sqrt(expected)
+
+
+@pytest.mark.parametrize(("runs", "alpha"), [(4, 0.05), (10, 0.05), (3, 0.15)])
+def test_plans_that_can_succeed(runs: int, alpha: float) -> None:
+    check_record_plan(runs, alpha)
+
+
+@pytest.mark.parametrize(("runs", "alpha"), [(3, 0.05), (2, 0.3), (4, 0.04), (11, 0.05), (4, 1e-9)])
+def test_plans_that_cannot_succeed_are_refused(runs: int, alpha: float) -> None:
+    with pytest.raises(ConfigError, match="splits"):
+        check_record_plan(runs, alpha)
+
+
+def test_the_refusal_shows_the_arithmetic_and_the_way_out() -> None:
+    with pytest.raises(ConfigError, match=r"1/20 = 0\.05, above alpha/3 = 0\.017; use record.runs: 4"):
+        check_record_plan(3, 0.05)
+
+
+def test_a_claim_takes_its_numbers_from_the_record_runs_of_the_incumbent() -> None:
+    claim = judge_record(look([9, 10, 11, 12], [20, 21, 22, INF]), "train", alpha=0.05)
+    assert claim.confirmed and claim.median_seconds == 10.5 and claim.p_value == 1 / 70
+    assert claim.alpha == pytest.approx(0.05 / 3) and "3 of 4" in claim.reason
+
+
+def test_a_median_that_is_a_miss_is_no_record() -> None:
+    claim = judge_record(look([INF, INF, INF, INF], [INF] * 4), "train", alpha=0.9999)
+    assert not claim.confirmed
+
+
+def test_overlap_is_no_record() -> None:
+    assert not judge_record(look([9, 10, 11, 21], [20, 22, 23, 24]), "train", alpha=0.05).confirmed
+
+
+def test_turns_are_balanced_and_the_incumbent_is_last() -> None:
+    for size in (4, 5):
+        runs: list[RunRecord] = []
+        for _ in range(2 * size):
+            side = Look(1, 1, 0, tuple(runs), 0).next_candidate(size)
+            runs.append(run(len(runs), side, 5.0))
+        order = [r.candidate for r in runs]
+        assert order.count(1) == order.count(0) == size and order[-1] == 1
+        assert all(order[n] != order[n + 1] for n in range(0, 2 * size, 2))
+
+
+HISTORY = History(
+    clock="train",
+    base_config={},
+    proposals=tuple(
+        Proposal(
+            number=n, parent=0, family="f", title="t", observation="o", hypothesis="h", patch={}, predicted_ratio=0.9
+        )
+        for n in (1, 2)
+    ),
+    decisions=(Decision(proposal=1, verdict="keep", reason="fast"),),
+)
+
+
+def test_a_look_is_an_unbroken_row_of_record_runs() -> None:
+    runs = (run(1, 0, 9, "baseline"), run(2, 1, 5), run(3, 0, 9, outcome="lost"), run(4, 0, 9))
+    found = current_look(replace(HISTORY, runs=runs))
+    assert [r.run_id for r in found.runs] == ["r0002", "r0004"] and found.start == 1
+    broken = current_look(replace(HISTORY, runs=(*runs, run(5, 2, 9, "screen"))))
+    assert broken.runs == () and broken.start == 5
+
+
+def test_looks_compare_with_the_last_confirmed_record() -> None:
+    claim = RecordClaim(
+        look=1, candidate=1, against=0, p_value=0.01, alpha=0.0167, confirmed=True, median_seconds=5, reason="r"
+    )
+    history = replace(HISTORY, claims=(claim, replace(claim, candidate=2, confirmed=False)))
+    assert last_record(history) == 1 and last_record(HISTORY) == 0
+    assert is_claimed(history, 2) and not is_claimed(history, 3)
+    assert current_look(history).number == 3
