@@ -30,7 +30,7 @@ def time_to_target(config: RunConfig, project: Path, name: str, seed: int) -> fl
     """Run a config with a seed by `hotlap train`; return its train seconds to target, infinite for a miss."""
     path = project / f"{name}.yaml"
     path.write_text(config_text(config), encoding="utf-8")
-    command = [sys.executable, "-m", "hotlap.cli.main", "train", str(path), "-p", str(project)]
+    command = [sys.executable, "-m", "hotlap", "train", str(path), "-p", str(project)]
     ended = subprocess.run(
         [*command, "-s", f"training.seed={seed}", "--json"], capture_output=True, text=True, check=False
     )

@@ -29,13 +29,14 @@ def speedrun(
 def drive(config: Any, project: Path) -> int:
     """Run or go on with the study of a config; return the exit code."""
     from hotlap.cli.screen import is_terminal
+    from hotlap.cli.status import status_lines
     from hotlap.core.study_folder import ProjectFolder
     from hotlap.launch.locks import study_lock
     from hotlap.launch.orphans import reap_orphans
     from hotlap.launch.prepare import prepare_data
-    from hotlap.study.journal import header_lines, write_study_journal
     from hotlap.study.loop import run_study
     from hotlap.study.study import open_study
+    from hotlap.study.view import study_summary, write_study_journal
 
     folder = ProjectFolder(project.absolute()).create()
     with study_lock(folder.study(config.name).create()):
@@ -48,10 +49,10 @@ def drive(config: Any, project: Path) -> int:
         screen.says(f"task {config.task.name}: {prepare_data(folder, config)}")
         reason = run_study(study, screen, write_study_journal)
         screen.says("")
-        for line in header_lines(study.config, study.history, study.folder.protocol() or {}):
+        for line in status_lines(study_summary(study.history, study.folder.protocol() or {})):
             screen.says(line)
         screen.says(f"\nended: {reason}")
-        screen.says(f"journal {write_study_journal(study)}   next: hotlap status · hotlap runs compare @baseline @best")
+        screen.says(f"journal {write_study_journal(study)}")
     if reason == "interrupted":
         return 130
     return 0 if any(run.outcome == "reached" for run in study.history.runs) else 3

@@ -17,9 +17,9 @@ def status(
     """Say where a study stands: baseline, best time, noise, tries, budget, and the ladder."""
     from hotlap.cli.screen import print_json
     from hotlap.core.study_folder import ProjectFolder
-    from hotlap.study.open import open_study
+    from hotlap.study.view import view_study
 
-    _, summary = open_study(ProjectFolder(project.absolute()), name)
+    _, summary = view_study(ProjectFolder(project.absolute()), name)
     if as_json:
         print_json(summary.document())
     else:

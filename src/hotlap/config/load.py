@@ -31,7 +31,11 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> RunConfig:
         key, value = parse_override(override)
         set_dotted(document, key, value)
         changed.add(key)
-    return _validate(document, str(path), changed)
+    config = _validate(document, str(path), changed)
+    if config.task.text is None or Path(config.task.text).is_absolute():
+        return config
+    text = str(path.absolute().parent / config.task.text)  # the stored config lies in another folder
+    return config.model_copy(update={"task": config.task.model_copy(update={"text": text})})
 
 
 def config_from_values(values: Mapping[str, Any], patch: Mapping[str, Any] | None = None) -> RunConfig:

@@ -23,6 +23,7 @@ from hotlap.report.text import (
     one_line,
     ratio_text,
     seconds_text,
+    step_time_text,
     table,
 )
 
@@ -96,7 +97,7 @@ LADDER_HEADERS: Final = (
 
 
 def _ladder_table(summary: StudySummary) -> str:
-    return table(list(LADDER_HEADERS), [ladder_cells(row) for row in summary.ladder], left=2)
+    return table(LADDER_HEADERS, [ladder_cells(row) for row in summary.ladder], words=("change", "verdict"))
 
 
 def ladder_cells(row: LadderRow) -> list[str]:
@@ -111,7 +112,7 @@ def ladder_cells(row: LadderRow) -> list[str]:
         delta_text(row.delta_seconds),
         ratio_text(row.ratio),
         number_text(figures.steps, ",.0f"),
-        number_text(1000 * figures.seconds_per_step, ".3g"),
+        step_time_text(figures.seconds_per_step),
         row.verdict or NOTHING,
     ]
 
@@ -142,7 +143,10 @@ def _proposals(summary: StudySummary, history: History, notes: Notes) -> str:
 def _records(history: History) -> str:
     if not history.claims:
         return "No record was claimed yet: the figures above come from runs that helped to choose, and are no claim."
-    parts = []
+    parts = [
+        "Fresh runs of both sides in turn; p is the share of all ways to deal the runs to the two sides that look at "
+        "least as good (exact one-sided permutation test on ranks; runs without a time rank last)."
+    ]
     for claim in history.claims:
         against = f"#{claim.against}" if claim.against else "the baseline"
         verdict = "confirmed" if claim.confirmed else "not confirmed"

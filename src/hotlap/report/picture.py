@@ -27,6 +27,7 @@ _STYLE: Final[Mapping[str, Any]] = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.size": 9.0,
+    "text.parse_math": False,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.edgecolor": _GREY,
@@ -135,7 +136,7 @@ def draw_progress(info: ProgressInfo, path: Path) -> None:
         height = 3.9 + 0.24 * max(0, len(info.bars) - 5)
         figure = figure_module.Figure(figsize=(9.6, height), layout="constrained")
         left, right = figure.subplots(1, 2, width_ratios=(1.55, 1.0))
-        figure.suptitle(_plain(info.title), fontsize=10, color=_BLACK)
+        figure.suptitle(info.title, fontsize=10, color=_BLACK)
         _draw_curves(left, info)
         _draw_bars(right, info)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -151,25 +152,37 @@ def _draw_curves(axes: Any, info: ProgressInfo) -> None:
         color = _color(curve.number, info)
         axes.plot(curve.seconds, curve.losses, color=color, linewidth=width, zorder=3 if curve.is_incumbent else 2)
         axes.plot(curve.seconds[-1:], curve.losses[-1:], "o", color=color, markersize=2.5 * width**0.5, zorder=4)
-        if curve.label:
-            name = "baseline" if curve.number == 0 else f"#{curve.number}"
-            at = (curve.seconds[-1], curve.losses[-1])
-            weight = "bold" if curve.is_incumbent else "normal"
-            axes.annotate(
-                name, at, (2, -9), textcoords="offset points", color=color, weight=weight, ha="center", va="top"
-            )
-    if info.target is not None:
-        axes.axhline(info.target, color=_BLACK, linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
-        text = f"target {info.target:g}"
-        axes.annotate(
-            text, (0, info.target), (3, -3), xycoords=("axes fraction", "data"), textcoords="offset points", va="top"
-        )
-    if info.curves:
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(lambda seconds, _: f"{seconds:g}")
-        axes.margins(y=0.14)
     axes.set_xlabel(f"{info.clock} clock, seconds")
     axes.set_ylabel(METRIC)
+    if info.target is not None:
+        axes.axhline(info.target, color=_BLACK, linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
+        at = (0, info.target)
+        coordinates = ("axes fraction", "data")
+        axes.annotate(f"target {info.target:g}", at, (3, 3), xycoords=coordinates, textcoords="offset points")
+    if info.curves:
+        axes.set_xscale("log")
+        ticker = import_optional("matplotlib.ticker", "report")
+        axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter(lambda seconds, _: f"{seconds:g}")
+        _label_curves(axes, info)
+
+
+def _label_curves(axes: Any, info: ProgressInfo) -> None:
+    """Write each curve's name below its end, a row lower where it would run into its neighbour."""
+    left, right = (math.log(seconds) for seconds in axes.get_xlim())
+    low, high = axes.get_ylim()
+    row_height = 0.055 * (high - low)
+    ends: list[float] = []  # of each row, how far it is written
+    for curve in sorted((curve for curve in info.curves if curve.label), key=lambda curve: curve.seconds[-1]):
+        name = "baseline" if curve.number == 0 else f"#{curve.number}"
+        middle = (math.log(curve.seconds[-1]) - left) / (right - left)
+        half = 0.012 * len(name) + 0.004
+        row = next((n for n, end in enumerate(ends) if end <= middle - half), len(ends))
+        ends[row : row + 1] = [middle + half]
+        at = (curve.seconds[-1], low - row * row_height)
+        weight = "bold" if curve.is_incumbent else "normal"
+        axes.annotate(name, at, color=_color(curve.number, info), weight=weight, ha="center", va="center")
+    axes.set_ylim(low - (len(ends) - 0.2) * row_height, high)
 
 
 def _draw_bars(axes: Any, info: ProgressInfo) -> None:
@@ -200,12 +213,7 @@ def _bar_label(bar: Bar) -> str:
     if not bar.number:
         return bar.label
     title = " ".join(bar.label.split())
-    return _plain(f"#{bar.number} {title if len(title) <= 26 else title[:25] + '…'}")
-
-
-def _plain(text: str) -> str:
-    """Return text in which matplotlib sees no formula."""
-    return text.replace("$", r"\$")
+    return f"#{bar.number} {title if len(title) <= 26 else title[:25] + '…'}"
 
 
 def _color(number: int, info: ProgressInfo) -> str:

@@ -16,6 +16,7 @@ from hotlap.report.text import (
     percent_text,
     ratio_text,
     seconds_text,
+    step_time_text,
     table,
     time_text,
 )
@@ -44,18 +45,16 @@ def proposal_section(
 def runs_table(runs: Sequence[RunRecord]) -> str:
     """Return runs with both clocks, steps, step time, final metrics and outcome, one a line."""
     headers = ["run", "role", "seed", "train", "wall", "steps", "ms/step", "final evaluation", "outcome"]
-    return table(headers, [_run_row(run) for run in runs], left=2)
+    return table(headers, [_run_row(run) for run in runs], words=("run", "role", "final evaluation", "outcome"))
 
 
 def _body(proposal: Proposal, history: History, notes: Notes) -> list[str]:
     """Return the paragraphs of a section."""
-    gain = 1 - proposal.predicted_ratio
-    predicted = f"{percent_text(abs(gain))} {'less' if gain >= 0 else 'more'} time" if gain else "no difference"
     parent = f"#{proposal.parent}" if proposal.parent else "the baseline"
     runs = [run for run in history.runs if run.candidate == proposal.number]
     parts = [
         f"**Observation** {one_line(proposal.observation)}",
-        f"**Hypothesis** {one_line(proposal.hypothesis)} *Predicted: {predicted} than {parent}* ({proposal.proposer}).",
+        f"**Hypothesis** {one_line(proposal.hypothesis)} *Predicted: {_predicted(proposal, parent)}* ({proposal.proposer}).",
         f"**Diff** against {parent}",
         fenced(proposal.diff, "diff") if proposal.diff.strip() else "(nothing recorded)",
         "**Result** " + ("time to target on both clocks" if runs else "it has not run yet"),
@@ -64,6 +63,13 @@ def _body(proposal: Proposal, history: History, notes: Notes) -> list[str]:
         parts.append(runs_table(runs))
     parts += [f"**Note** on {run.run_id}: {one_line(note.text)}" for run in runs for note in notes.get(run.run_id, ())]
     return parts + _verdicts([d for d in history.decisions if d.proposal == proposal.number])
+
+
+def _predicted(proposal: Proposal, parent: str) -> str:
+    gain = 1 - proposal.predicted_ratio
+    if not gain:
+        return f"as fast as {parent}"
+    return f"{percent_text(abs(gain))} {'more' if gain < 0 else 'less'} time than {parent}"
 
 
 def _verdicts(decisions: Sequence[Decision]) -> list[str]:
@@ -100,10 +106,11 @@ def _in_short(decision: Decision | None) -> str:
 
 def _run_row(run: RunRecord) -> list[str]:
     outcome = run.outcome.replace("_", " ")
+    if run.outcome != "reached" and run.reason:
+        outcome = f"{outcome}: {run.reason.strip().splitlines()[0]}"
     if run.contaminated:
         outcome = f"{outcome}, repeated: {run.contaminated}"
     steps = run.time_to_target.get("step", run.steps) if run.time_to_target else run.steps
-    step_time = number_text(1000 * run.seconds_per_step, ".3g")
     metrics = [f"{name} {number_text(value)}" for name, value in run.metrics.items() if name.startswith("eval_")]
     return [
         run.run_id,
@@ -112,7 +119,7 @@ def _run_row(run: RunRecord) -> list[str]:
         time_text(run, "train"),
         time_text(run, "wall"),
         f"{int(steps):,}",
-        step_time,
+        step_time_text(run.seconds_per_step),
         ", ".join(metrics) or NOTHING,
         outcome,
     ]

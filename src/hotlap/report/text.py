@@ -3,6 +3,7 @@
 import html
 import math
 import re
+from collections.abc import Container, Sequence
 
 from hotlap.core.clock import ClockName
 from hotlap.core.durations import format_seconds
@@ -42,6 +43,14 @@ def percent_text(share: float) -> str:
 def number_text(value: float, format_spec: str = ".4g") -> str:
     """Return a number, a dash for what is not a number."""
     return NOTHING if math.isnan(value) else format(value, format_spec)
+
+
+def step_time_text(seconds_per_step: float) -> str:
+    """Return milliseconds with three digits."""
+    milliseconds = 1000 * seconds_per_step
+    if not math.isfinite(milliseconds):
+        return NOTHING
+    return f"{milliseconds:,.{2 if milliseconds < 10 else 1 if milliseconds < 100 else 0}f}"
 
 
 def reading_of(run: RunRecord, clock: ClockName) -> float:
@@ -87,8 +96,8 @@ def fenced(text: str, language: str = "") -> str:
     return f"{fence}{language}\n{text.rstrip()}\n{fence}"
 
 
-def table(headers: list[str], rows: list[list[str]], left: int = 1) -> str:
-    """Return a Markdown table; the first `left` columns align left, the others right."""
-    marks = ["---" if column < left else "--:" for column in range(len(headers))]
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]], words: Container[str]) -> str:
+    """Return a Markdown table; columns whose header is in `words` align left, the others right."""
+    marks = ["---" if header in words else "--:" for header in headers]
     lines = [headers, marks, *([one_line(cell).replace("|", r"\|") for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
