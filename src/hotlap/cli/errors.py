@@ -1,7 +1,6 @@
 """What a user sees of an error: one message and an exit code; a traceback only for our own bugs."""
 
 import sys
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -23,6 +22,8 @@ def exit_plainly() -> Iterator[None]:
         print("hotlap: interrupted", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
     except Exception as error:  # noqa: BLE001  the outermost place: whatever was not foreseen is our bug
+        import traceback
+
         traceback.print_exc()
         print(
             f"hotlap: internal error: {type(error).__name__}: {error}\n"

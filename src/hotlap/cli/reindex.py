@@ -9,7 +9,7 @@ import typer
 def reindex(
     project: Annotated[Path, typer.Option("-p", "--project", help="Folder that holds .hotlap/.")] = Path(),
 ) -> None:
-    """Build the index of runs again from the files; nothing else is changed."""
+    """Build the index of runs again from the files."""
     from hotlap.core.errors import StorageError
     from hotlap.core.study_folder import ProjectFolder
     from hotlap.runs.store import RunStore

@@ -14,7 +14,10 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     project: Annotated[Path, typer.Option("-p", "--project", help="Folder that holds .hotlap/.")] = Path(),
 ) -> None:
-    """Say where a study stands: baseline, best time, noise, tries, budget, and the ladder."""
+    """Say where a study stands.
+
+    Baseline, best time, noise, tries, budget and the ladder: the facts at the top of SPEEDRUN.md.
+    """
     from hotlap.cli.screen import print_json
     from hotlap.core.study_folder import ProjectFolder
     from hotlap.study.view import view_study

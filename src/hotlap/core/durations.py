@@ -1,5 +1,6 @@
 """Durations as people write them: `90s`, `15m`, `1h30m`, `4:38`, or plain seconds."""
 
+import math
 import re
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -29,6 +30,8 @@ def parse_seconds(text: str | float) -> float:
 
 def format_seconds(seconds: float) -> str:
     """Write seconds for people: `0.42 s`, `9.31 s`, `55.2 s`, `4:51`, `1:02:03`."""
+    if not math.isfinite(seconds):
+        return "never"
     if seconds < 10:
         return f"{seconds:.2f} s"
     if seconds < 100:

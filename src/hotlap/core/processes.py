@@ -32,7 +32,7 @@ def is_alive(identity: dict[str, Any]) -> bool:
     try:
         process = psutil.Process(int(identity["pid"]))
         same = abs(process.create_time() - float(identity["start_seconds"])) < 1.0
-        return same and process.status() != psutil.STATUS_ZOMBIE
+        return bool(same and process.status() != psutil.STATUS_ZOMBIE)
     except (psutil.Error, KeyError, ValueError):
         return False
 

@@ -5,7 +5,7 @@ first update has factor 0, as in transformers.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 
@@ -54,7 +54,7 @@ def warmup_stable_decay(
     return shapes[decay_type] * (1.0 - min_lr_ratio) + min_lr_ratio
 
 
-SCHEDULES: Final = {
+SCHEDULES: Final[Mapping[str, Callable[..., float]]] = {
     "linear": linear,
     "cosine": cosine,
     "constant": constant,
@@ -71,6 +71,6 @@ def learning_rate_factor(
     if name != "constant":
         rising = warmup_factor(step, warmup_steps)
         if rising is not None:
-            floor = arguments.get("min_lr_ratio", 0.0)  # transformers scales this warm-up by the floor too
+            floor = float(arguments.get("min_lr_ratio", 0.0))  # transformers scales this warm-up by the floor too
             return rising * (1.0 - floor) + floor
     return SCHEDULES[name](step, warmup_steps, max_steps, **arguments)

@@ -163,10 +163,10 @@ class GPT(nn.Module):
                 nn.init.normal_(module.weight, std=config.initializer_range)
             if isinstance(module, nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
-        for block in self.blocks:
-            for part in (block.attention, block.mlp):  # what is added 2·layers times starts smaller, as in GPT-2
+        for name, weight in self.named_parameters():
+            if name.endswith("projection.weight"):  # what is added 2·layers times starts smaller, as in GPT-2
                 std = 0.0 if config.zero_init_projections else config.initializer_range
-                nn.init.normal_(part.projection.weight, std=std / math.sqrt(2 * config.num_hidden_layers))
+                nn.init.normal_(weight, std=std / math.sqrt(2 * config.num_hidden_layers))
         if self.head is not None and config.zero_init_projections:
             nn.init.zeros_(self.head.weight)
 
@@ -189,7 +189,7 @@ class GPT(nn.Module):
         if positions is None:
             positions = torch.arange(input_ids.shape[1], device=input_ids.device).unsqueeze(0)
         if self.smear_gate is not None:
-            x = self._smear(x, cache)
+            x = x + self.smear_gate * self._previous(x, cache)
         if self.positions is not None:
             x = x + self.positions(positions)
         x = self.dropout(x)
@@ -202,14 +202,15 @@ class GPT(nn.Module):
         """Return the logits (…, V) of hidden states (…, D)."""
         return F.linear(hidden, self.embedding.weight if self.head is None else self.head.weight)
 
-    def _smear(self, x: Tensor, cache: KeyValueCache | None) -> Tensor:
+    def _previous(self, x: Tensor, cache: KeyValueCache | None) -> Tensor:
+        """Return for each position of x (B, T, D) the embedding before it, zero before the first."""
         if cache is not None and cache.last_embedding is not None:
             previous = torch.cat([cache.last_embedding, x[:, :-1]], dim=1)
         else:
             previous = F.pad(x[:, :-1], (0, 0, 1, 0))
         if cache is not None:
             cache.last_embedding = x[:, -1:]
-        return x + self.smear_gate * previous
+        return previous
 
     def _rotation(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         pairs = self.config.hidden_size // self.config.num_attention_heads // 2

@@ -86,7 +86,8 @@ def batch_size(evidence: Evidence) -> Iterator[Idea]:
     training = evidence.config.training
     now = training.per_device_train_batch_size
     speed = evidence.metric("tokens_per_second")
-    for value, confidence in ((now // 2, 0.5), (now * 2, 0.25)):
+    on_cpu = evidence.environment.get("device") == "cpu"
+    for value, confidence in ((now // 2, 0.6 if on_cpu else 0.3), (now * 2, 0.2)):
         patch = {"training.per_device_train_batch_size": value}
         if value < 2 or evidence.was_tried(patch):
             continue
@@ -105,7 +106,7 @@ def batch_size(evidence: Evidence) -> Iterator[Idea]:
                 else "The gradient is noisy and the device not full: fewer, better updates win."
             ),
             patch=patch,
-            predicted_ratio=0.75 if smaller else 0.85,
+            predicted_ratio=0.7 if smaller else 0.85,
             confidence=confidence,
             exempt_from_race_until=_CURVE_STARTS_WORSE,
         )
@@ -142,7 +143,7 @@ def warmup(evidence: Evidence) -> Iterator[Idea]:
         hypothesis="A short warm-up is enough for stability; the run no longer waits for its learning rate.",
         patch={"training.warmup_steps": float(shorter), "training.warmup_ratio": 0.0},
         predicted_ratio=1 - 0.5 * min(share, 1),
-        confidence=0.6,
+        confidence=0.7,
     )
 
 
@@ -164,10 +165,7 @@ def horizon(evidence: Evidence) -> Iterator[Idea]:
         return
     if training.lr_scheduler_type.startswith("constant") or evidence.learning_rate_factor_at_target < 0.25:
         return
-    target = max(20, round(1.15 * evidence.steps_to_target))
-    patch: dict[str, object] = {"training.max_steps": target}
-    if training.warmup_ratio and not training.warmup_steps:
-        patch |= {"training.warmup_steps": float(max(1, round(0.05 * target))), "training.warmup_ratio": 0.0}
+    target = max(20, round(1.5 * evidence.steps_to_target))
     yield Idea(
         family="horizon",
         title=f"max_steps {training.max_steps} → {target}",
@@ -175,10 +173,10 @@ def horizon(evidence: Evidence) -> Iterator[Idea]:
             f"The target falls at step {evidence.steps_to_target} of {training.max_steps}, at "
             f"{evidence.learning_rate_factor_at_target:.0%} of the peak learning rate."
         ),
-        hypothesis="Ending the decay just behind the target anneals the weights in time and saves steps.",
-        patch=patch,
+        hypothesis="A decay that ends soon behind the target anneals the weights in time and saves steps.",
+        patch={"training.max_steps": target},
         predicted_ratio=0.85,
-        confidence=0.45,
+        confidence=0.2,
         exempt_from_race_until=_CURVE_STARTS_WORSE,
     )
 
@@ -198,8 +196,8 @@ def optimizer(evidence: Evidence) -> Iterator[Idea]:
             ),
             hypothesis="Orthogonalised updates of the hidden matrices need at least a third fewer steps.",
             patch={"training.optim": "muon"},
-            predicted_ratio=0.6,
-            confidence=0.6,
+            predicted_ratio=0.65,
+            confidence=0.55,
         )
     if training.optim == "adamw_torch":
         yield Idea(

@@ -19,9 +19,10 @@ from hotlap.report.text import ratio_text, seconds_text, seconds_to_target
 METRIC: Final = "eval_loss"
 _GREY = "#8a8a8a"
 _BLACK = "#222222"
-OKABE_ITO: Final = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#0072B2", "#F0E442")
-"""Colours that people with any colour vision tell apart (Okabe and Ito 2008)."""
+OKABE_ITO: Final = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#0072B2")
+"""Colours that people with any colour vision tell apart (Okabe and Ito 2008); their yellow is too pale for text."""
 _MAX_RUNGS: Final = 12
+_MAX_LABEL_ROWS: Final = 4
 _STYLE: Final[Mapping[str, Any]] = {
     "svg.hashsalt": "hotlap",
     "svg.fonttype": "none",
@@ -178,6 +179,8 @@ def _label_curves(axes: Any, info: ProgressInfo) -> None:
         middle = (math.log(curve.seconds[-1]) - left) / (right - left)
         half = 0.012 * len(name) + 0.004
         row = next((n for n, end in enumerate(ends) if end <= middle - half), len(ends))
+        if row == _MAX_LABEL_ROWS:
+            continue  # too crowded; the bars beside it name the colour
         ends[row : row + 1] = [middle + half]
         at = (curve.seconds[-1], low - row * row_height)
         weight = "bold" if curve.is_incumbent else "normal"

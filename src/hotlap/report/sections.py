@@ -51,10 +51,11 @@ def runs_table(runs: Sequence[RunRecord]) -> str:
 def _body(proposal: Proposal, history: History, notes: Notes) -> list[str]:
     """Return the paragraphs of a section."""
     parent = f"#{proposal.parent}" if proposal.parent else "the baseline"
+    expected = f"*Predicted: {_predicted(proposal, parent)}* ({one_line(proposal.proposer)})."
     runs = [run for run in history.runs if run.candidate == proposal.number]
     parts = [
         f"**Observation** {one_line(proposal.observation)}",
-        f"**Hypothesis** {one_line(proposal.hypothesis)} *Predicted: {_predicted(proposal, parent)}* ({proposal.proposer}).",
+        f"**Hypothesis** {one_line(proposal.hypothesis)} {expected}",
         f"**Diff** against {parent}",
         fenced(proposal.diff, "diff") if proposal.diff.strip() else "(nothing recorded)",
         "**Result** " + ("time to target on both clocks" if runs else "it has not run yet"),

@@ -70,7 +70,7 @@ class Interrupts:
 
 
 def run_study(
-    study: Study, watcher: Watcher, write_journal: Callable[[Study], None], launcher: LocalLauncher | None = None
+    study: Study, watcher: Watcher, write_journal: Callable[[Study], object], launcher: LocalLauncher | None = None
 ) -> str:
     """Drive a study until it ends or is interrupted; return why. It can be taken up again at any time."""
     launcher = launcher or LocalLauncher()

@@ -34,6 +34,8 @@ class Study:
     first_run: int
     """Runs that earlier sittings had made."""
     _spent_before: float
+    drawn_rungs: tuple[int, ...] = ()
+    """The kept proposals that the picture shows."""
     _started: float = field(default_factory=time.monotonic)
 
     def append(self, record: Proposal | Decision | RecordClaim) -> None:

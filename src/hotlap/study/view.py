@@ -35,7 +35,8 @@ def view_study(project: ProjectFolder, name: str | None = None) -> tuple[History
 def study_summary(history: History, protocol: Mapping[str, Any]) -> StudySummary:
     """Return the summary with the judge's own figures."""
     noise = estimate_noise(history)
-    tries = len({decision.proposal for decision in history.decisions})
+    changes = {proposal.number for proposal in history.proposals if proposal.role != "ablation"}
+    tries = len(changes & {decision.proposal for decision in history.decisions})
     figures = NoiseFigures(
         sigma=noise.sigma,
         degrees_of_freedom=noise.degrees_of_freedom,
@@ -49,10 +50,11 @@ def study_summary(history: History, protocol: Mapping[str, Any]) -> StudySummary
 
 def write_study_journal(study: Study) -> Path:
     """Write SPEEDRUN.md and, when a rung was added or the study ended, its picture; return the journal's path."""
-    history = study.history
-    last_is_keep = bool(history.decisions) and history.decisions[-1].verdict == "keep"
-    draws = last_is_keep or bool(history.ended) or not picture_path(study.project, study.folder.name).exists()
-    return write_journal_of(study.project, history, study.folder.protocol() or {}, draws=draws)
+    picture = picture_path(study.project, study.folder.name)
+    rungs = study.history.kept()
+    draws = rungs != study.drawn_rungs or bool(study.history.ended) or not picture.exists()
+    study.drawn_rungs = rungs
+    return write_journal_of(study.project, study.history, study.folder.protocol() or {}, draws=draws)
 
 
 def write_journal_of(project: ProjectFolder, history: History, protocol: Mapping[str, Any], *, draws: bool) -> Path:

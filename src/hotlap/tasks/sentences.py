@@ -45,7 +45,10 @@ def file_texts(pattern: str, directory: Path) -> Iterator[str]:
     relative = Path(pattern)
     base = Path(relative.anchor) if relative.is_absolute() else directory
     names = str(relative.relative_to(relative.anchor)) if relative.is_absolute() else pattern
-    paths = sorted(path for path in base.glob(names) if path.is_file())
+    try:
+        paths = sorted(path for path in base.glob(names) if path.is_file())
+    except (ValueError, IndexError):
+        paths = []  # no pattern at all, or one with ** inside a name
     if not paths:
         raise DataError(f"task.text: no file matches {pattern!r} in {base}; give a glob such as corpus/*.txt")
     for path in paths:

@@ -58,10 +58,10 @@ class Evaluator:
                 right += int((~is_wrong).sum())
                 words += num_words
                 words_right += num_words - len(np.unique(word_of_target[is_wrong]))
-        loss = nats / targets
+        mean_loss = nats / targets
         return {
-            "eval_loss": loss,
-            "perplexity": math.exp(loss) if loss < 700 else math.inf,
+            "eval_loss": mean_loss,
+            "perplexity": math.exp(mean_loss) if mean_loss < 700 else math.inf,
             "eval_byte_accuracy": right / targets,
             "eval_word_accuracy": words_right / words,
         }

@@ -1,0 +1,87 @@
+"""The summary: what is claimed, what is only seen, and what is unknown."""
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+from synthetic import CANDIDATES, MISSED_BASELINE, NOISE, PROTOCOL, figures, history, summary
+
+from hotlap.core.records import History
+from hotlap.report.header import header_facts, headline
+from hotlap.report.summary import summarize
+
+
+def test_a_confirmed_record_gives_the_speedup() -> None:
+    found = summary(history())
+    assert found.record_seconds == 10.65
+    assert found.speedup == pytest.approx(55.2 / 10.65)
+    assert not found.is_lower_bound
+    assert headline(found) == "55.2 s → 10.7 s: 5.18× faster, a record (p = 0.0143)"
+
+
+def test_without_a_confirmed_record_the_incumbent_counts_and_no_record_is_shown() -> None:
+    found = summary(history(is_confirmed=False))
+    assert found.record_seconds is None
+    assert found.speedup == pytest.approx(55.2 / 10.7)
+    assert "not confirmed" in headline(found)
+
+
+def test_a_missed_baseline_makes_the_speedup_a_lower_bound() -> None:
+    found = summary(history("missed"), {**CANDIDATES, 0: MISSED_BASELINE})
+    assert found.is_lower_bound
+    assert found.speedup == pytest.approx(55.2 / 10.65)  # its median run had reached nothing by 55.2 s
+    assert headline(found).startswith("a miss → 10.7 s: ≥ 5.18× faster")
+
+
+def test_ablations_and_withdrawn_keeps_do_not_count_as_kept() -> None:
+    found = summary(history())
+    assert (found.tries, found.kept) == (7, 3)
+    assert [row.number for row in found.ladder] == [0, 1, 3, 7]
+    assert found.ladder[2].ratio == pytest.approx(25.5 / 14.0)
+    assert found.ladder[2].delta_seconds == pytest.approx(-11.5)
+
+
+def test_the_rung_above_a_missed_baseline_has_no_ratio() -> None:
+    first = summary(history("missed"), {**CANDIDATES, 0: MISSED_BASELINE}).ladder[1]
+    assert math.isnan(first.ratio) and math.isnan(first.delta_seconds)
+
+
+def test_a_study_that_has_not_begun() -> None:
+    found = summarize(History(clock="train", base_config={}), PROTOCOL, NOISE, {})
+    assert math.isnan(found.speedup) and not found.is_lower_bound
+    assert headline(found) == "the baseline has not run yet"
+    assert all(text for _, text in header_facts(found))
+
+
+def test_nothing_kept() -> None:
+    past = replace(history(), decisions=(), claims=())
+    assert headline(summary(past)) == "the baseline stands at 55.2 s; nothing was kept so far"
+
+
+def test_the_document_is_json_with_null_for_what_is_not_finite() -> None:
+    document = summary(history("missed", is_confirmed=False), {**CANDIDATES, 0: MISSED_BASELINE}).document()
+    again = json.loads(json.dumps(document, allow_nan=False))
+    assert again["schema"] == "hotlap/status/1"
+    assert again["baseline_seconds"] is None and again["record_seconds"] is None
+    assert again["incumbent_seconds"] == 10.7
+    assert again["speedup_is_lower_bound"] is True
+    assert again["noise"]["runs_needed"] == {"0.01": 306, "0.02": 76, "0.05": 12}
+    assert again["ladder"][1]["ratio"] is None
+
+
+def test_header_names_everything_that_makes_times_comparable() -> None:
+    facts = dict(header_facts(summary(history())))
+    assert "eval_loss < 0.76 and eval_byte_accuracy > 0.75" in facts["Targets"]
+    assert "Toy CPU" in facts["Hardware"] and "torch 2.13.0" in facts["Hardware"]
+    assert "seconds inside optimizer steps" in facts["Clock"] and "3 % apart" in facts["Clock"]
+    assert "σ = 5.0 %" in facts["Noise"] and "12.7 % less time" in facts["Noise"] and "5 %: 12" in facts["Noise"]
+    assert "7 changes tried, 3 kept" in facts["Tries"] and "0.019" in facts["Tries"]
+    assert "3 of 3 reached" in facts["Baseline"]
+    assert "p = 0.0143" in facts["Record"]
+
+
+def test_wall_clock_studies_name_their_clock() -> None:
+    past = replace(history(), clock="wall")
+    facts = dict(header_facts(summary(past, {0: figures(60.0)})))
+    assert facts["Clock"].startswith("wall: seconds since") and "10 % apart" in facts["Clock"]

@@ -1,0 +1,137 @@
+"""The task string_repetition: template, split, cache and hash."""
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hotlap.config.schema import StringRepetitionConfig
+from hotlap.core.errors import DataError
+from hotlap.tasks import string_repetition
+from hotlap.tasks.examples import Example, TaskData
+from hotlap.tasks.string_repetition import example_for, load_string_repetition, split_by_hash
+
+SENTENCES = [f"sentence number {number} says hello" for number in range(200)]
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    (tmp_path / "corpus.txt").write_text(". ".join(SENTENCES))
+    return tmp_path
+
+
+def load(folder: Path, text: str | None = "*.txt", **settings: int) -> TaskData:
+    return load_string_repetition(StringRepetitionConfig(text=text, **settings), folder, folder / "cache")
+
+
+def test_the_template_brackets_the_sentence() -> None:
+    assert example_for("a b") == Example("<text>\x0ea b\x0f<repeat> ", "a b")
+
+
+def test_training_and_evaluation_share_no_sentence(corpus: Path) -> None:
+    data = load(corpus)
+    train, evaluation = set(data.train), set(data.eval)
+    assert (len(data.train), len(data.eval)) == (196, 4)
+    assert len(train) == 196
+    assert not train & evaluation
+    assert {example.completion.rstrip(".") for example in train | evaluation} == set(SENTENCES)
+    assert data.source == "*.txt"
+
+
+def test_a_sentence_that_comes_twice_counts_once(corpus: Path) -> None:
+    before = load(corpus)
+    (corpus / "again.txt").write_text(". ".join(reversed(SENTENCES)) + ".")
+    after = load(corpus)
+    assert len({*after.train, *after.eval}) == len(after.train) + len(after.eval)
+    assert len(after.train) + len(after.eval) <= len(before.train) + len(before.eval) + 1  # the last one with a stop
+
+
+def test_the_evaluation_set_has_at_most_the_size_that_was_asked_for(corpus: Path) -> None:
+    small, full = load(corpus, max_eval_samples=2), load(corpus)
+    assert small.eval == full.eval[:2]
+    assert small.train == full.train
+
+
+@given(numbers=st.sets(st.integers(0, 10**6), min_size=2, max_size=120), size=st.integers(1, 5), seed=st.integers(0, 9))
+@settings(deadline=None)
+def test_the_split_never_depends_on_the_order(numbers: set[int], size: int, seed: int) -> None:
+    ordered = [f"sentence {number}" for number in numbers]
+    shuffled = random.Random(seed).sample(ordered, len(ordered))
+    split = split_by_hash(set(ordered), size)
+    assert split_by_hash(set(shuffled), size) == split
+    train, evaluation = split
+    assert not set(train) & set(evaluation)
+    assert 1 <= len(evaluation) <= size
+    assert set(train) | set(evaluation) <= set(ordered)
+
+
+def test_new_sentences_move_none_from_evaluation_to_training_or_back() -> None:
+    """A sentence's rank is its hash, so a larger corpus only moves the border."""
+    sentences = {f"sentence {number}" for number in range(1000)}
+    train, evaluation = split_by_hash(sentences, 100)
+    ranked = [*evaluation, *train]
+    more = {*sentences, *(f"another {number}" for number in range(500))}
+    train, evaluation = split_by_hash(more, 100)
+    assert [sentence for sentence in [*evaluation, *train] if sentence in sentences] == ranked
+
+
+@pytest.mark.parametrize("text", ["", "short. a b. c d.", "only this one sentence is long enough"])
+def test_a_corpus_without_two_sentences_is_empty(tmp_path: Path, text: str) -> None:
+    (tmp_path / "corpus.txt").write_text(text)
+    with pytest.raises(DataError, match=r"the corpus is empty: [01] sentence\(s\) .* task\.min_length_bytes"):
+        load(tmp_path)
+
+
+@pytest.fixture
+def library(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Stands for the docstrings; reading it a second time fails."""
+    texts = [". ".join(SENTENCES)]
+
+    def read() -> Iterator[str]:
+        assert texts, "the text was read again"
+        yield texts.pop()
+
+    monkeypatch.setattr(string_repetition, "docstring_texts", read)
+    return texts
+
+
+def test_the_second_load_takes_the_examples_from_the_cache(tmp_path: Path, library: list[str]) -> None:
+    first = load(tmp_path, None)
+    assert library == []
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+    assert load(tmp_path, None) == first
+    assert first.source.startswith("docstrings of Python 3.")
+
+
+def test_files_are_split_once_and_again_after_a_change(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = load(corpus)
+
+    def must_not_be_called(*_: object) -> Iterator[str]:
+        raise AssertionError("the sentences were split again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(string_repetition, "split_sentences", must_not_be_called)
+        assert load(corpus) == first
+        for change in ({"max_length_bytes": 47}, {"min_length_bytes": 9}, {"max_eval_samples": 3}):
+            with pytest.raises(AssertionError):
+                load(corpus, **change)
+    with (corpus / "corpus.txt").open("a") as file:
+        file.write(" And one more sentence.")
+    assert load(corpus).hash != first.hash
+
+
+def test_the_hash_names_the_examples_and_their_sides(corpus: Path) -> None:
+    data = load(corpus)
+    assert load(corpus).hash == data.hash == load_string_repetition(
+        StringRepetitionConfig(text=str(corpus / "corpus.txt")), Path("/nowhere"), corpus / "other"
+    ).hash  # fmt: skip
+    a, b = Example("p", "a"), Example("p", "b")
+    hashes = [
+        TaskData(train=train, eval=evaluation, source="s").hash
+        for train, evaluation in [((a,), (b,)), ((b,), (a,)), ((a, b), ()), ((), (a, b)), ((Example("pa", ""),), (b,))]
+    ]
+    assert len(set(hashes)) == len(hashes)
+    assert TaskData(train=(a,), eval=(b,), source="elsewhere").hash == hashes[0]
