@@ -139,6 +139,12 @@ def test_a_config_that_is_not_there_or_not_text_is_told(tmp_path: Path) -> None:
         load_config(tmp_path / "bytes")
 
 
+def test_a_glob_of_texts_starts_from_the_folder_of_the_config(tmp_path: Path) -> None:
+    assert load(tmp_path, "task: {text: corpus/*.txt}").task.text == str(tmp_path / "corpus" / "*.txt")
+    assert load(tmp_path, "task: {text: /corpus/*.txt}").task.text == "/corpus/*.txt"
+    assert load(tmp_path, "task: {text: null}").task.text is None
+
+
 @pytest.mark.parametrize("number", ["1e-4", "1E-4", "1.0e-4", ".0001", "0.0001", "'1e-4'"])
 def test_a_small_number_may_be_written_in_any_form(tmp_path: Path, number: str) -> None:
     assert load(tmp_path, f"training: {{learning_rate: {number}}}").training.learning_rate == 1e-4
@@ -235,7 +241,7 @@ SHARE = st.floats(0, 1, exclude_max=True)
 COUNT = st.integers(1, 10**6)
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "name": st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]*", fullmatch=True),
-    "task.text": st.none() | TEXT,
+    "task.text": st.none() | TEXT.map(lambda text: f"/{text}"),
     "task.min_length_bytes": st.integers(1, 40),
     "model.num_hidden_layers": COUNT,
     "model.num_attention_heads": st.sampled_from([1, 2, 8, 32]),

@@ -1,5 +1,7 @@
 """Durations: every accepted form, the refused ones, and that what is written can be read again."""
 
+import math
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -48,6 +50,11 @@ def test_what_is_neither_text_nor_a_number_is_refused_alike(value: object) -> No
 )
 def test_a_duration_is_written_for_people(seconds: float, text: str) -> None:
     assert format_seconds(seconds) == text
+
+
+@pytest.mark.parametrize("seconds", [math.inf, math.nan])
+def test_a_time_that_does_not_come_is_never(seconds: float) -> None:
+    assert format_seconds(seconds) == "never"
 
 
 @given(seconds=st.floats(0, 1e7))

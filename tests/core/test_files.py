@@ -140,7 +140,7 @@ def test_a_file_that_grows_in_any_pieces_is_read_line_by_line(
         append_json_line(whole, value)
     data = whole.read_bytes()
     reader = LineReader(folder / "growing")
-    read = []
+    read: list[dict[str, Any]] = []
     for cut in [*cuts, len(data)]:
         (folder / "growing").write_bytes(data[:cut])
         read.extend(reader.read_new())

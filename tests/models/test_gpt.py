@@ -143,12 +143,15 @@ def test_a_smear_starts_without_effect_but_learns() -> None:
 
 
 def test_a_smear_adds_a_gated_share_of_the_token_before() -> None:
-    model = build(smear=True)
-    x = torch.randn(2, 3, 16)
+    model, plain, tokens = build(smear=True), build(smear=False), random_tokens()
+    plain.load_state_dict({name: value for name, value in model.state_dict().items() if name != "smear_gate"})
     assert model.smear_gate is not None
-    smeared = model._smear(x, None)
-    assert torch.equal(smeared[:, 0], x[:, 0])
-    assert torch.equal(smeared[:, 1:], x[:, 1:] + model.smear_gate * x[:, :-1])
+    x = model.embedding(tokens)
+    mixed = x.clone()
+    for place in range(1, x.shape[1]):
+        mixed[:, place] += model.smear_gate * x[:, place - 1]
+    plain.embedding.register_forward_hook(lambda *_: mixed)
+    torch.testing.assert_close(plain.hidden(tokens), model.hidden(tokens))
 
 
 def test_rotations_keep_lengths_and_depend_on_distances_only() -> None:

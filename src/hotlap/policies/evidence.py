@@ -80,8 +80,13 @@ class Evidence:
     def was_tried(self, patch: Mapping[str, Any], forget_after: int = 3) -> bool:
         """Say whether the same values were tried on this incumbent or one that is few keeps away."""
         return any(
-            attempt.keeps_since < forget_after and _same(attempt.patch, patch) for attempt in self.attempts
+            attempt.keeps_since < forget_after and _same(attempt.patch, patch, self._tolerance(attempt))
+            for attempt in self.attempts
         ) or all(get_dotted(self.config.model_dump(), key) == value for key, value in patch.items())
+
+    def _tolerance(self, attempt: Attempt) -> float:
+        """Return how far values may be apart to be the same idea: those read off this incumbent's runs move with them."""
+        return 0.2 if attempt.parent == self.candidate else 0.05
 
     def verdicts_for(self, key: str, since_keeps: int = 3) -> list[tuple[Any, str]]:
         """Return (value, verdict) of the recent attempts that changed a key, oldest first."""
@@ -112,12 +117,12 @@ def gather_evidence(history: History, config: RunConfig) -> Evidence:
     )
 
 
-def _same(left: Mapping[str, Any], right: Mapping[str, Any]) -> bool:
-    """Say whether two patches set the same keys to the same values, numbers within 5 %."""
-    return left.keys() == right.keys() and all(_close(left[key], right[key]) for key in left)
+def _same(left: Mapping[str, Any], right: Mapping[str, Any], tolerance: float) -> bool:
+    """Say whether two patches set the same keys to the same values, numbers within the tolerance."""
+    return left.keys() == right.keys() and all(_close(left[key], right[key], tolerance) for key in left)
 
 
-def _close(left: Any, right: Any) -> bool:
+def _close(left: Any, right: Any, tolerance: float) -> bool:
     if isinstance(left, int | float) and isinstance(right, int | float) and not isinstance(left, bool):
-        return math.isclose(left, right, rel_tol=0.05)
+        return math.isclose(left, right, rel_tol=tolerance)
     return bool(left == right)

@@ -55,8 +55,8 @@ def positions(evidence: Evidence) -> Iterator[Idea]:
         ),
         hypothesis="Rotary positions compare places by their distance without learning it first: a third fewer steps.",
         patch={"model.positions": "rope"},
-        predicted_ratio=0.65,
-        confidence=0.6,
+        predicted_ratio=0.7,
+        confidence=0.55,
     )
 
 
@@ -76,8 +76,8 @@ def look_back(evidence: Evidence) -> Iterator[Idea]:
             "Mixing in the previous token's embedding gives each position its predecessor; the plateau shortens."
         ),
         patch={"model.smear": True},
-        predicted_ratio=0.6,
-        confidence=0.55,
+        predicted_ratio=0.65,
+        confidence=0.6,
     )
 
 
@@ -191,8 +191,8 @@ def depth(evidence: Evidence) -> Iterator[Idea]:
             title=f"layers {layers} → {layers - 1}",
             hypothesis="The task does not need that depth; steps get cheaper by almost a layer.",
             patch={"model.num_hidden_layers": layers - 1},
-            predicted_ratio=0.7,
-            confidence=0.35,
+            predicted_ratio=0.65,
+            confidence=0.55 if evidence.config.model.smear or layers > 2 else 0.25,
         )
     yield _shape(
         evidence,

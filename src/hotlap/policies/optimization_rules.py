@@ -9,6 +9,8 @@ from hotlap.policies.ideas import Idea, Rule
 
 _CURVE_STARTS_WORSE: Final = 0.6
 """Race exemption of families whose curves start worse than they end: schedules, batch size."""
+_SHORTEST_WARMUP: Final = 5
+"""Steps of warm-up that are never worth saving."""
 
 
 def dropout(evidence: Evidence) -> Iterator[Idea]:
@@ -17,7 +19,7 @@ def dropout(evidence: Evidence) -> Iterator[Idea]:
     rates = {"embd": model.embd_pdrop, "attn": model.attn_pdrop, "resid": model.resid_pdrop}
     if not any(rates.values()):
         return
-    gap = evidence.metric("eval_loss") - evidence.metric("train_loss")
+    gap = evidence.metric("eval_loss") - evidence.metric("recent_train_loss")
     yield Idea(
         family="dropout",
         title="no dropout",
@@ -129,22 +131,29 @@ def warmup(evidence: Evidence) -> Iterator[Idea]:
     training = evidence.config.training
     steps = training.num_warmup_steps
     share = steps / evidence.steps_to_target
-    if share < 0.12:
+    if share < 0.12 or steps <= _SHORTEST_WARMUP:
         return
-    shorter = max(5, round(0.05 * evidence.steps_to_target))
+    patch = _short_warmup(evidence)
+    shorter = patch["training.warmup_steps"]
     yield Idea(
         family="warmup",
-        title=f"warm-up {steps} → {shorter} steps",
+        title=f"warm-up {steps} → {shorter:.0f} steps",
         observation=(
             f"The target is reached at step {evidence.steps_to_target}, and the learning rate rises until step "
             f"{steps}: "
             f"{min(share, 1):.0%} of the run is warm-up."
         ),
         hypothesis="A short warm-up is enough for stability; the run no longer waits for its learning rate.",
-        patch={"training.warmup_steps": float(shorter), "training.warmup_ratio": 0.0},
+        patch=patch,
         predicted_ratio=1 - 0.5 * min(share, 1),
         confidence=0.7,
     )
+
+
+def _short_warmup(evidence: Evidence) -> dict[str, float]:
+    """Return the patch to a warm-up of a twentieth of the steps to target."""
+    steps = max(_SHORTEST_WARMUP, round(0.05 * evidence.steps_to_target))
+    return {"training.warmup_steps": float(steps), "training.warmup_ratio": 0.0}
 
 
 def horizon(evidence: Evidence) -> Iterator[Idea]:
@@ -152,6 +161,8 @@ def horizon(evidence: Evidence) -> Iterator[Idea]:
     training = evidence.config.training
     reached = evidence.seconds_to_target < float("inf")
     if not reached:
+        if all(run.outcome != "missed" for run in evidence.runs):
+            return  # another limit came first: the schedule did not end
         target = training.max_steps * 2
         yield Idea(
             family="horizon",
@@ -166,6 +177,8 @@ def horizon(evidence: Evidence) -> Iterator[Idea]:
     if training.lr_scheduler_type.startswith("constant") or evidence.learning_rate_factor_at_target < 0.25:
         return
     target = max(20, round(1.5 * evidence.steps_to_target))
+    if target >= training.max_steps:
+        return
     yield Idea(
         family="horizon",
         title=f"max_steps {training.max_steps} → {target}",
@@ -186,18 +199,26 @@ def optimizer(evidence: Evidence) -> Iterator[Idea]:
     training = evidence.config.training
     share = evidence.share_of_step("optimizer")
     if training.optim != "muon":
+        patch: dict[str, object] = {"training.optim": "muon"}
+        warmup_note = ""
+        if training.num_warmup_steps > 0.12 * evidence.steps_to_target:
+            patch |= _short_warmup(evidence)
+            warmup_note = (
+                f" The learning rate rises until step {training.num_warmup_steps}; Muon's updates have a bounded size "
+                "from the first step and need no such care, so its warm-up is made short with it."
+            )
         yield Idea(
             family="optimizer",
             title=f"optim {training.optim} → muon",
             observation=(
                 f"{evidence.steps_to_target} AdamW steps reach the target; the optimizer takes {share:.0%} of "
                 f"a step, so a "
-                "dearer update that learns more per step would be affordable."
+                f"dearer update that learns more per step would be affordable.{warmup_note}"
             ),
-            hypothesis="Orthogonalised updates of the hidden matrices need at least a third fewer steps.",
-            patch={"training.optim": "muon"},
-            predicted_ratio=0.65,
-            confidence=0.55,
+            hypothesis="Orthogonalised updates of the hidden matrices need about half the steps.",
+            patch=patch,
+            predicted_ratio=0.5,
+            confidence=0.6,
         )
     if training.optim == "adamw_torch":
         yield Idea(

@@ -290,8 +290,13 @@ def _start(history: History, settings: StudySettings, role: Role, candidate: int
 
 
 def _is_affordable(history: History, settings: StudySettings) -> bool:
-    """Say whether one more proposal fits into the budget, beside the record look that a kept incumbent needs."""
+    """Say whether one more proposal fits into the budget, beside the record look that a kept incumbent needs.
+
+    A look that would not fit any more is no reason to stop: a faster incumbent makes it cheaper.
+    """
+    left = settings.total_seconds - history.seconds_spent
     cost = proposal_cost(history, settings.run_seconds)
-    if history.incumbent:
-        cost += record_cost(history, settings.run_seconds, settings.record_runs)
-    return history.seconds_spent + cost <= settings.total_seconds
+    if history.incumbent and not is_claimed(history, history.incumbent):
+        look = record_cost(history, settings.run_seconds, settings.record_runs)
+        cost += look if look <= left else 0.0
+    return cost <= left

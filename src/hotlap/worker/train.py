@@ -3,6 +3,7 @@
 import gc
 import resource
 import time
+from collections import deque
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from hotlap.worker.console import log_line, metrics_block
 from hotlap.worker.environment import environment_facts
 from hotlap.worker.session import Session
 
+_RECENT_STEPS = 20
 _PRINT_RATIO = 1.25  # evaluations on the grid come often: print one each time the clock grew by this much
 
 
@@ -48,6 +50,7 @@ class TrainingRun:
         self._losses_seen: list[tuple[float, float]] = []
         self._last: Step | None = None
         self._interval_losses: list[float] = []
+        self._recent_losses: deque[float] = deque(maxlen=_RECENT_STEPS)
         self._interval_start = (0.0, 0, 0)
         self._printed_at = 0.0
         self._reached: dict[str, float] | None = None
@@ -90,7 +93,7 @@ class TrainingRun:
                 "train_seconds": self.clock.seconds,
                 "wall_seconds": self.session.wall_seconds,
                 "tokens": self.tokens,
-                "time_to_target": self._reached,
+                "time_to_target": self._reached if outcome == "reached" else None,
                 "metrics": {**self.figures, **self.metrics, **self._dynamics()},
                 "seconds": {**self.seconds, "steps": self.clock.seconds, **self.timer.seconds},
                 "peak_memory_bytes": _peak_memory_bytes(self.parts.device),
@@ -103,6 +106,7 @@ class TrainingRun:
         self.tokens += step.num_tokens
         self.slots += step.num_slots
         self._interval_losses.append(step.loss)
+        self._recent_losses.append(step.loss)
         limit = self.config.training.max_grad_norm
         self.num_clipped += bool(limit and step.grad_norm is not None and step.grad_norm > limit)
         self._last = step
@@ -166,6 +170,7 @@ class TrainingRun:
         """Return figures over the whole run that rules read; only those that the run was long enough for."""
         found: dict[str, float] = {}
         if self.step:
+            found["recent_train_loss"] = sum(self._recent_losses) / len(self._recent_losses)
             found["clipped_ratio"] = self.num_clipped / self.step
             found["tokens_per_second"] = self.tokens / self.clock.seconds
             found["padding_ratio"] = 1 - self.tokens / self.slots
