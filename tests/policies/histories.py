@@ -68,9 +68,8 @@ def study(patch: Mapping[str, Any] | None = None, runs: Sequence[RunRecord] | No
 def propose_by_hand(history: History, patch: Mapping[str, Any], **facts: Any) -> History:
     """Add a proposal on the incumbent that no rule made."""
     values: dict[str, Any] = {"family": "toy", "title": str(dict(patch)), "predicted_ratio": 0.9, **facts}
-    texts = {"observation": "o", "hypothesis": "h"}
     number = len(history.proposals) + 1
-    proposal = Proposal(number=number, parent=history.incumbent, patch=patch, **texts, **values)
+    proposal = Proposal(number=number, parent=history.incumbent, patch=patch, observation="o", hypothesis="h", **values)
     return replace(history, proposals=(*history.proposals, proposal))
 
 

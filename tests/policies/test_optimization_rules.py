@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from histories import METRICS, ideas, incumbent_config, run, study, tried
+from histories import ideas, incumbent_config, run, study, tried
 
 from hotlap.core.records import History
 from hotlap.policies.ideas import Idea
@@ -195,8 +195,7 @@ def test_every_rule_copes_with_a_baseline_that_never_reaches(outcome: str) -> No
 
 
 def test_every_rule_copes_with_runs_that_tell_little() -> None:
-    bare = run(metrics={}, seconds=55, environment={})
-    assert len(METRICS) > 0
+    bare = run(metrics={}, environment={})
     families = {idea.family for idea in ideas(study(runs=[bare]))}
     assert "dropout" in families
     assert "padding" not in families

@@ -16,9 +16,16 @@ from hotlap.policies.ideas import Idea
 from hotlap.policies.rules import AblationPolicy, RulesPolicy, candidate_config, gain_per_second
 
 
-def idea(ratio: float, confidence: float) -> Idea:
-    texts = {"family": "f", "title": "t", "observation": "o", "hypothesis": "h"}
-    return Idea(patch={}, predicted_ratio=ratio, confidence=confidence, **texts)
+def idea(ratio: float, confidence: float, **patch: Any) -> Idea:
+    return Idea(
+        family="f",
+        title="t",
+        observation="o",
+        hypothesis="h",
+        patch={f"model.{key}": value for key, value in patch.items()},
+        predicted_ratio=ratio,
+        confidence=confidence,
+    )
 
 
 def test_more_gain_more_confidence_and_cheaper_runs_come_first() -> None:
@@ -48,13 +55,11 @@ def test_the_best_untried_idea_is_proposed() -> None:
 
 
 def test_an_idea_that_fits_no_config_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    texts = {"family": "f", "observation": "o", "hypothesis": "h"}
-    broken = Idea(title="broken", patch={"model.num_attention_heads": 3}, predicted_ratio=0.1, confidence=1.0, **texts)
-    sound = Idea(title="sound", patch={"model.smear": True}, predicted_ratio=0.9, confidence=0.1, **texts)
-    monkeypatch.setattr("hotlap.policies.rules.ALL_RULES", (lambda _: iter([broken]), lambda _: iter([sound])))
+    tempting, sound = idea(0.1, 1.0, num_attention_heads=3), idea(0.9, 0.1, smear=True)
+    monkeypatch.setattr("hotlap.policies.rules.ALL_RULES", (lambda _: iter([tempting]), lambda _: iter([sound])))
     proposal = RulesPolicy().propose(study())
     assert proposal is not None
-    assert proposal.title == "sound"
+    assert proposal.patch == {"model.smear": True}
 
 
 def test_without_an_idea_there_is_no_proposal(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,9 @@ def test_the_metrics_block_is_the_trainers() -> None:
         "eval_byte_accuracy": 0.7652,
         "epoch": 0.10818,
     }
-    assert metrics_block("eval", metrics) == """\
+    assert (
+        metrics_block("eval", metrics)
+        == """\
 ***** eval metrics *****
   epoch                   =     0.1082
   eval_byte_accuracy      =     0.7652
@@ -48,6 +50,7 @@ def test_the_metrics_block_is_the_trainers() -> None:
   eval_word_accuracy      =     0.6277
   num_input_tokens_seen   =   32763904
   perplexity              =     2.1397"""
+    )
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ class Evidence:
         ) or all(get_dotted(self.config.model_dump(), key) == value for key, value in patch.items())
 
     def _tolerance(self, attempt: Attempt) -> float:
-        """Return how far values may be apart to be the same idea: those read off this incumbent's runs move with them."""
+        """Return how far values may be apart and be one idea: those read off this incumbent's runs move with them."""
         return 0.2 if attempt.parent == self.candidate else 0.05
 
     def verdicts_for(self, key: str, since_keeps: int = 3) -> list[tuple[Any, str]]:
