@@ -30,6 +30,7 @@ def drive(config: Any, project: Path) -> int:
     """Run or go on with the study of a config; return the exit code."""
     from hotlap.cli.screen import is_terminal
     from hotlap.cli.status import status_lines
+    from hotlap.core.records import EXIT_CODES
     from hotlap.core.study_folder import ProjectFolder
     from hotlap.launch.locks import study_lock
     from hotlap.launch.orphans import reap_orphans
@@ -55,7 +56,8 @@ def drive(config: Any, project: Path) -> int:
         screen.says(f"journal {write_study_journal(study)}")
     if reason == "interrupted":
         return 130
-    return 0 if any(run.outcome == "reached" for run in study.history.runs) else 3
+    outcomes = [run.outcome for run in study.history.runs]
+    return 0 if "reached" in outcomes else EXIT_CODES[outcomes[-1]] if outcomes else 3
 
 
 class StudyScreen:

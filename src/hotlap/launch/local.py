@@ -8,6 +8,7 @@ reaches everything that the worker started.
 """
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -77,6 +78,7 @@ class Job:
         if self._process.returncode is None and self._has_exited():
             kill_session(self.pid)  # before reaping: until then the pid, and so the group's id, cannot be reused
             self._process.wait()
+            self._explain_silent_end()
         return self._process.returncode is not None
 
     def wait(self, timeout_seconds: float | None = None) -> bool:
@@ -100,6 +102,14 @@ class Job:
             self.folder.write("stop", {"outcome": outcome, "reason": reason, "at_seconds": at_seconds})
         end_session(self.pid, grace_seconds, self._has_exited)
         self._process.wait()
+
+    def _explain_silent_end(self) -> None:
+        """Book a process that broke without a result as crashed; one that was killed from outside stays lost."""
+        code = self._process.returncode
+        if code in (0, -signal.SIGKILL, -signal.SIGTERM) or self.folder.read("result") or self.folder.read("stop"):
+            return
+        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        self.folder.write("stop", {"outcome": "crashed", "reason": f"the process {how} and left no result"})
 
     def _has_exited(self) -> bool:
         try:

@@ -27,7 +27,10 @@ from hotlap.study.study import Study
 
 POLL_SECONDS: Final = 0.2
 HANG_SECONDS: Final = 120.0
-"""Wall seconds without a new point after which a run counts as hung."""
+"""Least wall seconds without a new point after which a run counts as hung; its start may take longer."""
+START_SECONDS: Final = 900.0
+HANG_SHARE: Final = 0.25
+"""Silence grows with a run: evaluations lie apart by a share of the clock."""
 
 
 class Watcher(Protocol):
@@ -134,7 +137,7 @@ def _run(study: Study, action: StartRun, launcher: LocalLauncher, watcher: Watch
         job = launcher.start(folder, launch)
         with SystemSampler(folder, job.pid) as sampler:
             _follow(study, job, context, watcher, interrupts)
-    contaminated = _contamination(study, action, sampler.samples)
+    contaminated = _contamination(study, action, sampler.samples) or _other_data(study, folder)
     record = ingest(folder, contaminated)
     assert record is not None, f"{folder.path} has ended"
     study.append_run({**facts, "phase": "ended", "outcome": record.outcome, "contaminated": contaminated}, record)
@@ -157,12 +160,17 @@ def _follow(study: Study, job: Job, context: RaceContext | None, watcher: Watche
             job.stop("interrupted", "stopped by the user")
         elif context is not None and new and (reason := race(points, context)) is not None:
             job.stop("raced", reason)
-        elif now - last_sign > HANG_SECONDS:
-            job.stop("invalid", f"no sign of life for {HANG_SECONDS:.0f} s")
+        elif now - last_sign > _patience_with(points):
+            job.stop("invalid", f"no sign of life for {now - last_sign:.0f} s")
         elif now > deadline:
             job.stop("interrupted", "the study's budget was used up")
         watcher.follows(job.folder, points)
         time.sleep(POLL_SECONDS)
+
+
+def _patience_with(points: Sequence[dict[str, Any]]) -> float:
+    """Return the wall seconds without a new point that are still normal for a run."""
+    return max(HANG_SECONDS, HANG_SHARE * float(points[-1]["wall_seconds"])) if points else START_SECONDS
 
 
 def _race_context(study: Study, action: StartRun) -> RaceContext | None:
@@ -173,6 +181,17 @@ def _race_context(study: Study, action: StartRun) -> RaceContext | None:
     wanted = {run.run_id for run in (*history.unselected_runs(history.incumbent), *history.runs_of(0, "baseline"))}
     points = {run_id: RunFolder(study.project.runs_path / run_id).points() for run_id in wanted}
     return race_context(history, history.proposal(action.candidate), points, study.config.parsed_targets())
+
+
+def _other_data(study: Study, folder: RunFolder) -> str:
+    """Say so when a run saw other data than the study's first one; its time cannot be compared."""
+    before = next((run.environment.get("data", {}).get("hash") for run in study.history.runs if run.environment), None)
+    now = (folder.read("environment") or {}).get("data", {}).get("hash")
+    if before is None or now is None or before == now:
+        return ""
+    return (
+        f"the corpus has changed during the study (hash {before} before, {now} now): put it back, or start a new study"
+    )
 
 
 def _contamination(study: Study, action: StartRun, samples: Sequence[dict[str, Any]]) -> str:
