@@ -155,3 +155,21 @@ def test_secrets_reach_the_worker_but_no_file(start: Start, folder: RunFolder, m
 def test_the_default_program_is_the_worker_module() -> None:
     assert WORKER[0] == sys.executable
     assert WORKER[-2:] == ("-m", "hotlap.worker")
+
+
+@pytest.mark.parametrize(("body", "reason"), [("sys.exit(9)", "exit code 9"), ("os.abort()", "SIGABRT")])
+def test_a_process_that_breaks_without_a_result_is_crashed_not_lost(
+    start: Start, folder: RunFolder, body: str, reason: str
+) -> None:
+    job = start(f"ready()\n{body}")
+    assert job.wait(30)
+    ending = folder.ending()
+    assert ending is not None
+    assert ending[0] == "crashed"
+    assert reason in ending[1]
+
+
+def test_a_process_that_was_killed_from_outside_is_lost(start: Start, folder: RunFolder) -> None:
+    job = start("ready()\nos.kill(os.getpid(), signal.SIGKILL)")
+    assert job.wait(30)
+    assert folder.ending() == ("lost", "the process is gone and left no result")

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hotlap.cli.screen import is_terminal
 from hotlap.config.schema import RunConfig
 from hotlap.core.durations import format_seconds
 
@@ -19,8 +20,8 @@ _SLOPE_WINDOW = 0.7
 class LiveLine:
     """One line that is written over again on a terminal; lines above it scroll."""
 
-    def __init__(self, *, is_terminal: bool | None = None) -> None:
-        self._is_terminal = sys.stdout.isatty() if is_terminal is None else is_terminal
+    def __init__(self, *, on_terminal: bool | None = None) -> None:
+        self._is_terminal = is_terminal() if on_terminal is None else on_terminal
         self._shown = False
         self._last_plain = time.monotonic()
 

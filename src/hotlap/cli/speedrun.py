@@ -28,7 +28,6 @@ def speedrun(
 
 def drive(config: Any, project: Path) -> int:
     """Run or go on with the study of a config; return the exit code."""
-    from hotlap.cli.screen import is_terminal
     from hotlap.cli.status import status_lines
     from hotlap.core.records import EXIT_CODES
     from hotlap.core.study_folder import ProjectFolder
@@ -41,13 +40,13 @@ def drive(config: Any, project: Path) -> int:
 
     folder = ProjectFolder(project.absolute()).create()
     with study_lock(folder.study(config.name).create()):
-        screen = StudyScreen(is_terminal=is_terminal())
+        screen = StudyScreen()
         for run_id in reap_orphans(folder):
             screen.says(f"{run_id} had lost its driver and was stopped")
+        screen.says(f"task {config.task.name}: {prepare_data(folder, config)}")
         study = open_study(folder, config)
         if study.history.runs:
             screen.says(f"going on with {config.name}: {len(study.history.runs)} runs so far")
-        screen.says(f"task {config.task.name}: {prepare_data(folder, config)}")
         reason = run_study(study, screen, write_study_journal)
         screen.says("")
         for line in status_lines(study_summary(study.history, study.folder.protocol() or {})):
@@ -63,10 +62,10 @@ def drive(config: Any, project: Path) -> int:
 class StudyScreen:
     """Tells a terminal, or a log, what a study does."""
 
-    def __init__(self, *, is_terminal: bool) -> None:
+    def __init__(self) -> None:
         from hotlap.cli.progress import LiveLine
 
-        self._line = LiveLine(is_terminal=is_terminal)
+        self._line = LiveLine()
         self._config: Any = None
 
     def acts(self, action: "Action", study: "Study") -> None:

@@ -61,7 +61,7 @@ def run_training(
 
     folder = RunFolder.create(runs)
     folder.write_config(config_text(config))
-    line = LiveLine(is_terminal=False if quiet else None)
+    line = LiveLine(on_terminal=False if quiet else None)
     limits = {f"{config.clock}_seconds": config.budget.run}
     facts = LaunchFacts(directory=project, seed=config.training.seed, limits=limits)
     with device_lock(device_name(), line.say):
