@@ -270,7 +270,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "record.alpha": st.floats(0.001, 0.999),
     "allow_trade": st.booleans(),
 }
-SCHEDULES = st.just({}) | st.fixed_dictionaries(
+SCHEDULES: st.SearchStrategy[dict[str, Any]] = st.just({}) | st.fixed_dictionaries(
     {
         "training.lr_scheduler_type": st.just("warmup_stable_decay"),
         "training.lr_scheduler_kwargs": st.fixed_dictionaries(
@@ -301,7 +301,7 @@ def test_a_stored_config_is_plain_yaml_for_other_readers(patch: dict[str, Any]) 
     assert YAML(typ="safe").load(config_text(config)) == config.model_dump(mode="json")
 
 
-ONE_CHANGE = st.one_of([value.map(lambda v, key=key: (key, v)) for key, value in VALUES.items()])
+ONE_CHANGE = st.one_of([st.tuples(st.just(key), value) for key, value in VALUES.items()])
 
 
 @given(base=st.fixed_dictionaries({}, optional=VALUES), change=ONE_CHANGE)

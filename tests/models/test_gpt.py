@@ -188,14 +188,16 @@ def test_qk_norm_makes_attention_blind_to_the_scale_of_queries_and_keys() -> Non
         model, tokens = build(qk_norm=qk_norm, use_bias=False), random_tokens()
         before = forward(model, tokens)
         with torch.no_grad():
-            for block in model.blocks:
-                block.attention.qkv.weight[:32] *= 10  # queries and keys, not values
+            for name, weight in model.named_parameters():
+                if name.endswith("qkv.weight"):
+                    weight[:32] *= 10  # queries and keys, not values
         assert torch.allclose(forward(model, tokens), before, atol=1e-4) == qk_norm
 
 
 @pytest.mark.parametrize("key", ["embd_pdrop", "attn_pdrop", "resid_pdrop"])
 def test_each_dropout_acts_in_training_only(key: str) -> None:
-    model, tokens = build(**{key: 0.5}), random_tokens()
+    choices: dict[str, Any] = {key: 0.5}
+    model, tokens = build(**choices), random_tokens()
     assert torch.equal(forward(model, tokens), forward(model, tokens))
     assert torch.equal(forward(model, tokens), forward(build(), tokens))
     model.train()
@@ -206,7 +208,8 @@ def test_the_activations_are_what_their_names_say() -> None:
     x = torch.randn(1, 3, 16)
     found = {}
     for name in CHOICES["hidden_act"]:
-        mlp = build(hidden_act=name).blocks[0].mlp
+        block: Any = build(hidden_act=name).blocks[0]
+        mlp = block.mlp
         inner = mlp.up(x)
         half, value = inner.chunk(2, dim=-1)
         expected = {

@@ -117,7 +117,7 @@ def test_files_are_split_once_and_again_after_a_change(corpus: Path, monkeypatch
         assert load(corpus) == first
         for change in ({"max_length_bytes": 47}, {"min_length_bytes": 9}, {"max_eval_samples": 3}):
             with pytest.raises(AssertionError):
-                load(corpus, **change)
+                load(corpus, "*.txt", **change)
     with (corpus / "corpus.txt").open("a") as file:
         file.write(" And one more sentence.")
     assert load(corpus).hash != first.hash

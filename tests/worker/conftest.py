@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tiny_runs import fill_run, make_project, start_worker
 
 from hotlap.core.run_folder import RunFolder
@@ -13,6 +14,13 @@ from hotlap.core.study_folder import ProjectFolder
 
 MakeRun = Callable[..., RunFolder]
 Start = Callable[[RunFolder], "subprocess.Popen[str]"]
+
+
+@pytest.fixture(autouse=True)
+def one_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the runs in this process on one core of the CPU."""
+    monkeypatch.setattr("hotlap.train.parts.usable_cores", lambda: 1)
+    monkeypatch.setattr("hotlap.train.parts.pick_device", lambda: torch.device("cpu"))
 
 
 @pytest.fixture

@@ -43,7 +43,6 @@ class FakeSession:
 @pytest.fixture
 def make_training(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., TrainingRun]]:
     """Build a run whose steps take a second each on the training clock."""
-    monkeypatch.setattr("hotlap.train.parts.usable_cores", lambda: 1)
     ticks = itertools.count()
     monkeypatch.setattr(train_module, "TrainClock", lambda: TrainClock(lambda: float(next(ticks))))
 

@@ -3,12 +3,14 @@
 import json
 import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 from hotlap.config.load import load_config
+from hotlap.core.run_folder import RunFolder
 from hotlap.core.study_folder import ProjectFolder
 from hotlap.train.parts import Parts, build_parts
 from hotlap.worker.environment import environment_facts
@@ -17,9 +19,8 @@ CONTRACT = Path(__file__).parents[2] / "docs" / "run-folder.md"
 
 
 @pytest.fixture
-def parts(project: ProjectFolder, make_run: object, monkeypatch: pytest.MonkeyPatch) -> Parts:
-    monkeypatch.setattr("hotlap.train.parts.usable_cores", lambda: 1)
-    folder = make_run()  # type: ignore[operator]
+def parts(project: ProjectFolder, make_run: Callable[..., RunFolder]) -> Parts:
+    folder = make_run()
     return build_parts(load_config(folder.config_path), project.project, project.cache_path)
 
 

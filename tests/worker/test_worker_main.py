@@ -267,7 +267,6 @@ def test_whatever_goes_wrong_becomes_a_recorded_outcome(
         raise error
 
     monkeypatch.setattr(worker.TrainingRun, "train", fail)
-    monkeypatch.setattr("hotlap.train.parts.usable_cores", lambda: 1)
     folder = make_run()
     assert main(folder) == 5
     result = result_of(folder)

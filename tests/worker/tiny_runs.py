@@ -59,7 +59,7 @@ def start_worker(folder: RunFolder) -> "subprocess.Popen[str]":
             stdout=log,
             stderr=subprocess.STDOUT,
             text=True,
-            env={**os.environ, "PYTHONPATH": source},
+            env={**os.environ, "PYTHONPATH": source, "CUDA_VISIBLE_DEVICES": ""},
             start_new_session=True,
         )
     core = next(_CORES)

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hotlap.config.schema import GPTConfig
+from hotlap.models.dropout import Dropout, attention_with_dropout
 
 
 @dataclass(slots=True)
@@ -89,14 +90,12 @@ class Attention(nn.Module):
             query, key = rotate(query, context.rotation), rotate(key, context.rotation)
         if context.cache is not None:
             key, value = context.cache.extend(self.layer, key, value)
-        mixed = F.scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            attn_mask=context.mask,
-            dropout_p=self.dropout if self.training else 0.0,
-            is_causal=context.mask is None,
-        )
+        dropout = self.dropout if self.training else 0.0
+        if dropout and x.device.type == "cpu":
+            mixed = attention_with_dropout(query, key, value, dropout)
+        else:
+            is_causal = context.mask is None
+            mixed = F.scaled_dot_product_attention(query, key, value, context.mask, dropout, is_causal)
         return self.projection(mixed.transpose(1, 2).reshape(rows, length, width))
 
 
@@ -132,7 +131,7 @@ class Block(nn.Module):
         self.attention = Attention(config, layer)
         self.mlp_norm = Norm(config.norm, config.hidden_size)
         self.mlp = MLP(config)
-        self.dropout = nn.Dropout(config.resid_pdrop)
+        self.dropout = Dropout(config.resid_pdrop)
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
         """Map (B, T, D) to (B, T, D)."""
@@ -150,7 +149,7 @@ class GPT(nn.Module):
         self.embedding = nn.Embedding(vocab_size, width)
         self.positions = nn.Embedding(config.max_position_embeddings, width) if config.positions == "learned" else None
         self.smear_gate = nn.Parameter(torch.zeros(width)) if config.smear else None
-        self.dropout = nn.Dropout(config.embd_pdrop)
+        self.dropout = Dropout(config.embd_pdrop)
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.num_hidden_layers))
         self.final_norm = Norm(config.norm, width)
         self.head = None if config.tie_word_embeddings else nn.Linear(width, vocab_size, bias=False)
