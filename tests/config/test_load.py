@@ -283,7 +283,7 @@ PATCHES = st.tuples(st.fixed_dictionaries({}, optional=VALUES), SCHEDULES).map(l
 
 
 @given(patch=PATCHES)
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 def test_a_stored_config_is_loaded_as_the_same_config(
     tmp_path_factory: pytest.TempPathFactory, patch: dict[str, Any]
 ) -> None:

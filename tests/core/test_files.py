@@ -1,7 +1,6 @@
 """Files that survive a crash: full disks, killed writers, readers that look at the wrong moment."""
 
 import errno
-import json
 import os
 import threading
 from pathlib import Path
@@ -166,5 +165,5 @@ def test_two_writers_never_mix_their_lines(tmp_path: Path) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lines = read_json_lines(path)
     assert sorted((line["writer"], line["number"]) for line in lines) == [(w, n) for w in range(4) for n in range(100)]

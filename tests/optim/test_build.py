@@ -109,6 +109,11 @@ def test_adamw_takes_its_settings_from_the_config() -> None:
         torch.testing.assert_close(a, b)
 
 
+@pytest.mark.parametrize("optim", OPTIMIZERS)
+def test_adamw_is_fused_unless_the_plain_one_is_asked_for(optim: str) -> None:
+    assert optimizers(model(), optim=optim).members[-1].defaults["fused"] == (optim != "adamw_torch")
+
+
 def test_fused_adamw_takes_nearly_the_same_steps() -> None:
     plain, fused = model(), model()
     start = [p.detach().clone() for p in plain.parameters()]

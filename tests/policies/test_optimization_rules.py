@@ -72,6 +72,13 @@ def test_two_refusals_above_turn_the_learning_rate_down() -> None:
     assert ratio < 1
 
 
+def test_refusals_of_any_two_higher_rates_count() -> None:
+    history = tried(tried(study(), {LR: 0.004}, "discard"), {LR: 0.02}, "discard")
+    ratio = next_rate(history)
+    assert ratio is not None
+    assert ratio < 1
+
+
 def test_a_learning_rate_that_helped_is_raised_further() -> None:
     before = study()
     ratio = next_rate(before)

@@ -9,16 +9,22 @@ project changes that for some runs. The first case of which all of `when` holds 
 
 `when` takes dotted config keys, `run`, `role`, `candidate` and `seed`. `does` is one of
 
-    crash   a result that says so, behind a traceback         hang    points, then nothing until it is killed, or its
-    vanish  ends without a result                                     driver is gone (as the real worker)
-    diverge a result that says so                             orphan  the same, but it outlives its driver (a minute)
-    wait    goes on once the project holds a file `go`
+    crash    a result that says so, behind a traceback
+    exit     ends with exit code 7 and without a result
+    vanish   is killed from outside, at once
+    diverge  a result that says so
+    wait     goes on once the project holds a file `go`
+    hang     points, then nothing until it is killed or its driver is gone (the real worker looks for that, too)
+    orphan   the same, but it outlives its driver (for a minute)
+
+and `hash` is what the environment tells of the data.
 """
 
 import json
 import math
 import os
 import random
+import signal
 import sys
 import time
 from collections.abc import Mapping
@@ -56,9 +62,9 @@ def main() -> int:
     config = YAML(typ="safe").load((folder / "config.yaml").read_text())
     own = {"pid": os.getpid(), "start_seconds": started_at()}
     write(folder / "worker.json", {**command["driver"], **own})
-    write(folder / "environment.json", environment())
     sigma, case = chosen_case(folder, config, command)
-    if case["does"] in ("crash", "vanish"):
+    write(folder / "environment.json", environment(case["hash"]))
+    if case["does"] in ("crash", "exit", "vanish"):
         return break_off(folder, case["does"])
     noise = math.exp(sigma * random.Random(command["seed"]).gauss(0, 1))
     needed = true_seconds(config) * noise * case["factor"]
@@ -68,26 +74,25 @@ def main() -> int:
     if case["does"] == "wait":
         linger(lambda: (folder.parents[2] / "go").exists())
     points = points_of(needed, seconds, config)
-    (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(point)}\n" for point in points))
     if case["does"] in ("hang", "orphan"):
+        append(folder, points[:-1])  # without the evaluation at which the targets hold
         driver = os.getppid()
         linger(lambda: case["does"] == "hang" and os.getppid() != driver)
         os._exit(9)
+    append(folder, points)
     for point in points:
         print({name: round(value, 4) for name, value in point.items() if "loss" in name})
     write(folder / "result.json", result(outcome, points))
     return EXIT_CODES[outcome]
 
 
-def chosen_case(
-    folder: Path, config: Mapping[str, Any], command: Mapping[str, Any]
-) -> tuple[float, dict[str, Any]]:
+def chosen_case(folder: Path, config: Mapping[str, Any], command: Mapping[str, Any]) -> tuple[float, dict[str, Any]]:
     """Return the noise, and what fake.json says of this run."""
     path = folder.parents[2] / "fake.json"
     plan = json.loads(path.read_text()) if path.exists() else {}
     facts = {**flatten(config), "run": folder.name, **{key: command[key] for key in ("role", "candidate", "seed")}}
     cases = (case for case in plan.get("cases", ()) if case["when"].items() <= facts.items())
-    return plan.get("sigma", 0.02), {"does": "", "factor": 1.0, **next(cases, {})}
+    return plan.get("sigma", 0.02), {"does": "", "factor": 1.0, "hash": "0123456789abcdef", **next(cases, {})}
 
 
 def ending(needed: float, config: Mapping[str, Any], limits: Mapping[str, float | None]) -> tuple[str, float]:
@@ -154,18 +159,26 @@ def result(outcome: str, points: list[dict[str, float]]) -> dict[str, Any]:
     }
 
 
-def environment() -> dict[str, Any]:
+def environment(data_hash: str) -> dict[str, Any]:
     """Return the content of environment.json."""
-    data = {"hash": "0123456789abcdef", "num_train": 40000, "num_eval": 64, "source": "thin air"}
+    data = {"hash": data_hash, "num_train": 40000, "num_eval": 64, "source": "thin air"}
     machine = {"device": "cpu", "device_name": "Toy CPU", "bf16_is_fast": False, "threads": 1}
     return {"python": sys.version.split()[0], **machine, "num_parameters": 400_000, "data": data}
 
 
+def append(folder: Path, points: list[dict[str, float]]) -> None:
+    """Append points, all in one write: the race sees them only together with the end."""
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write("".join(f"{json.dumps(point)}\n" for point in points))
+
+
 def break_off(folder: Path, does: str) -> int:
     """End before the first step, with a result that says so or without any."""
-    print("Traceback (most recent call last):\nRuntimeError: toy trouble")
+    print("Traceback (most recent call last):\nRuntimeError: toy trouble", flush=True)
     if does == "vanish":
-        return 1
+        os.kill(os.getpid(), signal.SIGKILL)
+    if does == "exit":
+        return 7
     nothing = {"step": 0, "train_seconds": 0.0, "wall_seconds": SETUP_SECONDS, "tokens": 0, "time_to_target": None}
     ending = {"outcome": "crashed", "reason": "RuntimeError: toy trouble", "metrics": {}, "seconds": {}}
     write(folder / "result.json", {"schema": "hotlap/result/1", **ending, **nothing})

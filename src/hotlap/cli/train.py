@@ -38,7 +38,8 @@ def train(
         from hotlap.cli.screen import print_json
 
         result = run_folder.read("result") or {}
-        print_json({"run": record.run_id, **result, "schema": "hotlap/run/1", "outcome": record.outcome})
+        ending = {"outcome": record.outcome, "reason": record.reason}
+        print_json({"run": record.run_id, **result, "schema": "hotlap/run/1", **ending})
     else:
         typer.echo(closing_summary(record, run_folder))
     raise typer.Exit(EXIT_CODES[record.outcome])
@@ -64,12 +65,14 @@ def run_training(
     line = LiveLine(on_terminal=False if quiet else None)
     limits = {f"{config.clock}_seconds": config.budget.run}
     facts = LaunchFacts(directory=project, seed=config.training.seed, limits=limits)
-    with device_lock(device_name(), line.say):
+    with device_lock(device_name(), None if quiet else line.say):
         job = LocalLauncher().start(folder, facts)
         reader, log, points = folder.point_reader(), TextFollower(folder.stdout_path), list[dict[str, Any]]()
         with SystemSampler(folder, job.pid):
-            while not job.poll():
-                try:
+            while True:
+                try:  # Ctrl-C may come at any place
+                    if job.poll():
+                        break
                     points.extend(reader.read_new())
                     _show(line, log.read_new(), progress_text(folder.run_id, config, points), quiet=quiet)
                     time.sleep(_POLL_SECONDS)

@@ -76,8 +76,8 @@ def look_back(evidence: Evidence) -> Iterator[Idea]:
             ),
             hypothesis="Mixing in the previous token's embedding does the first one's work, so a layer can go with it.",
             patch={"model.smear": True, "model.num_hidden_layers": layers - 1},
-            predicted_ratio=0.6,
-            confidence=0.55,
+            predicted_ratio=0.7,
+            confidence=0.5,
         )
     yield Idea(
         family="look_back",

@@ -6,7 +6,7 @@ It reads like the table in the design: propose → launch → race → ingest �
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from types import FrameType
 from typing import Any, Final, Protocol
@@ -55,6 +55,7 @@ class Interrupts:
     def __init__(self, watcher: Watcher) -> None:
         self.count = 0
         self._watcher = watcher
+        self._breaks_off = False
 
     @contextmanager
     def caught(self) -> Iterator["Interrupts"]:
@@ -66,8 +67,21 @@ class Interrupts:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    @contextmanager
+    def breaking_off(self) -> Iterator[None]:
+        """Leave the block at the first signal: nothing runs yet that could be finished."""
+        self._breaks_off = True
+        try:
+            yield
+        except KeyboardInterrupt:
+            pass  # it is counted
+        finally:
+            self._breaks_off = False
+
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.count += 1 if number == signal.SIGINT else 2
+        if self._breaks_off:
+            raise KeyboardInterrupt
         if self.count == 1:
             self._watcher.says("finishing the current run, then stopping; Ctrl-C again stops now")
 
@@ -113,7 +127,15 @@ def _propose(study: Study, action: Propose) -> bool:
 
 
 def _run(study: Study, action: StartRun, launcher: LocalLauncher, watcher: Watcher, interrupts: Interrupts) -> None:
-    """Start one run, follow it to its end, and add its record to the history."""
+    """Wait for the device, start one run, follow it to its end, and add its record to the history."""
+    with ExitStack() as held:
+        with interrupts.breaking_off():
+            held.enter_context(device_lock(study.device, watcher.says))
+        if not interrupts.count:
+            _run_now(study, action, launcher, watcher, interrupts)
+
+
+def _run_now(study: Study, action: StartRun, launcher: LocalLauncher, watcher: Watcher, interrupts: Interrupts) -> None:
     folder = RunFolder.create(study.project.runs_path)
     patch = {**study.history.config_of(action.candidate), "training.seed": action.seed}
     folder.write_config(config_text(config_from_values(study.history.base_config, patch)))
@@ -132,11 +154,10 @@ def _run(study: Study, action: StartRun, launcher: LocalLauncher, watcher: Watch
         limits=limits,
     )
     context = _race_context(study, action)
-    with device_lock(study.device, watcher.says):
-        study.append_run({**facts, "phase": "started", "why": action.why})
-        job = launcher.start(folder, launch)
-        with SystemSampler(folder, job.pid) as sampler:
-            _follow(study, job, context, watcher, interrupts)
+    study.append_run({**facts, "phase": "started", "why": action.why})
+    job = launcher.start(folder, launch)
+    with SystemSampler(folder, job.pid) as sampler:
+        _follow(study, job, context, watcher, interrupts)
     contaminated = _contamination(study, action, sampler.samples) or _other_data(study, folder)
     record = ingest(folder, contaminated)
     assert record is not None, f"{folder.path} has ended"

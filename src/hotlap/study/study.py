@@ -78,10 +78,10 @@ def open_study(project: ProjectFolder, config: RunConfig) -> Study:
     folder = project.study(config.name).create()
     protocol = study_protocol(config)
     stored = folder.protocol()
-    if stored is None:
-        folder.write_protocol(protocol)
-    else:
+    if stored is not None:
         refuse_changed_protocol(config.name, stored, protocol)
+    if stored != protocol:
+        folder.write_protocol(protocol)  # with a new budget or patience, too: the journal tells them
     base = config.model_dump(mode="json")
     history = load_history(project, folder, base, config.clock)
     sitting = new_sitting()
