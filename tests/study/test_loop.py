@@ -392,6 +392,18 @@ def test_a_run_that_falls_silent_is_stopped_as_invalid(project: ProjectFolder, m
     assert decision.verdict == "discard" and "no sign of life" in decision.reason
 
 
+def test_a_run_that_never_begins_is_stopped_and_a_baseline_like_that_ends_the_study(
+    project: ProjectFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "START_SECONDS", 0.3)
+    fake(project, {"run": "r0001", "does": "wait"})
+    study, reason = go_on(project)
+    assert outcomes(study) == ["invalid"]
+    assert reason.startswith(
+        "the baseline run r0001 invalid: no sign of life for 0 s; repair the config and start it under another name"
+    )
+
+
 def test_a_hopeless_screen_is_raced_out(project: ProjectFolder) -> None:
     fake(project, {"role": "screen", "does": "hang", "factor": 4.0})
     study, _ = go_on(project, Recorder(stops_after=3))

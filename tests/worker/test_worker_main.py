@@ -94,7 +94,7 @@ def test_a_result_has_the_form_of_the_contract(reached: RunFolder) -> None:
     seconds = result["seconds"]
     assert seconds["steps"] == result["train_seconds"]
     parts = sum(seconds[part] for part in ("data", "forward", "backward", "optimizer"))
-    assert parts == pytest.approx(seconds["steps"], rel=0.5)
+    assert 0 < parts <= seconds["steps"]
     assert sum(seconds[part] for part in ("setup", "steps", "evaluation", "saving")) <= result["wall_seconds"]
     assert result["peak_memory_bytes"] > 10**7
 
@@ -198,7 +198,8 @@ def test_an_empty_corpus_is_a_crash_with_a_reason_and_no_traceback(runs: dict[st
     result = result_of(folder)
     assert (result["outcome"], result["step"], result["metrics"]) == ("crashed", 0, {})
     assert result["reason"].startswith("the corpus is empty: 0 sentence(s)")
-    assert folder.log_tail() == f"crashed: {result['reason']}"
+    assert folder.log_tail(1) == f"crashed: {result['reason']}"
+    assert "DataError" not in folder.log_tail(100)
     assert result.keys() | {"peak_memory_bytes"} == documented("result.json").keys()
 
 

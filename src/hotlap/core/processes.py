@@ -19,7 +19,7 @@ def process_identity(pid: int | None = None) -> dict[str, Any]:
     process = psutil.Process(pid)
     return {
         "pid": process.pid,
-        "start_seconds": process.create_time(),
+        "start_seconds": _start_seconds(process),
         "boot_id": boot_id(),
         "host": socket.gethostname(),
     }
@@ -31,10 +31,22 @@ def is_alive(identity: dict[str, Any]) -> bool:
         return False
     try:
         process = psutil.Process(int(identity["pid"]))
-        same = abs(process.create_time() - float(identity["start_seconds"])) < 1.0
+        same = abs(_start_seconds(process) - float(identity["start_seconds"])) < 1.0
         return bool(same and process.status() != psutil.STATUS_ZOMBIE)
-    except (psutil.Error, KeyError, ValueError):
+    except (psutil.Error, OSError, KeyError, ValueError):
         return False
+
+
+def _start_seconds(process: psutil.Process) -> float:
+    """Return when a process started: seconds since boot where the kernel says so, since those do not move.
+
+    The time of day that psutil computes moves with every correction of the system's clock.
+    """
+    path = Path(f"/proc/{process.pid}/stat")
+    if not path.exists():
+        return float(process.create_time())
+    after_name = path.read_text().rpartition(")")[2].split()  # the name in parentheses may hold spaces
+    return int(after_name[19]) / os.sysconf("SC_CLK_TCK")
 
 
 def usable_cores() -> int:

@@ -204,7 +204,7 @@ def optimizer(evidence: Evidence) -> Iterator[Idea]:
         patch: dict[str, object] = {"training.optim": "muon"}
         expected_steps = _MUON_STEPS_RATIO * evidence.steps_to_target
         warmup_note = ""
-        if training.num_warmup_steps > _LONG_WARMUP * expected_steps:
+        if training.num_warmup_steps > max(_SHORTEST_WARMUP, _LONG_WARMUP * expected_steps):
             patch |= _short_warmup(expected_steps)
             warmup_note = (
                 f" The learning rate rises until step {training.num_warmup_steps}, which Muon might not even need; its "

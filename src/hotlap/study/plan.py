@@ -148,7 +148,9 @@ def _calibrate(history: History, settings: StudySettings) -> Action | None:
     for run in runs:
         if run.outcome in BROKEN_OUTCOMES:
             why = f": {run.reason}" if run.reason else ""
-            return End(f"the baseline run {run.run_id} {run.outcome.replace('_', ' ')}{why}; repair the config first")
+            how = run.outcome.replace("_", " ")
+            advice = "repair the config and start it under another name"
+            return End(f"the baseline run {run.run_id} {how}{why}; {advice}")
     if len(runs) >= settings.calibrate_runs:
         return None
     why = f"baseline run {len(runs) + 1} of {settings.calibrate_runs}: measures the time to beat and the noise"

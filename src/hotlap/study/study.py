@@ -3,9 +3,8 @@
 import dataclasses
 import importlib.metadata
 import platform
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +33,9 @@ class Study:
     first_run: int
     """Runs that earlier sittings had made."""
     _spent_before: float
+    _began_at: float
     drawn_rungs: tuple[int, ...] = ()
     """The kept proposals that the picture shows."""
-    _started: float = field(default_factory=time.monotonic)
 
     def append(self, record: Proposal | Decision | RecordClaim) -> None:
         """Add a proposal, a decision or a claim."""
@@ -46,22 +45,21 @@ class Study:
             RecordClaim: ("claim", "claims"),
         }
         event, name = kinds[type(record)]
-        self.folder.append(event, {**dataclasses.asdict(record), **stamp(self.sitting)})
-        self._update(**{name: (*getattr(self.history, name), record)})
+        self._write(event, dataclasses.asdict(record), **{name: (*getattr(self.history, name), record)})
 
     def append_run(self, facts: Mapping[str, Any], record: RunRecord | None = None) -> None:
         """Note that a run starts or, with its record, that it has ended."""
-        self.folder.append("run", {**facts, **stamp(self.sitting)})
-        self._update(**({"runs": (*self.history.runs, record)} if record else {}))
+        self._write("run", facts, **({"runs": (*self.history.runs, record)} if record else {}))
 
     def end(self, reason: str) -> None:
         """Note why the study ended."""
-        self.folder.append("ended", {"reason": reason, **stamp(self.sitting)})
-        self._update(ended=reason)
+        self._write("ended", {"reason": reason}, ended=reason)
 
-    def _update(self, **changes: Any) -> None:
-        spent = self._spent_before + time.monotonic() - self._started
-        self.history = replace(self.history, seconds_spent=spent, **changes)
+    def _write(self, event: str, facts: Mapping[str, Any], **changes: Any) -> None:
+        """Append a fact, then change the history as replaying the ledger would."""
+        now = stamp(self.sitting)
+        self.folder.append(event, {**facts, **now})
+        self.history = replace(self.history, seconds_spent=self._spent_before + (now["at"] - self._began_at), **changes)
 
     @property
     def device(self) -> str:
@@ -85,7 +83,8 @@ def open_study(project: ProjectFolder, config: RunConfig) -> Study:
     base = config.model_dump(mode="json")
     history = load_history(project, folder, base, config.clock)
     sitting = new_sitting()
-    folder.append("sitting", stamp(sitting))
+    now = stamp(sitting)
+    folder.append("sitting", now)
     return Study(
         project=project,
         folder=folder,
@@ -95,6 +94,7 @@ def open_study(project: ProjectFolder, config: RunConfig) -> Study:
         sitting=sitting,
         first_run=len(history.runs),
         _spent_before=history.seconds_spent,
+        _began_at=now["at"],
     )
 
 
