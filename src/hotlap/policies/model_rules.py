@@ -55,8 +55,8 @@ def positions(evidence: Evidence) -> Iterator[Idea]:
         ),
         hypothesis="Rotary positions compare places by their distance without learning it first: a third fewer steps.",
         patch={"model.positions": "rope"},
-        predicted_ratio=0.7,
-        confidence=0.55,
+        predicted_ratio=0.75,
+        confidence=0.5,
     )
 
 
@@ -76,8 +76,8 @@ def look_back(evidence: Evidence) -> Iterator[Idea]:
             ),
             hypothesis="Mixing in the previous token's embedding does the first one's work, so a layer can go with it.",
             patch={"model.smear": True, "model.num_hidden_layers": layers - 1},
-            predicted_ratio=0.7,
-            confidence=0.5,
+            predicted_ratio=0.65,
+            confidence=0.55,
         )
     yield Idea(
         family="look_back",

@@ -79,10 +79,15 @@ def _scaled(evidence: Evidence, key: str, now: float, name: str, factors: tuple[
             ),
             patch={key: value},
             predicted_ratio=0.7 if factor >= 2 else 0.85,
-            confidence=(0.55 if not tried else 0.5 if just_kept_up and factor > 1 else 0.25)
+            confidence=(_first_confidence(evidence) if not tried else 0.5 if just_kept_up and factor > 1 else 0.25)
             * (1 if factor > 1 else 0.6),
         )
         return
+
+
+def _first_confidence(evidence: Evidence) -> float:
+    """Chance that another rate helps: lower with Muon, whose steps have a fixed size."""
+    return 0.4 if evidence.config.training.optim == "muon" else 0.55
 
 
 def batch_size(evidence: Evidence) -> Iterator[Idea]:
