@@ -11,6 +11,8 @@ from hotlap.search.noise import estimate
 
 LIMIT_RATIO: Final = 2.0
 """Runs whose reading may be censored are stopped at this many times the incumbent's time."""
+PASSING_RATIO: Final = 0.5
+"""Time of a change that is confirmed, relative to the incumbent's: early on, where room is short, gains are large."""
 MEAN_RECORD_RATIO: Final = 1.5
 """Record runs of the new side cost once the incumbent's time, those of the old side up to twice."""
 
@@ -42,7 +44,10 @@ def proposal_cost(history: History, run_seconds: float) -> float:
     """Return the wall seconds that one more proposal may cost.
 
     With the baseline as incumbent there is no record to lose, and a change may be many times faster: one run. Later
-    it is screen, confirmation and fresh runs at the incumbent's time.
+    it is a screen at the incumbent's time and, since only a faster change gets further, confirmation and fresh runs
+    at a part of it.
     """
-    runs = 2 + FRESH_RUNS if history.incumbent else 1
-    return runs * run_cost(history, history.incumbent, run_seconds)
+    screen = run_cost(history, history.incumbent, run_seconds)
+    if not history.incumbent:
+        return screen
+    return screen + (1 + FRESH_RUNS) * run_cost(history, history.incumbent, run_seconds, PASSING_RATIO)
