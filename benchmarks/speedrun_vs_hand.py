@@ -21,6 +21,7 @@ from hotlap.config.schema import RunConfig
 from hotlap.core.durations import format_seconds
 from hotlap.core.study_folder import ProjectFolder
 from hotlap.policies.rules import candidate_config
+from hotlap.search.noise import estimate
 from hotlap.study.study import read_study
 
 HAND = Path(__file__).parent / "hand_recipe.yaml"
@@ -46,7 +47,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--seed", type=int, default=9001)
     arguments = parser.parse_args()
-    config, history, _ = read_study(ProjectFolder(arguments.project.absolute()), arguments.study)
+    _, history, _ = read_study(ProjectFolder(arguments.project.absolute()), arguments.study)
     found = candidate_config(history, history.incumbent)
     bf16 = bool(history.runs[-1].environment.get("bf16_is_fast"))
     hand = load_config(HAND, [f"training.bf16={str(bf16).lower()}"])
@@ -59,11 +60,11 @@ def main() -> None:
                 times[name].append(seconds)
                 print(f"{name:<6} seed {arguments.seed + number}: {format_seconds(seconds)}", flush=True)
     medians = {name: statistics.median(values) for name, values in times.items()}
-    baseline = [run.clock_to_target(config.clock) for run in history.unselected_runs(0)]
+    baseline = estimate(history, 0).median_seconds  # record runs of the baseline are censored and count as such
     for name, values in times.items():
         print(f"{name:<6} median {medians[name]:.2f} s  ({', '.join(f'{value:.2f}' for value in sorted(values))})")
     print(f"found / hand: {medians['found'] / medians['hand']:.2f} times")
-    print(f"baseline / found: {statistics.median(baseline) / medians['found']:.1f} times (baseline of the study)")
+    print(f"baseline / found: {baseline / medians['found']:.1f} times (baseline of the study)")
 
 
 if __name__ == "__main__":

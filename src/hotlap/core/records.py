@@ -69,10 +69,15 @@ class RunRecord:
     """Why the machine was not quiet during the run; empty when it was."""
 
     def clock_to_target(self, clock: ClockName) -> float:
-        """Seconds to target on a clock; infinite for a run that did not reach it."""
+        """Seconds to target on a clock; infinite for a miss and for a reading that is no positive number."""
         if self.outcome != "reached" or self.time_to_target is None:
             return math.inf
-        return float(self.time_to_target[clock])
+        seconds = self.time_to_target.get(clock)
+        return float(seconds) if seconds is not None and seconds > 0 else math.inf  # NaN > 0 is false
+
+    def reading(self, clock: ClockName) -> float:
+        """Last reading of a clock in seconds, whether or not the run reached its targets."""
+        return self.train_seconds if clock == "train" else self.wall_seconds
 
     @property
     def seconds_per_step(self) -> float:

@@ -91,7 +91,7 @@ class Attention(nn.Module):
         if context.cache is not None:
             key, value = context.cache.extend(self.layer, key, value)
         dropout = self.dropout if self.training else 0.0
-        if dropout and x.device.type == "cpu":
+        if dropout and context.mask is None and x.device.type == "cpu":
             mixed = attention_with_dropout(query, key, value, dropout)
         else:
             is_causal = context.mask is None

@@ -14,7 +14,7 @@ from hotlap.core.records import History, RunRecord
 from hotlap.core.study_folder import ProjectFolder
 from hotlap.core.targets import parse_target
 from hotlap.report.summary import StudySummary
-from hotlap.report.text import ratio_text, seconds_text, seconds_to_target
+from hotlap.report.text import ratio_text, seconds_text
 
 METRIC: Final = "eval_loss"
 _GREY = "#8a8a8a"
@@ -108,7 +108,7 @@ def shown_runs(history: History) -> list[RunRecord]:
     runs = list(history.runs_of(0, "baseline"))
     for number in history.kept()[-_MAX_RUNGS:]:
         found = history.unselected_runs(number) or history.runs_of(number)
-        ordered = sorted(found, key=lambda run: (seconds_to_target(run, history.clock), run.run_id))
+        ordered = sorted(found, key=lambda run: (run.clock_to_target(history.clock), run.run_id))
         runs += ordered[(len(ordered) - 1) // 2 :][:1]
     return runs
 

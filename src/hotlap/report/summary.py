@@ -8,7 +8,6 @@ from typing import Any, Final
 
 from hotlap.core.clock import ClockName
 from hotlap.core.records import History, RecordClaim
-from hotlap.report.text import reading_of, seconds_to_target
 
 STATUS_SCHEMA: Final = "hotlap/status/1"
 
@@ -168,8 +167,8 @@ def _baseline_at_least(history: History, baseline: CandidateFigures) -> float:
         return baseline.median_seconds
     times = []
     for run in history.runs_of(0, "baseline"):
-        seconds = seconds_to_target(run, history.clock)
-        times.append(seconds if math.isfinite(seconds) else reading_of(run, history.clock))
+        seconds = run.clock_to_target(history.clock)
+        times.append(seconds if math.isfinite(seconds) else run.reading(history.clock))
     return median(times) if times else math.nan
 
 

@@ -53,25 +53,12 @@ def step_time_text(seconds_per_step: float) -> str:
     return f"{milliseconds:,.{2 if milliseconds < 10 else 1 if milliseconds < 100 else 0}f}"
 
 
-def reading_of(run: RunRecord, clock: ClockName) -> float:
-    """Return the last reading of a clock in a run."""
-    return run.train_seconds if clock == "train" else run.wall_seconds
-
-
-def seconds_to_target(run: RunRecord, clock: ClockName) -> float:
-    """Return seconds to target; infinite for a miss, and for a reading that is no positive number."""
-    if run.outcome != "reached" or run.time_to_target is None:
-        return math.inf
-    seconds = run.time_to_target.get(clock, math.inf)
-    return seconds if seconds > 0 else math.inf  # NaN > 0 is false
-
-
 def time_text(run: RunRecord, clock: ClockName) -> str:
     """Return a run's time to target; of a run without one how far it got and why: `> 12.3 s (raced)`."""
-    seconds = seconds_to_target(run, clock)
+    seconds = run.clock_to_target(clock)
     if math.isfinite(seconds):
         return format_seconds(seconds)
-    return f"> {seconds_text(reading_of(run, clock))} ({run.outcome.replace('_', ' ')})"
+    return f"> {seconds_text(run.reading(clock))} ({run.outcome.replace('_', ' ')})"
 
 
 def count_text(count: int, noun: str) -> str:

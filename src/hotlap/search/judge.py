@@ -14,7 +14,7 @@ from typing import Final
 from hotlap.core.clock import ClockName
 from hotlap.core.durations import format_seconds
 from hotlap.core.records import Decision, History, Proposal, RunRecord, Verdict
-from hotlap.search.noise import Estimate, Noise, estimate, reading_of, required_log_gain, seconds_to_target
+from hotlap.search.noise import Estimate, Noise, estimate, required_log_gain
 
 FRESH_RUNS: Final = 2
 """Runs of a provisionally kept candidate, and of an ablation, that were not selected for being fast."""
@@ -73,7 +73,7 @@ def rival_of(history: History, proposal: Proposal) -> int:
 def judge_screen(history: History, proposal: Proposal, run: RunRecord, noise: Noise) -> Decision | None:
     """Return a decision when the screen settles the matter, or None when it passed and must be confirmed."""
     bar = _bar(history, proposal, noise)
-    seconds = seconds_to_target(run, bar.clock)
+    seconds = run.clock_to_target(bar.clock)
     statistics = bar.statistics(screen_seconds=seconds)
     return _not_reached(proposal, run, bar, statistics) or _too_slow(proposal, run, bar, statistics)
 
@@ -83,7 +83,7 @@ def judge_confirm(
 ) -> Decision:
     """Return the decision after the confirming run of a screen that passed."""
     bar = _bar(history, proposal, noise)
-    times = [seconds_to_target(run, bar.clock) for run in (screen, confirm)]
+    times = [run.clock_to_target(bar.clock) for run in (screen, confirm)]
     statistics = bar.statistics(screen_seconds=times[0], confirm_seconds=times[1])
     failed = (
         _not_reached(proposal, confirm, bar, statistics)
@@ -114,7 +114,7 @@ def judge_fresh(history: History, proposal: Proposal, noise: Noise) -> Decision 
     if len(runs) < FRESH_RUNS:
         return None
     bar = _bar(history, proposal, noise)
-    times = [seconds_to_target(run, bar.clock) for run in runs]
+    times = [run.clock_to_target(bar.clock) for run in runs]
     seconds = median(times)
     if seconds < bar.estimate.median_seconds:
         return None
@@ -139,7 +139,7 @@ def judge_ablation(
     `inconclusive`, and the change stays, too.
     """
     bar = _bar(history, proposal, noise)
-    times = [seconds_to_target(run, bar.clock) for run in runs]
+    times = [run.clock_to_target(bar.clock) for run in runs]
     seconds = median(times)
     statistics = bar.statistics(ablation_seconds=seconds)
     for run in runs:
@@ -167,9 +167,9 @@ def _decide(proposal: Proposal, verdict: Verdict, reason: str, statistics: Mappi
 
 def _not_reached(proposal: Proposal, run: RunRecord, bar: _Bar, statistics: Mapping[str, float]) -> Decision | None:
     """Decide a run that has no time to target; its last reading is where it was stopped, never a time."""
-    if math.isfinite(seconds_to_target(run, bar.clock)):
+    if math.isfinite(run.clock_to_target(bar.clock)):
         return None
-    at = format_seconds(reading_of(run, bar.clock))
+    at = format_seconds(run.reading(bar.clock))
     why = f": {run.reason}" if run.reason else ""
     if run.outcome in ("crashed", "out_of_memory"):
         what = "crashed" if run.outcome == "crashed" else "ran out of memory"
@@ -186,7 +186,7 @@ def _not_reached(proposal: Proposal, run: RunRecord, bar: _Bar, statistics: Mapp
 
 def _too_slow(proposal: Proposal, run: RunRecord, bar: _Bar, statistics: Mapping[str, float]) -> Decision | None:
     """Decide a run that reached but did not pass the margin."""
-    seconds = seconds_to_target(run, bar.clock)
+    seconds = run.clock_to_target(bar.clock)
     if seconds <= bar.fast:
         return None
     found = f"the {run.role} run took {format_seconds(seconds)} against {bar}"
@@ -207,7 +207,7 @@ def _trade(
     """Discard a change that loses on the other clock; both clocks are compared as times to target."""
     other: ClockName = "wall" if history.clock == "train" else "train"
     before = estimate(history, rival_of(history, proposal), other).median_seconds
-    times = [seconds_to_target(run, other) for run in runs]
+    times = [run.clock_to_target(other) for run in runs]
     if not math.isfinite(before) or not all(map(math.isfinite, times)):
         return None  # a foreign command may report one clock only
     after = math.exp(sum(map(math.log, times)) / len(times))

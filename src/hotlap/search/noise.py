@@ -50,19 +50,6 @@ class Estimate:
     """Median training seconds of a step; not a number without one."""
 
 
-def reading_of(run: RunRecord, clock: ClockName) -> float:
-    """Return the last reading of a clock, whether or not the run reached its targets."""
-    return run.train_seconds if clock == "train" else run.wall_seconds
-
-
-def seconds_to_target(run: RunRecord, clock: ClockName) -> float:
-    """Return seconds to target; infinite for a miss and for a reading that is no positive number."""
-    if run.outcome != "reached" or run.time_to_target is None:
-        return math.inf
-    seconds = run.time_to_target.get(clock)
-    return float(seconds) if seconds is not None and seconds > 0 else math.inf  # NaN > 0 is false
-
-
 def estimate(history: History, candidate: int, clock: ClockName | None = None) -> Estimate:
     """Return time to target, steps and step time of a candidate, from its unselected runs.
 
@@ -71,7 +58,7 @@ def estimate(history: History, candidate: int, clock: ClockName | None = None) -
     """
     clock = clock or history.clock
     runs = _informative(history.unselected_runs(candidate), clock)
-    times = sorted(seconds_to_target(run, clock) for run in runs)
+    times = sorted(run.clock_to_target(clock) for run in runs)
     steps = [run.time_to_target["step"] for run in runs if run.time_to_target and "step" in run.time_to_target]
     step_seconds = [run.seconds_per_step for run in runs if run.steps]
     return Estimate(
@@ -86,9 +73,9 @@ def estimate(history: History, candidate: int, clock: ClockName | None = None) -
 
 
 def _informative(runs: Sequence[RunRecord], clock: ClockName) -> list[RunRecord]:
-    hits = [seconds for run in runs if math.isfinite(seconds := seconds_to_target(run, clock))]
+    hits = [seconds for run in runs if math.isfinite(seconds := run.clock_to_target(clock))]
     typical = median(hits) if hits else 0.0
-    return [run for run in runs if run.outcome != "out_of_budget" or reading_of(run, clock) >= typical]
+    return [run for run in runs if run.outcome != "out_of_budget" or run.reading(clock) >= typical]
 
 
 def estimate_noise(history: History) -> Noise:
@@ -101,7 +88,7 @@ def estimate_noise(history: History) -> Noise:
     resolution = math.log(GRID_RATIO[history.clock])
     squares, degrees = 0.0, 0
     for candidate in dict.fromkeys(run.candidate for run in history.runs if run.role not in SELECTED_ROLES):
-        times = [seconds_to_target(run, history.clock) for run in history.unselected_runs(candidate)]
+        times = [run.clock_to_target(history.clock) for run in history.unselected_runs(candidate)]
         logs = [math.log(seconds) for seconds in times if math.isfinite(seconds)]
         if len(logs) >= 2:
             center = fmean(logs)

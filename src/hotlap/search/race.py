@@ -14,7 +14,7 @@ from hotlap.core.durations import format_seconds
 from hotlap.core.records import History, Proposal
 from hotlap.core.targets import Target, all_hold
 from hotlap.search.judge import rival_of
-from hotlap.search.noise import estimate, estimate_noise, reading_of, required_log_gain, seconds_to_target
+from hotlap.search.noise import estimate, estimate_noise, required_log_gain
 
 BROKEN_LOSS_RATIO: Final = 1.1
 BROKEN_FROM_FRACTION: Final = 0.2
@@ -67,7 +67,7 @@ def race_context(
     seconds = estimate(history, rival).median_seconds
     margin = required_log_gain(noise, simplifies=proposal.simplifies)
     runs = history.unselected_runs(rival)
-    reached = [run for run in history.runs if math.isfinite(seconds_to_target(run, history.clock)) and run.tokens > 0]
+    reached = [run for run in history.runs if math.isfinite(run.clock_to_target(history.clock)) and run.tokens > 0]
     return RaceContext(
         clock=history.clock,
         incumbent_seconds=seconds,
@@ -80,7 +80,7 @@ def race_context(
         minimum_tokens=min((run.tokens for run in reached), default=0),
         reference_seconds=seconds
         if math.isfinite(seconds)
-        else max((reading_of(run, history.clock) for run in runs), default=math.inf),
+        else max((run.reading(history.clock) for run in runs), default=math.inf),
     )
 
 
@@ -202,7 +202,7 @@ def _slowest_curve(
     """Return the curve of the slowest unselected run that reached: the mildest one to be held against."""
     found: list[tuple[float, tuple[tuple[float, float], ...]]] = []
     for run in history.unselected_runs(candidate):
-        seconds = seconds_to_target(run, history.clock)
+        seconds = run.clock_to_target(history.clock)
         curve = tuple(_curve(points_by_run.get(run.run_id, ()), history.clock))
         if math.isfinite(seconds) and curve:
             found.append((seconds, curve))

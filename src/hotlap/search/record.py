@@ -15,7 +15,6 @@ from hotlap.core.clock import ClockName
 from hotlap.core.durations import format_seconds
 from hotlap.core.errors import ConfigError
 from hotlap.core.records import History, RecordClaim, RunRecord
-from hotlap.search.noise import seconds_to_target
 
 MAX_LOOKS: Final = 3
 MAX_SPLITS: Final = 200_000
@@ -132,8 +131,8 @@ def judge_record(look: Look, clock: ClockName, alpha: float) -> RecordClaim:
     A run of the old side that was stopped at twice the incumbent's time is a miss and ranks last, with every other
     miss. A median that is a miss is never a record.
     """
-    new = [seconds_to_target(run, clock) for run in look.runs if run.candidate == look.candidate]
-    old = [seconds_to_target(run, clock) for run in look.runs if run.candidate == look.against]
+    new = [run.clock_to_target(clock) for run in look.runs if run.candidate == look.candidate]
+    old = [run.clock_to_target(clock) for run in look.runs if run.candidate == look.against]
     p_value, level = permutation_p_value(new, old), look_alpha(alpha)
     seconds = median(new)
     confirmed = p_value <= level and math.isfinite(seconds)
