@@ -25,6 +25,9 @@ DRIFT_PROPOSALS: Final = 5
 """Decided proposals after which the incumbent is run once more."""
 AUDIT_EVERY: Final = 12
 """One screen in so many (8 %) is not raced, to see whether racing stops good runs."""
+RECORD_SHARE: Final = 0.25
+"""Largest part of the budget that is kept free for a record look while there are ideas left: a look that costs more is
+not worth stopping the search for, since every kept change makes it cheaper."""
 BROKEN_OUTCOMES: Final = ("crashed", "out_of_memory", "diverged", "invalid")
 
 
@@ -292,13 +295,10 @@ def _start(history: History, settings: StudySettings, role: Role, candidate: int
 
 
 def _is_affordable(history: History, settings: StudySettings) -> bool:
-    """Say whether one more proposal fits into the budget, beside the record look that a kept incumbent needs.
-
-    A look that would not fit any more is no reason to stop: a faster incumbent makes it cheaper.
-    """
+    """Say whether one more proposal fits into the budget, beside the record look that a kept incumbent needs."""
     left = settings.total_seconds - history.seconds_spent
     cost = proposal_cost(history, settings.run_seconds)
     if history.incumbent and not is_claimed(history, history.incumbent):
         look = record_cost(history, settings.run_seconds, settings.record_runs)
-        cost += look if look <= left else 0.0
+        cost += look if look <= min(left, RECORD_SHARE * settings.total_seconds) else 0.0
     return cost <= left
