@@ -13,28 +13,17 @@ from hotlap.core.errors import import_optional
 from hotlap.core.records import History, RunRecord
 from hotlap.core.study_folder import ProjectFolder
 from hotlap.core.targets import parse_target
+from hotlap.report.drawing import BLACK, GREY, STYLE, save_figure
 from hotlap.report.summary import StudySummary
 from hotlap.report.text import ratio_text, seconds_text
 
 METRIC: Final = "eval_loss"
-_GREY = "#8a8a8a"
-_BLACK = "#222222"
 OKABE_ITO: Final = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#0072B2")
 """Colours that people with any colour vision tell apart (Okabe and Ito 2008); their yellow is too pale for text."""
 _MAX_RUNGS: Final = 12
 _MAX_LABEL_ROWS: Final = 4
-_STYLE: Final[Mapping[str, Any]] = {
-    "svg.hashsalt": "hotlap",
-    "svg.fonttype": "none",
-    "font.family": "sans-serif",
-    "font.size": 9.0,
-    "text.parse_math": False,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": _GREY,
-    "xtick.color": _BLACK,
-    "ytick.color": _BLACK,
-}
+_LOG_RATIO: Final = 20.0
+"""Ratio of the longest to the shortest bar from which on they stand on a logarithmic axis."""
 
 
 class Curve(NamedTuple):
@@ -133,18 +122,14 @@ def draw_progress(info: ProgressInfo, path: Path) -> None:
     """
     matplotlib = import_optional("matplotlib", "report")
     figure_module = import_optional("matplotlib.figure", "report")
-    with matplotlib.rc_context(dict(_STYLE)):
+    with matplotlib.rc_context(dict(STYLE)):
         height = 3.9 + 0.24 * max(0, len(info.bars) - 5)
         figure = figure_module.Figure(figsize=(9.6, height), layout="constrained")
         left, right = figure.subplots(1, 2, width_ratios=(1.55, 1.0))
-        figure.suptitle(info.title, fontsize=10, color=_BLACK)
+        figure.suptitle(info.title, fontsize=10, color=BLACK)
         _draw_curves(left, info)
         _draw_bars(right, info)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
-        metadata = {"Date": None} if path.suffix == ".svg" else None
-        figure.savefig(temporary, metadata=metadata, dpi=110)
-        temporary.replace(path)
+        save_figure(figure, path)
 
 
 def _draw_curves(axes: Any, info: ProgressInfo) -> None:
@@ -156,16 +141,21 @@ def _draw_curves(axes: Any, info: ProgressInfo) -> None:
     axes.set_xlabel(f"{info.clock} clock, seconds")
     axes.set_ylabel(METRIC)
     if info.target is not None:
-        axes.axhline(info.target, color=_BLACK, linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
+        axes.axhline(info.target, color=BLACK, linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
         at = (0, info.target)
         coordinates = ("axes fraction", "data")
         axes.annotate(f"target {info.target:g}", at, (3, 3), xycoords=coordinates, textcoords="offset points")
     if info.curves:
-        axes.set_xscale("log")
-        ticker = import_optional("matplotlib.ticker", "report")
-        axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
-        axes.xaxis.set_major_formatter(lambda seconds, _: f"{seconds:g}")
+        _log_seconds(axes, subs=(1.0, 2.0, 5.0))
         _label_curves(axes, info)
+
+
+def _log_seconds(axes: Any, subs: tuple[float, ...] = (1.0,)) -> None:
+    """Put the seconds on a logarithmic axis with plain numbers at `subs` times each power of ten."""
+    axes.set_xscale("log")
+    ticker = import_optional("matplotlib.ticker", "report")
+    axes.xaxis.set_major_locator(ticker.LogLocator(subs=subs))
+    axes.xaxis.set_major_formatter(lambda seconds, _: f"{seconds:g}")
 
 
 def _label_curves(axes: Any, info: ProgressInfo) -> None:
@@ -200,14 +190,19 @@ def _draw_bars(axes: Any, info: ProgressInfo) -> None:
             position, length, color="none" if is_miss else color, edgecolor=color, hatch="///" if is_miss else None
         )
         if math.isfinite(bar.low) and math.isfinite(bar.high) and not is_miss:
-            axes.plot([bar.low, bar.high], [position, position], color=_BLACK, linewidth=1.0)
+            axes.plot([bar.low, bar.high], [position, position], color=BLACK, linewidth=1.0)
         times = "misses" if is_miss else seconds_text(bar.seconds)
         gain = f"  {ratio_text(bar.total_ratio)}" if bar.number and math.isfinite(bar.total_ratio) else ""
         at = (max(length, bar.high if math.isfinite(bar.high) else 0.0), position)
         axes.annotate(f"{times}{gain}", at, (4, 0), textcoords="offset points", va="center")
     axes.set_yticks(list(positions), [_bar_label(bar) for bar in info.bars])
     axes.invert_yaxis()
-    axes.set_xlim(0, 1.5 * longest)
+    shortest = min(finite, default=1.0)
+    if longest > _LOG_RATIO * shortest:  # else the last rungs would be too short to see
+        _log_seconds(axes)
+        axes.set_xlim(0.5 * shortest, longest * (longest / shortest) ** 0.5)
+    else:
+        axes.set_xlim(0, 1.5 * longest)
     axes.set_xlabel("seconds to target")
     axes.tick_params(axis="y", length=0)
 
@@ -216,10 +211,10 @@ def _bar_label(bar: Bar) -> str:
     if not bar.number:
         return bar.label
     title = " ".join(bar.label.split())
-    return f"#{bar.number} {title if len(title) <= 26 else title[:25] + '…'}"
+    return f"#{bar.number} {title if len(title) <= 32 else title[:31] + '…'}"
 
 
 def _color(number: int, info: ProgressInfo) -> str:
     """Return the colour of a rung: grey for the baseline, then Okabe and Ito's in the order of the ladder."""
     rungs = [bar.number for bar in info.bars if bar.number]
-    return OKABE_ITO[rungs.index(number) % len(OKABE_ITO)] if number in rungs else _GREY
+    return OKABE_ITO[rungs.index(number) % len(OKABE_ITO)] if number in rungs else GREY

@@ -1,0 +1,30 @@
+"""What all pictures share: their look, and files that are the same for the same numbers."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+GREY: Final = "#8a8a8a"
+BLACK: Final = "#222222"
+BLUE: Final = "#0072B2"
+STYLE: Final[Mapping[str, Any]] = {
+    "svg.hashsalt": "hotlap",
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 9.0,
+    "text.parse_math": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": GREY,
+    "xtick.color": BLACK,
+    "ytick.color": BLACK,
+}
+
+
+def save_figure(figure: Any, path: Path) -> None:
+    """Write a figure in the format that the suffix says; a file that is there is replaced at once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
+    metadata = {"Date": None} if path.suffix == ".svg" else None
+    figure.savefig(temporary, metadata=metadata, dpi=110)
+    temporary.replace(path)
