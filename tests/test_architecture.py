@@ -44,6 +44,8 @@ ONLY_IN: dict[str, set[str]] = {
     "numpy": TRAINING_SIDE,
     "sacrebleu": TRAINING_SIDE,
     "safetensors": TRAINING_SIDE,
+    "transformers": {"train"},
+    "accelerate": {"train"},
     "sqlite3": {"runs"},
     "matplotlib": {"report"},
     "optuna": {"search"},
@@ -51,7 +53,7 @@ ONLY_IN: dict[str, set[str]] = {
     "rich": {"cli"},
 }
 
-HEAVY = {"torch", "optuna", "pydantic", "numpy", "matplotlib", "ruamel", "sqlite3", "rich"}
+HEAVY = {"torch", "transformers", "optuna", "pydantic", "numpy", "matplotlib", "ruamel", "sqlite3", "rich"}
 """What `hotlap --help` has no use for."""
 
 

@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 
 from hotlap.cli import main, progress
+from hotlap.cli.train import config_and_run
+from hotlap.config import load
+from hotlap.core.errors import ConfigError
 from hotlap.core.files import read_json_lines
 from hotlap.core.run_folder import RunFolder
 from hotlap.core.study_folder import ProjectFolder
@@ -274,3 +277,202 @@ def test_the_corpus_is_prepared_before_the_run(
     content = json.loads(cached.read_text())
     assert (len(content["train"]), len(content["eval"])) == (59, 1)
     assert read_json_lines(project.runs_path / "r0001" / "metrics.jsonl")
+
+
+def add_checkpoint(project: ProjectFolder, step: int, run_id: str = "r0001") -> None:
+    """Put a complete checkpoint into a run's folder, as the trainer would have saved it."""
+    path = RunFolder(project.runs_path / run_id).checkpoint_path(step)
+    path.mkdir()
+    files = {"model.safetensors": 4, "optimizer.pt": 4}
+    for name in files:
+        (path / name).write_text("full")
+    state = {"step": step, "train_seconds": 0.05 * step, "wall_seconds": 0.05 * step + 2, "tokens": 250 * step}
+    (path / "state.json").write_text(json.dumps({**state, "files": files}))
+
+
+def test_a_run_goes_on_in_its_own_folder(
+    start: Start, project: ProjectFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert start("train", "-s", "training.max_steps=100") == 3
+    add_checkpoint(project, 60)
+    first_log = (project.runs_path / "r0001" / "stdout.log").read_text().splitlines()
+    capsys.readouterr()
+    assert start("train", "--resume", "r1", "-s", "training.max_steps=100000") == 0
+    told = capsys.readouterr()
+    assert told.err.splitlines() == [
+        "resume: r0001 goes on from step 60; the 40 steps after it are taken again",
+        "resume: training.max_steps: 100 → 100000",
+    ]
+    assert not set(first_log) & set(told.out.splitlines()), "what the first attempt printed is not shown again"
+    assert "✓ reached: reached at step 2000" in told.out
+    folder = RunFolder(project.runs_path / "r0001")
+    command = folder.read("command")
+    assert command is not None
+    assert (command["resume"], command["wall_before_seconds"], command["seed"]) == ("checkpoint-60", 7.0, 42)
+    assert json.loads((folder.path / "result.1.json").read_text())["outcome"] == "missed"
+    assert "max_steps: 100\n" in (folder.path / "config.1.yaml").read_text()
+    assert "max_steps: 100000\n" in folder.config_path.read_text()
+    assert {point["step"] for point in read_json_lines(folder.lost_metrics_path)} == {70, 80, 90, 100}
+    assert [point["step"] for point in folder.points()][:14:2] == [10, 20, 30, 40, 50, 60, 200]
+    assert sorted(path.name for path in project.runs_path.iterdir()) == ["r0001"]
+
+
+def test_without_a_name_the_last_run_that_can_go_on_does(
+    start: Start, project: ProjectFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(3):
+        assert start("train", "-s", "training.max_steps=100") == 3
+    add_checkpoint(project, 100, "r0002")
+    capsys.readouterr()
+    assert start("train", "hotlap.yaml", "--resume", "--json") == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out)["run"] == "r0002"
+    assert told.err.startswith("resume: r0002 goes on from step 100\n")
+
+
+def test_by_its_own_config_a_run_goes_on_as_it_was(start: Start, project: ProjectFolder) -> None:
+    assert start("train", "-s", VANISH, "-s", "training.seed=7") == 5
+    add_checkpoint(project, 60)
+    assert start("train", "--resume", "@last") == 5, "and so it vanishes again"
+    folder = RunFolder(project.runs_path / "r0001")
+    command = folder.read("command")
+    assert command is not None
+    assert (command["resume"], command["seed"]) == ("checkpoint-60", 7)
+    assert not (folder.path / "config.1.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--resume",), "there is no run to go on with: r0001 has finished (missed at step 100); to train longer"),
+        (("--resume", "r0001"), "r0001 has finished"),
+        (("--resume", "r0009"), "unknown run 'r0009'; there are r0001 to r0001"),
+        (("--resume", "@newest"), "unknown alias '@newest'"),
+        (("--resume", "-s", "training.seed=1"), "training.seed: 42 in the run, 1 now"),
+        (("hotlap.yaml", "--resume", "r1", "-s", "training.learning_rate=1"), "training.learning_rate: 0.003 in the"),
+        (("a.yaml", "b.yaml"), "cannot read 'a.yaml b.yaml': expected at most one config file"),
+        (("r0001",), "r0001: no such config"),
+    ],
+)
+def test_what_cannot_go_on_is_told_and_left_as_it_is(
+    start: Start, project: ProjectFolder, capsys: pytest.CaptureFixture[str], words: Sequence[str], message: str
+) -> None:
+    assert start("train", "-s", "training.max_steps=100") == 3
+    add_checkpoint(project, 60)
+    before = (project.runs_path / "r0001" / "command.json").read_bytes()
+    capsys.readouterr()
+    assert start("train", *words) == 2
+    assert message in capsys.readouterr().err
+    assert (project.runs_path / "r0001" / "command.json").read_bytes() == before
+    assert sorted(path.name for path in project.runs_path.iterdir()) == ["r0001"]
+
+
+def test_where_nothing_ran_nothing_goes_on(start: Start, capsys: pytest.CaptureFixture[str]) -> None:
+    assert start("train", "--resume") == 2
+    assert "there is no run to go on with: this project has none yet" in capsys.readouterr().err
+
+
+def test_the_plan_is_made_again_once_the_device_is_free(
+    start: Start, project: ProjectFolder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert start("train", "-s", VANISH) == 5
+    add_checkpoint(project, 60)
+
+    @contextmanager
+    def held(*_: Any) -> Iterator[None]:
+        RunFolder(project.runs_path / "r0001").write("result", {"outcome": "reached", "reason": "by somebody else"})
+        yield
+
+    monkeypatch.setattr(locks, "device_lock", held)
+    assert start("train", "--resume", "r0001") == 2
+    assert "has finished (by somebody else)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "is_resume", "expected"),
+    [
+        ([], True, (None, None)),
+        (["r0007"], True, (None, "r0007")),
+        (["7"], True, (None, "7")),
+        (["@last"], True, (None, "@last")),
+        (["my.yaml"], True, (Path("my.yaml"), None)),
+        (["my.yaml", "r7"], True, (Path("my.yaml"), "r7")),
+        (["r7", "my.yaml"], True, (Path("my.yaml"), "r7")),
+        (["r7"], False, (Path("r7"), None)),
+    ],
+)
+def test_config_and_run_are_told_apart(words: list[str], is_resume: bool, expected: tuple[Any, Any]) -> None:
+    assert config_and_run(words, is_resume=is_resume) == expected
+
+
+@pytest.mark.parametrize("words", [["r1", "r2"], ["a.yaml", "b.yaml"], ["a.yaml", "b.yaml", "r1"]])
+def test_too_many_words_are_refused(words: list[str]) -> None:
+    with pytest.raises(ConfigError, match="at most one config file"):
+        config_and_run(words, is_resume=True)
+
+
+def test_an_interrupted_run_says_how_it_goes_on(
+    start: Start, project: ProjectFolder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def text(run_id: str, config: Any, points: Sequence[Any]) -> str:
+        if points and not RunFolder(project.runs_path / run_id).checkpoints():
+            add_checkpoint(project, 60)
+            signal.raise_signal(signal.SIGINT)
+        return ""
+
+    monkeypatch.setattr(progress, "progress_text", text)
+    assert start("train", "-s", HANG) == 130
+    assert "next: hotlap train --resume r0001 · hotlap runs show r0001" in capsys.readouterr().out
+
+
+def test_a_second_ctrl_c_does_not_wait_for_the_state_to_be_saved(
+    start: Start, project: ProjectFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop, graces = Job.stop, []
+
+    def press_again(job: Job, outcome: Any, reason: str, grace_seconds: float) -> None:
+        graces.append(grace_seconds)
+        if len(graces) == 1:
+            raise KeyboardInterrupt
+        stop(job, outcome, reason, grace_seconds)
+
+    interrupt_once(monkeypatch)
+    monkeypatch.setattr(Job, "stop", press_again)
+    assert start("train", "-s", HANG) == 130
+    assert graces == [30.0, 0.0]
+    assert record_of(project) == ("interrupted", "stopped by the user")
+
+
+def test_a_notice_is_told_once_beside_the_output(
+    start: Start, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load_config = load.load_config
+
+    def with_notices(path: Path, overrides: Sequence[str], notices: list[str]) -> Any:
+        notices += ["report_to has no effect here", "report_to has no effect here"]
+        return load_config(path, overrides)
+
+    monkeypatch.setattr(load, "load_config", with_notices)
+    assert start("train", "--plot-schedule") == 0
+    assert capsys.readouterr().err == "note: report_to has no effect here\n"
+
+
+def test_the_schedule_is_drawn_and_nothing_is_trained(
+    start: Start, project: ProjectFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert start("train", "--plot-schedule", "-s", "training.lr_scheduler_type=linear") == 0
+    curve, picture = capsys.readouterr().out.splitlines()
+    assert curve.startswith("linear  █") and curve.endswith("▁  100,000 steps, peak 0.003")
+    assert picture == f"picture {project.project / 'schedule.png'}"
+    assert (project.project / "schedule.png").read_bytes().startswith(b"\x89PNG")
+    assert not project.runs_path.exists()
+
+
+def test_without_matplotlib_the_curve_is_still_told(
+    start: Start, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert start("train", "--plot-schedule") == 7
+    told = capsys.readouterr()
+    assert told.out.startswith("constant  ")
+    assert "pip install 'hotlap[report]'" in told.err

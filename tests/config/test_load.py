@@ -21,8 +21,11 @@ from hotlap.config.load import (
     set_dotted,
 )
 from hotlap.config.schema import PROTOCOL_KEYS, RunConfig
-from hotlap.core.errors import ConfigError
+from hotlap.core.errors import ConfigError, unknown_name
+from hotlap.core.targets import CHEAP_METRICS, GENERATION_METRICS
 
+OPTIMIZERS = ["adamw_torch", "adamw_torch_fused", "adafactor", "sgd", "muon"]
+METRICS = [*CHEAP_METRICS, *GENERATION_METRICS]
 EXAMPLE = Path(__file__).parents[2] / "examples" / "string_repetition" / "hotlap.yaml"
 
 
@@ -68,25 +71,26 @@ targets:
   - eval_loss
 budget: {run: 15 minutes}
 seed: 3
+sed: 3
 """
     assert problems(tmp_path, text, "training.bf16=perhaps") == [
-        "FILE has 11 problem(s):",
+        "FILE has 12 problem(s):",
         "  FILE:1: name: String should match pattern '^[A-Za-z0-9][A-Za-z0-9._-]*$', got 'a run'",
         "  FILE:2: model: num_attention_heads 3 does not divide hidden_size 10",
         "  FILE:10: training.per_device_train_batch_size: Input should be greater than or equal to 1, got 0",
         "  FILE:9: training.max_steps: Input should be a valid integer, unable to parse string as an integer, "
         "got 'many'",
-        "  FILE:8: training.optim: Input should be 'adamw_torch', 'adamw_torch_fused' or 'muon', got 'adam'",
+        f"  FILE:8: training.optim: {unknown_name('optimizer', 'adam', OPTIMIZERS)} Code of your own: "
+        "module:function, got 'adam'",
         "  the command line: training.bf16: Input should be a valid boolean, unable to interpret input, got 'perhaps'",
         "  FILE:6: training.learning_rat: unknown key; did you mean 'learning_rate'?",
-        "  FILE:13: targets.1: unknown metric in a target 'eval_los'. Did you mean 'eval_loss'? Known: "
-        "eval_byte_accuracy, eval_chrf, eval_exact_match, eval_loss, eval_sacrebleu, eval_word_accuracy, perplexity., "
-        "got 'eval_los < 0.76'",
+        f"  FILE:13: targets.1: {unknown_name('metric in a target', 'eval_los', METRICS)}, got 'eval_los < 0.76'",
         "  FILE:14: targets.2: cannot read the target 'eval_loss'; write for example 'eval_loss < 0.76', "
         "got 'eval_loss'",
         "  FILE:15: budget.run: cannot read the duration '15 minutes'; write 90s, 15m, 1h30m or 4:38, got '15 minutes'",
-        "  FILE:16: seed: unknown key; known here: name, task, model, training, targets, clock, budget, calibrate, "
-        "record, patience, allow_trade",
+        "  FILE:16: seed: unknown key; did you mean 'training.seed'?",
+        "  FILE:17: sed: unknown key; known here: name, task, model, training, targets, clock, budget, calibrate, "
+        "record, patience, allow_trade, devices, backend",
     ]
 
 
@@ -143,6 +147,8 @@ def test_a_glob_of_texts_starts_from_the_folder_of_the_config(tmp_path: Path) ->
     assert load(tmp_path, "task: {text: corpus/*.txt}").task.text == str(tmp_path / "corpus" / "*.txt")
     assert load(tmp_path, "task: {text: /corpus/*.txt}").task.text == "/corpus/*.txt"
     assert load(tmp_path, "task: {text: null}").task.text is None
+    assert load(tmp_path, "task: {name: language_model, text: src/*.py}").task.text == str(tmp_path / "src" / "*.py")
+    assert load(tmp_path, "task: {name: 'mine:make', text: a.txt}").task.model_extra == {"text": "a.txt"}
 
 
 @pytest.mark.parametrize("number", ["1e-4", "1E-4", "1.0e-4", ".0001", "0.0001", "'1e-4'"])
@@ -230,7 +236,7 @@ def is_protocol(key: str) -> bool:
 def leaf_keys(values: Mapping[str, Any], prefix: str = "") -> list[str]:
     keys = []
     for name, value in values.items():
-        is_section = isinstance(value, dict) and name != "lr_scheduler_kwargs"
+        is_section = isinstance(value, dict) and name not in ("lr_scheduler_kwargs", "optim_args")
         keys.extend(leaf_keys(value, f"{prefix}{name}.") if is_section else [f"{prefix}{name}"])
     return keys
 
@@ -239,6 +245,7 @@ TEXT = st.text(st.characters(codec="utf-8"), max_size=90)
 POSITIVE = st.floats(1e-12, 1e6, exclude_min=True)
 SHARE = st.floats(0, 1, exclude_max=True)
 COUNT = st.integers(1, 10**6)
+ARGUMENT = st.from_regex(r"[a-z_]{1,9}", fullmatch=True)
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "name": st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]*", fullmatch=True),
     "task.text": st.none() | TEXT.map(lambda text: f"/{text}"),
@@ -253,14 +260,21 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "model.embd_pdrop": SHARE,
     "model.initializer_range": POSITIVE,
     "training.learning_rate": POSITIVE,
-    "training.max_steps": COUNT,
-    "training.lr_scheduler_type": st.sampled_from(["linear", "cosine", "constant", "constant_with_warmup"]),
+    "training.per_device_eval_batch_size": COUNT,
+    "training.max_steps": COUNT | st.just(-1),
+    "training.num_train_epochs": POSITIVE,
+    "training.lr_scheduler_type": st.sampled_from(["linear", "cosine", "constant", "triangular", "mine:curve"]),
     "training.warmup_steps": st.floats(0, 1e6) | COUNT,
     "training.warmup_ratio": SHARE,
-    "training.optim": st.sampled_from(["adamw_torch", "adamw_torch_fused", "muon"]),
+    "training.optim": st.sampled_from(["adamw_torch", "adamw_torch_fused", "sgd", "muon", "mine.rules:build"]),
+    "training.optim_args": st.none() | st.just("momentum=0.9") | st.dictionaries(ARGUMENT, COUNT),
+    "training.head_learning_rate": st.none() | POSITIVE,
     "training.adam_beta2": SHARE,
     "training.eval_steps": st.none() | COUNT,
-    "training.padding": st.sampled_from(["max_length", "longest", "bucketed"]),
+    "training.logging_steps": COUNT | st.floats(0.001, 0.999),
+    "training.save_every": st.none() | st.sampled_from(["90s", "15m"]),
+    "training.include_num_input_tokens_seen": st.sampled_from([None, True, False, "no", "all", "non_padding"]),
+    "training.padding": st.sampled_from(["max_length", "longest", "bucketed", "packed"]),
     "training.bf16": st.booleans(),
     "training.seed": st.integers(0, 2**40),
     "training.data_seed": st.none() | st.integers(0, 2**40),
@@ -269,6 +283,8 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "budget.run": POSITIVE | st.sampled_from(["90s", "15m", "1h30m", "4:38"]),
     "record.alpha": st.floats(0.001, 0.999),
     "allow_trade": st.booleans(),
+    "devices": st.integers(1, 8),
+    "backend": st.sampled_from(["fast", "hf"]),
 }
 SCHEDULES: st.SearchStrategy[dict[str, Any]] = st.just({}) | st.fixed_dictionaries(
     {
@@ -288,7 +304,10 @@ def test_a_stored_config_is_loaded_as_the_same_config(
     tmp_path_factory: pytest.TempPathFactory, patch: dict[str, Any]
 ) -> None:
     config = config_from_values({}, patch)
-    loaded = load(tmp_path_factory.mktemp("config"), config_text(config))
+    path, notices = tmp_path_factory.mktemp("config") / "config.yaml", list[str]()
+    path.write_text(config_text(config), encoding="utf-8")
+    loaded = load_config(path, notices=notices)
+    assert notices == []
     assert loaded == config
     assert config_hash(loaded) == config_hash(config)
     assert config_diff(config, loaded) == ""

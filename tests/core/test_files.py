@@ -11,7 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hotlap.core.errors import StorageError
-from hotlap.core.files import LineReader, append_json_line, read_json, read_json_lines, write_atomic, write_json
+from hotlap.core.files import (
+    LineReader,
+    append_json_line,
+    move_lines,
+    read_json,
+    read_json_lines,
+    sync,
+    write_atomic,
+    write_json,
+)
 
 
 def disk_is_full(_: int) -> None:
@@ -167,3 +176,55 @@ def test_two_writers_never_mix_their_lines(tmp_path: Path) -> None:
         thread.join()
     lines = read_json_lines(path)
     assert sorted((line["writer"], line["number"]) for line in lines) == [(w, n) for w in range(4) for n in range(100)]
+
+
+def test_a_file_that_was_replaced_or_cut_is_read_again_from_its_start(tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    reader = LineReader(path)
+    for number in range(3):
+        append_json_line(path, {"a": number})
+    assert len(list(reader.read_new())) == 3
+    write_atomic(path, '{"a": 0}\n{"a": 1}\n{"a": "a longer one than what stood here before"}\n{"a": 3}\n')
+    assert [line["a"] for line in reader.read_new()][-1] == 3
+    path.write_text('{"a": 9}\n')
+    assert list(reader.read_new()) == [{"a": 9}]
+    assert list(reader.read_new()) == []
+
+
+def test_lines_are_moved_to_the_end_of_another_file(tmp_path: Path) -> None:
+    path, aside = tmp_path / "lines", tmp_path / "aside"
+    append_json_line(aside, {"step": 99})
+    for step in range(6):
+        append_json_line(path, {"step": step, "loss": 1 / 3 + step})
+    before = read_json_lines(path)
+    assert move_lines(path, aside, lambda line: line["step"] > 3) == 2
+    assert read_json_lines(path) == before[:4]
+    assert read_json_lines(aside) == [{"step": 99}, *before[4:]]
+
+
+def test_where_there_is_nothing_to_move_nothing_is_touched(tmp_path: Path) -> None:
+    path, aside = tmp_path / "lines", tmp_path / "aside"
+    assert move_lines(path, aside, lambda line: True) == 0
+    path.write_text('{"step": 1}\n{"step": 2')
+    assert move_lines(path, aside, lambda line: line["step"] > 1) == 0
+    assert path.read_text() == '{"step": 1}\n{"step": 2'
+    assert not aside.exists()
+
+
+@pytest.mark.usefixtures("full_disk")
+def test_lines_stay_where_they_are_until_they_are_safe_elsewhere(tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    path.write_text('{"step": 1}\n{"step": 2}\n')
+    with pytest.raises(StorageError, match="No space left on device"):
+        move_lines(path, tmp_path / "aside", lambda line: line["step"] > 1)
+    assert path.read_text() == '{"step": 1}\n{"step": 2}\n'
+
+
+def test_syncing_asks_the_disk_for_files_and_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    synced = []
+    monkeypatch.setattr("hotlap.core.files.os.fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
+    sync(path)
+    sync(tmp_path)
+    assert synced == [path.stat().st_ino, tmp_path.stat().st_ino]

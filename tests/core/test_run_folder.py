@@ -1,5 +1,6 @@
 """The run folder: ids, the files of the contract, and what is believed of a run."""
 
+import json
 import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -8,8 +9,9 @@ from typing import Any
 import pytest
 
 from hotlap.core.errors import StorageError
+from hotlap.core.files import read_json_lines
 from hotlap.core.processes import process_identity
-from hotlap.core.run_folder import RunFolder
+from hotlap.core.run_folder import RunFolder, checkpoint_state, checkpoints_in
 
 ALIVE = process_identity()
 GONE = {**ALIVE, "start_seconds": 1.0}
@@ -60,8 +62,14 @@ def test_every_file_has_the_name_of_the_contract(folder: RunFolder) -> None:
     folder.append_sample({"step": 1})
     for path in (folder.system_path, folder.stdout_path, folder.weights_path):
         path.touch()
+    for path in (folder.lost_metrics_path, folder.lost_samples_path):
+        path.touch()
+    folder.checkpoint_path(20).mkdir()
+    folder.begin_attempt("name: changed\n")
+    for name in ("worker", "stop", "result"):
+        folder.write(name, {})
     table = {name for row in CONTRACT.read_text().splitlines() if row.startswith("| `") for name in first_cell(row)}
-    assert {path.name for path in folder.path.iterdir()} == table
+    assert {path.name for path in folder.path.iterdir()} == {name.rstrip("/") for name in table}
 
 
 def first_cell(row: str) -> list[str]:
@@ -133,3 +141,105 @@ def test_a_result_written_in_the_moment_of_looking_is_seen(folder: RunFolder, mo
 
     monkeypatch.setattr(RunFolder, "is_running", ends_just_now)
     assert folder.ending() == ("missed", "the schedule ended")
+
+
+def make_checkpoint(folder: RunFolder, step: int, **state: Any) -> Path:
+    path = folder.checkpoint_path(step)
+    path.mkdir()
+    (path / "model.safetensors").write_bytes(b"weights")
+    (path / "optimizer.pt").write_bytes(b"moments")
+    sizes = {"model.safetensors": 7, "optimizer.pt": 7}
+    (path / "state.json").write_text(json.dumps({"step": step, "files": sizes, **state}))
+    return path
+
+
+def test_checkpoints_are_listed_by_step(folder: RunFolder) -> None:
+    assert folder.checkpoints() == []
+    for step in (9, 100, 20):
+        make_checkpoint(folder, step)
+    for name in ("checkpoint-30.tmp", "checkpoint-x", "checkpoint-", "checkpoint-40.old.tmp"):
+        (folder.path / name).mkdir()
+    assert folder.checkpoints() == [(step, folder.checkpoint_path(step)) for step in (9, 20, 100)]
+    assert [step for step, _ in checkpoints_in(folder.path)] == [9, 20, 100]
+    assert checkpoints_in(folder.path / "nowhere") == []
+
+
+@pytest.mark.parametrize("damage", ["cut", "longer", "missing", "no state", "half a state", "a list", "no sizes"])
+def test_a_checkpoint_that_is_not_whole_is_none(folder: RunFolder, damage: str) -> None:
+    make_checkpoint(folder, 10)
+    path = make_checkpoint(folder, 20)
+    weights, state = path / "model.safetensors", path / "state.json"
+    match damage:
+        case "cut":
+            weights.write_bytes(b"weigh")
+        case "longer":
+            weights.write_bytes(b"weights and more")
+        case "missing":
+            (path / "optimizer.pt").unlink()
+        case "no state":
+            state.unlink()
+        case "half a state":
+            state.write_text(state.read_text()[:-5])
+        case "a list":
+            state.write_text("[1]")
+        case "no sizes":
+            state.write_text('{"step": 20}')
+    assert checkpoint_state(path) is None
+    assert [step for step, _ in folder.checkpoints()] == [10]
+
+
+def test_the_state_of_a_whole_checkpoint_is_told(folder: RunFolder) -> None:
+    state = checkpoint_state(make_checkpoint(folder, 20, tokens=5))
+    assert state is not None
+    assert (state["step"], state["tokens"]) == (20, 5)
+
+
+def test_a_new_attempt_puts_aside_what_ended_the_run(folder: RunFolder) -> None:
+    folder.write_config("name: run\n")
+    for attempt in (1, 2):
+        folder.write("worker", GONE)
+        folder.write("stop", {"outcome": "interrupted", "reason": f"stop {attempt}"})
+        folder.write("result", {"outcome": "interrupted", "reason": f"result {attempt}"})
+        assert folder.ending() == ("interrupted", f"stop {attempt}")
+        assert folder.begin_attempt("name: run\n") == attempt
+        assert (folder.read("result"), folder.read("stop"), folder.read("worker")) == (None, None, None)
+    folder.write("worker", ALIVE)
+    assert folder.ending() is None, "it counts as running again"
+    for attempt in (1, 2):
+        for name in ("result", "stop"):
+            assert json.loads((folder.path / f"{name}.{attempt}.json").read_text())["reason"] == f"{name} {attempt}"
+    assert not list(folder.path.glob("config.*.yaml")), "a config that did not change is not kept twice"
+
+
+def test_a_killed_run_left_nothing_to_put_aside_but_who_ran_it(folder: RunFolder) -> None:
+    folder.write("worker", GONE)
+    assert folder.begin_attempt() == 1
+    assert [path.name for path in folder.path.iterdir()] == ["worker.1.json"]
+
+
+def test_a_changed_config_replaces_the_old_one_which_is_kept(folder: RunFolder) -> None:
+    folder.write_config("max_steps: 40\n")
+    assert folder.begin_attempt("max_steps: 60\n") == 1
+    assert folder.begin_attempt("max_steps: 80\n") == 2
+    assert folder.config_path.read_text() == "max_steps: 80\n"
+    kept = [(folder.path / f"config.{number}.yaml").read_text() for number in (1, 2)]
+    assert kept == ["max_steps: 40\n", "max_steps: 60\n"]
+
+
+def test_points_of_lost_steps_are_taken_away_and_kept_aside(folder: RunFolder) -> None:
+    for step in (10, 20, 20, 30):
+        folder.append_point({"step": step, "wall_seconds": step / 3})
+        folder.append_sample({"step": step, "generated": "a"})
+    points = folder.points()
+    assert folder.drop_points_after(20) == 1
+    assert folder.points() == points[:3]
+    assert folder.drop_points_after(20) == 0
+    assert folder.drop_points_after(5) == 3
+    assert folder.points() == []
+    assert read_json_lines(folder.lost_metrics_path) == [points[3], *points[:3]]
+    assert [sample["step"] for sample in read_json_lines(folder.lost_samples_path)] == [30, 10, 20, 20]
+
+
+def test_a_run_without_points_has_none_to_lose(folder: RunFolder) -> None:
+    assert folder.drop_points_after(0) == 0
+    assert list(folder.path.iterdir()) == []

@@ -1,21 +1,22 @@
-"""Batches: what is predicted from where, and an order that depends on the seed and the number alone."""
+"""Batches: what is predicted from where, alone in a row or one after the other."""
 
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hotlap.core.errors import DataError
-from hotlap.data.batches import BatchOrder, collate
+from hotlap.data.batches import collate
 from hotlap.data.encoding import EOS, PAD, EncodedExample, encode
 from hotlap.tasks.examples import Example
 
 LETTERS = st.text("abcé", max_size=6)
-EXAMPLES = st.lists(st.builds(Example, st.text("pqé", min_size=1, max_size=6), LETTERS), min_size=1, max_size=6)
+EXAMPLE = st.builds(Example, st.text("pqé", min_size=1, max_size=6), LETTERS)
+EXAMPLES = st.lists(EXAMPLE, min_size=1, max_size=6)
+PACKED = st.lists(st.lists(EXAMPLE, min_size=1, max_size=4), min_size=1, max_size=4)
 
 
 def encoded(examples: Sequence[Example]) -> list[EncodedExample]:
@@ -30,6 +31,21 @@ def test_a_batch_by_hand() -> None:
     assert batch.target_positions.tolist() == [1, 2, 3, 4, 5]
     assert (batch.num_tokens, batch.num_slots) == (6, 8)
     assert {batch.input_ids.dtype, batch.targets.dtype, batch.target_positions.dtype} == {torch.int64}
+    assert batch.document_ids is None
+    assert batch.positions is None
+
+
+def test_a_packed_batch_by_hand() -> None:
+    batch = collate([encoded([Example("pq", "ab"), Example("p", "c")]), encoded([Example("q", "")])], 8)
+    p, q, a, b, c = b"pqabc"
+    assert batch.input_ids.tolist() == [[p, q, a, b, p, c, PAD], [q, *[PAD] * 6]]
+    assert batch.targets.tolist() == [a, b, EOS, c, EOS, EOS]
+    assert batch.target_positions.tolist() == [1, 2, 3, 4, 5, 7]
+    assert batch.document_ids is not None
+    assert batch.document_ids.tolist() == [[0, 0, 0, 0, 1, 1, -1], [2, *[-1] * 6]]
+    assert batch.positions is not None
+    assert batch.positions.tolist() == [[0, 1, 2, 3, 0, 1, 0], [0] * 7]
+    assert (batch.num_tokens, batch.num_slots) == (7, 14)
 
 
 @given(examples=EXAMPLES, extra=st.none() | st.integers(0, 5))
@@ -51,6 +67,28 @@ def test_the_targets_are_completions_and_ends_each_read_from_the_token_before(
     assert Counter(row for row, _ in places) == {n: row.num_targets for n, row in enumerate(rows)}
 
 
+@given(rows=PACKED)
+@settings(deadline=None)
+def test_packing_changes_the_places_of_tokens_and_targets_and_nothing_else(rows: list[list[Example]]) -> None:
+    packed = collate([encoded(row) for row in rows])
+    examples = encoded(list(itertools.chain(*rows)))
+    assert packed.document_ids is not None
+    assert packed.positions is not None
+    assert packed.targets.tolist() == collate(examples).targets.tolist()
+    assert packed.num_tokens == collate(examples).num_tokens
+    targets = list(zip(packed.target_positions.tolist(), packed.targets.tolist(), strict=True))
+    for number, example in enumerate(examples):
+        places = (packed.document_ids.flatten() == number).nonzero().flatten()
+        assert places.diff().eq(1).all()
+        assert bytes(packed.input_ids.flatten()[places].tolist()) == bytes(example.ids[:-1])
+        assert packed.positions.flatten()[places].tolist() == list(range(len(places)))
+        own = [target for position, target in targets if position in places]
+        assert bytes(own) == bytes(example.ids[example.prefix_length :])
+    padding = packed.document_ids < 0
+    assert not packed.input_ids[padding].any()
+    assert int((~padding).sum()) == packed.num_tokens
+
+
 @given(examples=EXAMPLES, extra=st.integers(0, 5))
 @settings(deadline=None)
 def test_padding_is_never_counted_as_a_token(examples: list[Example], extra: int) -> None:
@@ -61,68 +99,27 @@ def test_padding_is_never_counted_as_a_token(examples: list[Example], extra: int
     assert batch.num_slots == batch.input_ids.numel()
 
 
-def order(size: int, batch_size: int, seed: int = 0, *, bucketed: bool = False) -> BatchOrder:
-    lengths = np.random.default_rng(99).integers(5, 60, size)
-    return BatchOrder(lengths, batch_size, seed, bucketed=bucketed)
+def test_a_first_token_is_never_a_target() -> None:
+    batch = collate(encoded([Example("", "ab")]))
+    assert bytes(batch.targets.tolist()) == b"b" + bytes([EOS])
+    assert batch.target_positions.tolist() == [0, 1]
 
 
-@given(
-    size=st.integers(1, 300),
-    batch_size=st.integers(1, 9),
-    seed=st.integers(0, 5),
-    bucketed=st.booleans(),
-    numbers=st.lists(st.integers(0, 400), min_size=1, max_size=12),
-)
-@settings(deadline=None)
-def test_the_order_is_a_pure_function_of_seed_and_number(
-    size: int, batch_size: int, seed: int, bucketed: bool, numbers: list[int]
-) -> None:
-    asked_in_turn = order(size, batch_size, seed, bucketed=bucketed)
-    for number in numbers:
-        rows = asked_in_turn.rows(number)
-        assert rows.shape == (batch_size,)
-        assert rows.tolist() == order(size, batch_size, seed, bucketed=bucketed).rows(number).tolist()
+def test_a_row_that_is_too_short_is_refused() -> None:
+    rows = encoded([Example("p", "abc")])
+    assert collate(rows, 5).num_slots == 4
+    with pytest.raises(ValueError, match="a row of 3 places cannot take 4 tokens"):
+        collate(rows, 4)
+    with pytest.raises(ValueError, match="a row of 7 places cannot take 8 tokens"):
+        collate([rows * 2], 8)
 
 
-@given(size=st.integers(1, 50), batch_size=st.integers(1, 60), seed=st.integers(0, 5))
-@settings(deadline=None)
-def test_each_epoch_covers_each_row_once(size: int, batch_size: int, seed: int) -> None:
-    plain = order(size, batch_size, seed)
-    stream = np.concatenate([plain.rows(number) for number in range(3 * size // batch_size + 1)])
-    for epoch in range(len(stream) // size):
-        assert sorted(stream[epoch * size : (epoch + 1) * size]) == list(range(size))
-
-
-@pytest.mark.parametrize("bucketed", [False, True])
-def test_seeds_and_epochs_are_shuffled_differently(bucketed: bool) -> None:
-    def epoch(seed: int, number: int) -> list[int]:
-        rows = order(256, 4, seed, bucketed=bucketed)
-        return np.concatenate([rows.rows(batch) for batch in range(64 * number, 64 * (number + 1))]).tolist()
-
-    orders = [epoch(0, 0), epoch(0, 1), epoch(1, 0), list(range(256))]
-    assert all(orders[a] != orders[b] for a in range(4) for b in range(a))
-
-
-@given(size=st.integers(1, 300), batch_size=st.integers(1, 5), seed=st.integers(0, 3), bucket=st.integers(0, 2))
-@settings(deadline=None)
-def test_a_bucket_holds_the_same_rows_as_the_stream(size: int, batch_size: int, seed: int, bucket: int) -> None:
-    numbers = range(64 * bucket, 64 * (bucket + 1))
-    stream, by_length = order(size, batch_size, seed), order(size, batch_size, seed, bucketed=True)
-    expected = np.concatenate([stream.rows(number) for number in numbers])
-    assert sorted(np.concatenate([by_length.rows(number) for number in numbers])) == sorted(expected)
-
-
-def test_batches_of_a_bucket_hold_rows_of_like_length_in_no_order() -> None:
-    lengths = np.random.default_rng(99).integers(5, 60, 500)
-    rows = [order(500, 4, bucketed=True).rows(number) for number in range(64)]
-    spreads = [np.ptp(lengths[batch]) for batch in rows]
-    assert np.mean(spreads) < 2
-    shortest = [lengths[batch].min() for batch in rows]
-    assert shortest != sorted(shortest)
-    plain = [np.ptp(lengths[order(500, 4).rows(number)]) for number in range(64)]
-    assert np.mean(plain) > 20
-
-
-def test_without_an_example_there_is_no_order() -> None:
-    with pytest.raises(DataError, match="no training example"):
-        BatchOrder(np.array([], dtype=np.int64), 4, 0, bucketed=False)
+def test_a_batch_moves_as_a_whole() -> None:
+    for batch in (collate(encoded([Example("p", "a")])), collate([encoded([Example("p", "a")])])):
+        moved = batch.to(torch.device("meta"))
+        for name in ("input_ids", "target_positions", "targets", "document_ids", "positions"):
+            before, after = getattr(batch, name), getattr(moved, name)
+            assert (after is None) == (before is None)
+            assert after is None or (after.is_meta and after.shape == before.shape)
+        assert moved.num_tokens == batch.num_tokens
+        assert batch.to(torch.device("cpu")).input_ids is batch.input_ids

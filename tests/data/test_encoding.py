@@ -1,12 +1,16 @@
 """Bytes as tokens, and which word each byte belongs to."""
 
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hotlap.data.encoding import EOS, VOCAB_SIZE, decode, encode, word_numbers
-from hotlap.tasks.examples import Example
+from hotlap.data.encoding import EOS, VOCAB_SIZE, decode, encode, encode_task, end_to_end, word_numbers
+from hotlap.tasks.examples import Example, TaskData, TokenTask, TokenWindows, map_tokens
 
 PLAIN = st.text(st.characters(codec="utf-8", exclude_characters=chr(EOS)), max_size=20)
 
@@ -60,3 +64,53 @@ def test_words_are_counted_as_people_do(words: list[str]) -> None:
     spaces = [1] * (len(words) - 1) + [0]
     sizes = [len(word.encode()) + space for word, space in zip(words, spaces, strict=False)]
     assert [numbers.count(number) for number in range(len(words))] == sizes
+
+
+def test_examples_lie_end_to_end() -> None:
+    encoded = [encode(Example("pq", "a")), encode(Example("", "bc")), encode(Example("r", ""))]
+    examples = end_to_end(encoded)
+    assert len(examples) == 3
+    assert examples.lengths.tolist() == [4, 3, 2]
+    assert examples.prefix_lengths.tolist() == [2, 0, 1]
+    assert examples.num_targets.tolist() == [2, 2, 1]  # a first token is never a target
+    assert [(bytes(e.ids), e.prefix_length) for e in examples] == [(bytes(e.ids), e.prefix_length) for e in encoded]
+    assert bytes(examples[-1].ids) == bytes(encoded[2].ids)
+    with pytest.raises(IndexError):
+        examples[3]
+    assert len(end_to_end([])) == 0
+
+
+def test_a_task_of_texts_and_a_task_of_windows_give_the_same_kind_of_examples(tmp_path: Path) -> None:
+    texts = TaskData(train=(Example("p", "a"), Example("q", "b")), eval=(Example("r", "c"),), source="here")
+    train, evaluation = encode_task(texts)
+    assert [bytes(e.ids) for e in train] == [b"pa\x03", b"qb\x03"]
+    assert [bytes(e.ids) for e in evaluation] == [b"rc\x03"]
+    (tmp_path / "tokens").write_bytes(b"abcdefgh")
+    tokens = map_tokens(tmp_path / "tokens")
+    windows = TokenWindows(tokens, np.array([2, 4]), np.array([3, 4]), tmp_path / "tokens")
+    train, evaluation = encode_task(TokenTask(windows, windows, "there", "0"))
+    assert [bytes(e.ids) for e in train] == [b"cde", b"efgh"]
+    assert {e.prefix_length for e in train} == {1}
+    assert train.num_targets.tolist() == [2, 3]
+
+
+def test_examples_of_a_file_are_sent_as_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "tokens"
+    path.write_bytes(bytes(range(250)) * 400)
+    windows = TokenWindows(map_tokens(path), np.array([7, 90_000]), np.array([5, 9]), path)
+    examples, _ = encode_task(TokenTask(windows, windows, "there", "0"))
+    copied, _ = encode_task(TokenTask(replace(windows, path=None), windows, "there", "0"))
+    sent = pickle.dumps(examples)
+    assert len(sent) < 2000
+    assert len(pickle.dumps(copied)) > 100_000
+    for received in (pickle.loads(sent), pickle.loads(pickle.dumps(copied))):
+        assert [bytes(e.ids) for e in received] == [bytes(e.ids) for e in examples]
+        assert received.num_targets.tolist() == [4, 8]
+
+
+def test_mapped_tokens_cannot_be_written_to(tmp_path: Path) -> None:
+    (tmp_path / "tokens").write_bytes(b"abc")
+    tokens = map_tokens(tmp_path / "tokens")
+    assert type(tokens) is np.ndarray
+    with pytest.raises(ValueError, match="read-only"):
+        tokens[0] = 1

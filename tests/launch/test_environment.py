@@ -40,3 +40,20 @@ def test_only_listed_names_are_recorded(environment: dict[str, str]) -> None:
 def test_no_secret_is_recorded(prefix: str, before: str, word: str, after: str) -> None:
     name = f"{prefix}{before}{word}{after}"
     assert recorded_environment({name: "hush"}) == {name: "***"}
+
+
+def test_the_processes_of_several_devices_share_the_cores() -> None:
+    shared = worker_environment({}, devices=2)
+    assert shared["OMP_NUM_THREADS"] == str(max(1, worker_threads() // 2))
+    assert worker_environment({}, devices=1000)["OMP_NUM_THREADS"] == "1"
+    assert worker_environment({"OMP_NUM_THREADS": "7"}, devices=2)["OMP_NUM_THREADS"] == "7"
+
+
+def test_torchrun_hands_on_the_signal_of_batch_systems() -> None:
+    assert "SIGUSR1" in worker_environment({}, devices=2)["PET_SIGNALS_TO_HANDLE"].split(",")
+    assert "PET_SIGNALS_TO_HANDLE" not in worker_environment({})
+
+
+def test_the_ranks_of_a_job_around_the_driver_are_not_the_workers() -> None:
+    outside = {"RANK": "3", "WORLD_SIZE": "8", "LOCAL_RANK": "3", "MASTER_ADDR": "node1", "MASTER_PORT": "1234"}
+    assert not outside.keys() & worker_environment(outside).keys()

@@ -10,11 +10,13 @@ import psutil
 import pytest
 
 from hotlap.core.errors import HotlapError
-from hotlap.core.processes import is_alive
+from hotlap.core.processes import is_alive, process_identity
 from hotlap.core.run_folder import RunFolder
-from hotlap.launch.local import WORKER, Job, LaunchError, LaunchFacts, LocalLauncher
+from hotlap.launch.environment import worker_threads
+from hotlap.launch.local import TORCHRUN, WORKER, Job, LaunchError, LaunchFacts, LocalLauncher
 
-Start = Callable[[str], Job]
+Start = Callable[..., Job]
+Ranks = Callable[[int], list[psutil.Process]]
 WaitUntil = Callable[[Callable[[], bool]], None]
 
 CHILD = """
@@ -173,3 +175,98 @@ def test_a_process_that_was_killed_from_outside_is_lost(start: Start, folder: Ru
     job = start("ready()\nos.kill(os.getpid(), signal.SIGKILL)")
     assert job.wait(30)
     assert folder.ending() == ("lost", "the process is gone and left no result")
+
+
+RANKS = "be_rank()\nready()\ntime.sleep(1000)"
+LEAVES_A_CHILD = """
+if os.environ["RANK"] == "1":
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"], start_new_session=True)
+    note("child", child.pid)
+ready()
+"""
+
+
+@pytest.mark.usefixtures("fake_torchrun")
+def test_several_devices_are_started_through_torchrun(start: Start, folder: RunFolder, ranks: Ranks) -> None:
+    environment = "note('threads' + os.environ['RANK'], os.environ['OMP_NUM_THREADS'])\n"
+    job = start(environment + RANKS, devices=2)
+    command = folder.read("command")
+    assert command is not None
+    argv = command["argv"]
+    assert tuple(argv[: len(TORCHRUN)]) == TORCHRUN
+    assert {"--standalone", "--nnodes=1", "--nproc-per-node=2", "--max-restarts=0"} < set(argv)
+    assert argv[argv.index("--no-python") + 1] == sys.executable
+    assert argv[-1] == str(folder.path)
+    assert command["devices"] == 2
+    processes = ranks(2)
+    assert {process.ppid() for process in processes} == {job.pid}
+    assert len({os.getsid(process.pid) for process in processes} | {job.pid}) == 3, "each leads its own session"
+    expected = max(1, worker_threads() // 2)
+    assert [(folder.path / f"threads{rank}").read_text() for rank in range(2)] == [str(expected)] * 2
+
+
+@pytest.mark.usefixtures("fake_torchrun")
+def test_a_run_of_several_goes_on_for_as_long_as_its_torchrun(start: Start, folder: RunFolder, ranks: Ranks) -> None:
+    job = start(RANKS, devices=2)
+    worker = folder.read("worker")
+    assert worker is not None
+    assert worker["pid"] == job.pid
+    first, _ = ranks(2)
+    first.kill()
+    assert folder.ending() is None
+
+
+@pytest.mark.usefixtures("fake_torchrun")
+def test_a_stop_reaches_every_process_of_a_run(start: Start, folder: RunFolder, ranks: Ranks) -> None:
+    job = start("signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + RANKS, devices=3)
+    processes = ranks(3)
+    job.stop("raced", "far behind", grace_seconds=0.1)
+    assert all(is_gone(process) for process in processes)
+    assert folder.ending() == ("raced", "far behind")
+
+
+@pytest.mark.usefixtures("fake_torchrun")
+def test_processes_whose_torchrun_was_killed_end_with_it(start: Start, folder: RunFolder, ranks: Ranks) -> None:
+    job = start(RANKS, devices=2)
+    processes = ranks(2)
+    os.kill(job.pid, signal.SIGKILL)
+    assert job.wait(30)
+    assert all(is_gone(process) for process in processes)
+    assert folder.ending() == ("lost", "the process is gone and left no result")
+
+
+@pytest.mark.usefixtures("fake_torchrun")
+def test_what_a_rank_left_running_is_killed(start: Start, folder: RunFolder) -> None:
+    """Its parent is gone and it leads a session of its own: only the run's mark is left to know it by."""
+    job = start(LEAVES_A_CHILD, devices=2)
+    assert job.wait(30)
+    assert job.exit_code == 0
+    assert is_gone(child_of(folder))
+
+
+@pytest.mark.usefixtures("fake_torchrun")
+def test_ranks_that_fail_without_a_result_are_a_crash(start: Start, folder: RunFolder) -> None:
+    job = start("ready()\nsys.exit(3)", devices=2)
+    assert job.wait(30)
+    ending = folder.ending()
+    assert ending is not None
+    assert ending[0] == "crashed"
+    assert "exit code 1" in ending[1]
+
+
+def test_a_resumed_run_says_from_where(folder: RunFolder, tmp_path: Path) -> None:
+    folder.write("worker", {**process_identity(), "start_seconds": 0.0})  # of the attempt before
+    facts = LaunchFacts(directory=tmp_path, resume="checkpoint-20", wall_before_seconds=12.5)
+    job = LocalLauncher((sys.executable, "-c", "import time; time.sleep(1000)")).start(folder, facts)
+    command = folder.read("command")
+    assert command is not None
+    assert (command["resume"], command["wall_before_seconds"], command["devices"]) == ("checkpoint-20", 12.5, 1)
+    assert folder.is_running(), "not taken for the attempt before, which is gone"
+    job.stop("interrupted", "enough", grace_seconds=5)
+
+
+def test_a_run_from_the_start_says_so(start: Start, folder: RunFolder) -> None:
+    start("ready()")
+    command = folder.read("command")
+    assert command is not None
+    assert (command["resume"], command["wall_before_seconds"], command["devices"]) == ("", 0.0, 1)

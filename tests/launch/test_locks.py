@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from filelock import FileLock, Timeout
 
 from hotlap.core.errors import StorageError, StudyError
 from hotlap.core.study_folder import ProjectFolder, StudyFolder
@@ -100,3 +101,29 @@ def test_an_unusable_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="cannot lock"), device_lock("cpu", directory=tmp_path / "file"):
         pass
+
+
+def test_a_run_on_several_devices_holds_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    with device_lock(("cuda:1", "cuda:0", "cuda:1"), directory=tmp_path):
+        held = sorted(path.name for path in tmp_path.glob("*.lock"))
+        assert held == ["device-cuda-0.lock", "device-cuda-1.lock"]
+        for name in held:
+            with pytest.raises(Timeout):
+                FileLock(tmp_path / name).acquire(timeout=0)
+    for name in held:
+        with FileLock(tmp_path / name).acquire(timeout=0):
+            pass
+
+
+def test_several_devices_wait_for_each_of_their_holders(tmp_path: Path) -> None:
+    told: list[str] = []
+    with holder(HOLD_DEVICE, tmp_path) as other:
+
+        def on_wait(message: str) -> None:
+            told.append(message)
+            other.kill()
+
+        with device_lock(("cuda:0", "cpu"), on_wait, directory=tmp_path):
+            pass
+    assert [message.partition(":")[0] for message in told] == ["waiting for cpu"]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psutil
+import pytest
 
 from hotlap.core.processes import process_identity
 from hotlap.core.run_folder import RunFolder
@@ -23,6 +24,16 @@ from hotlap.launch.local import LaunchFacts, LocalLauncher
 sleep = "import time; time.sleep(1000)"
 script = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {sleep!r}]); {sleep}"
 job = LocalLauncher((sys.executable, "-c", script)).start(RunFolder(Path(sys.argv[1])), LaunchFacts(directory=Path()))
+print(job.pid, flush=True)
+time.sleep(1000)
+"""
+DRIVER_OF_TWO = """
+import sys, time
+from pathlib import Path
+from hotlap.core.run_folder import RunFolder
+from hotlap.launch.local import LaunchFacts, LocalLauncher
+launcher = LocalLauncher((sys.executable, "-c", "import time; time.sleep(1000)"))
+job = launcher.start(RunFolder(Path(sys.argv[1])), LaunchFacts(directory=Path(), devices=2))
 print(job.pid, flush=True)
 time.sleep(1000)
 """
@@ -65,3 +76,49 @@ def test_nothing_else_is_touched(project: ProjectFolder, start: Callable[[str], 
 
 def test_a_project_without_runs_has_no_orphans(tmp_path: Path) -> None:
     assert reap_orphans(ProjectFolder(tmp_path / "new")) == []
+
+
+@pytest.mark.usefixtures("fake_torchrun")
+def test_processes_that_lost_driver_and_torchrun_are_found_and_stopped(
+    project: ProjectFolder, folder: RunFolder, wait_until: Callable[[Callable[[], bool]], None]
+) -> None:
+    """Nothing names them but the mark of their run: each leads a session of its own."""
+    words = [sys.executable, "-c", DRIVER_OF_TWO, str(folder.path)]
+    driver = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    with driver:
+        assert driver.stdout is not None
+        torchrun = psutil.Process(int(driver.stdout.readline()))
+        wait_until(lambda: len(torchrun.children()) == 2)
+        ranks = torchrun.children()
+        driver.send_signal(signal.SIGKILL)
+    torchrun.kill()
+    wait_until(lambda: not folder.is_running())
+    assert all(rank.is_running() for rank in ranks)
+    assert reap_orphans(project) == [folder.run_id]
+    for rank in ranks:
+        assert not rank.is_running() or rank.status() == psutil.STATUS_ZOMBIE
+    ending = folder.ending()
+    assert ending is not None
+    assert ending[0] == "interrupted"
+    assert reap_orphans(project) == []
+
+
+def test_a_run_that_another_host_drives_is_left_alone(
+    project: ProjectFolder, start: Callable[[str], Job], folder: RunFolder
+) -> None:
+    job = start("ready()\ntime.sleep(1000)")
+    command = folder.read("command")
+    assert command is not None
+    folder.write("command", {**command, "driver": {**command["driver"], "host": "another-machine"}})
+    assert reap_orphans(project) == []
+    assert not job.poll()
+
+
+def test_what_a_run_has_said_of_its_end_stays(project: ProjectFolder, start: Callable[[str], Job]) -> None:
+    ends = "folder.write('result', {'outcome': 'missed', 'reason': 'the schedule ended'})\n"
+    job = start(ends + "ready()\ntime.sleep(1000)")
+    command = job.folder.read("command")
+    assert command is not None
+    job.folder.write("command", {**command, "driver": {**command["driver"], "start_seconds": 0.0}})
+    assert reap_orphans(project) == [job.folder.run_id]
+    assert job.folder.ending() == ("missed", "the schedule ended")

@@ -1,9 +1,11 @@
 """The sampler on a real process, and the judgement of samples on invented ones."""
 
 import os
+import time
 from collections.abc import Callable
 from typing import Any
 
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from hotlap.core.files import read_json_lines
 from hotlap.core.run_folder import RunFolder
 from hotlap.launch.local import Job
+from hotlap.launch.sessions import run_mark
 from hotlap.launch.system import CalibratedRange, SystemReader, SystemSampler, calibrated_range, contamination
 
 
@@ -87,3 +90,22 @@ KEYS = st.sampled_from(["seconds", "cores", "other_cores", "steal_percent"])
 def test_any_samples_can_be_judged(found: list[dict[str, float]]) -> None:
     normal = calibrated_range([found])
     assert contamination(found, threads=2, calibrated=normal) == ""
+
+
+@pytest.mark.usefixtures("fake_torchrun")
+def test_all_processes_of_a_run_count_as_the_run(
+    start: Callable[..., Job], folder: RunFolder, ranks: Callable[[int], list[psutil.Process]]
+) -> None:
+    """Ranks lead sessions of their own; taken for others they would make every run on several devices contaminated."""
+    job = start("be_rank()\nready()\nwhile True: pass", devices=2)
+    processes = ranks(2)
+    alone, whole = SystemReader(job.pid), SystemReader(job.pid, mark=run_mark(folder))
+    before = sum(sum(process.cpu_times()[:2]) for process in processes)
+    time.sleep(1.0)
+    used = sum(sum(process.cpu_times()[:2]) for process in processes) - before
+    seen, missed = whole.read(), alone.read()
+    job.stop("interrupted", "enough", grace_seconds=0)
+    assert used > 0.2
+    assert seen["run_cores"] > 0.8 * used
+    assert missed["run_cores"] < 0.2 * used, "torchrun itself only waits"
+    assert seen["memory_bytes"] > 2 * missed["memory_bytes"]

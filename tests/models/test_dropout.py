@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hotlap.models.dropout import Dropout, attention_with_dropout, dropout
+from hotlap.models.dropout import Dropout, attention_spelled_out, dropout
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
@@ -51,12 +51,12 @@ def test_attention_without_dropout_is_torchs_causal_attention() -> None:
     torch.manual_seed(0)
     query, key, value = torch.randn(3, 2, 4, 9, 8).unbind(0)
     expected = F.scaled_dot_product_attention(query, key, value, is_causal=True)
-    torch.testing.assert_close(attention_with_dropout(query, key, value, 0.0), expected)
+    torch.testing.assert_close(attention_spelled_out(query, key, value, 0.0), expected)
 
 
-def test_attention_with_dropout_keeps_its_mean() -> None:
+def test_attention_spelled_out_keeps_its_mean() -> None:
     torch.manual_seed(0)
     query, key, value = torch.randn(3, 1, 2, 5, 4).unbind(0)
     expected = F.scaled_dot_product_attention(query, key, value, is_causal=True)
-    mean = torch.stack([attention_with_dropout(query, key, value, 0.2) for _ in range(4000)]).mean(0)
+    mean = torch.stack([attention_spelled_out(query, key, value, 0.2) for _ in range(4000)]).mean(0)
     torch.testing.assert_close(mean, expected, atol=0.06, rtol=0)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from hotlap.config.schema import GPTConfig
-from hotlap.models.gpt import GPT, KeyValueCache, Norm, rotate
+from hotlap.models.fused import rotate
+from hotlap.models.gpt import GPT, KeyValueCache, Norm
 
 VOCAB = 32
 CHOICES: dict[str, tuple[Any, ...]] = {
@@ -221,3 +222,50 @@ def test_the_activations_are_what_their_names_say() -> None:
         torch.testing.assert_close(mlp(x), mlp.projection(expected))
         found[name] = inner.shape[-1]
     assert found == {"gelu_new": 64, "gelu": 64, "relu_squared": 64, "swiglu": 96}
+
+
+@pytest.mark.parametrize("is_packed", [False, True])
+@pytest.mark.parametrize("key", ["attn_pdrop", "resid_pdrop", "embd_pdrop"])
+def test_checkpointing_gives_the_same_gradients_bit_by_bit(key: str, is_packed: bool) -> None:
+    """Dropout included: a block that runs again draws the random numbers of the first time."""
+    found = []
+    for gradient_checkpointing in (False, True):
+        choices: dict[str, Any] = {key: 0.4, "smear": True}
+        model = build(**choices).train()
+        model.gradient_checkpointing = gradient_checkpointing
+        torch.manual_seed(3)
+        tokens = random_tokens()
+        documents = {}
+        if is_packed:
+            ids = torch.tensor([[0] * 4 + [1] * 6, [2] * 7 + [-1] * 3])
+            documents = {"positions": torch.tensor([[*range(4), *range(6)], [*range(7), 0, 0, 0]]), "document_ids": ids}
+        loss = model.logits(model.hidden(tokens, **documents)).square().mean()
+        loss.backward()
+        found.append(
+            [loss.detach(), torch.get_rng_state(), *(p.grad for p in model.parameters() if p.grad is not None)]
+        )
+    assert len(found[0]) == len(found[1])
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
+def test_checkpointing_keeps_less() -> None:
+    def kept(gradient_checkpointing: bool) -> int:
+        model = build(num_hidden_layers=4).train()
+        model.gradient_checkpointing = gradient_checkpointing
+        sizes: list[int] = []
+
+        def pack(tensor: Tensor) -> Tensor:
+            sizes.append(tensor.numel())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            model.hidden(random_tokens())
+        return sum(sizes)
+
+    assert kept(True) < kept(False) / 3
+
+
+def test_the_head_weight_is_what_the_logits_are_made_with() -> None:
+    for tied in (True, False):
+        model, hidden = build(tie_word_embeddings=tied), torch.randn(3, 16)
+        assert torch.equal(model.logits(hidden), hidden @ model.head_weight.T)

@@ -81,6 +81,20 @@ def test_steps_are_those_of_torchs_muon(rows: int, columns: int, weight_decay: f
     assert torch.cosine_similarity(moved, (exact - start).flatten(), dim=0) > 0.99  # torch iterates in bfloat16
 
 
+def test_parameters_of_one_shape_take_the_steps_that_torch_takes_one_by_one() -> None:
+    """Torch's default scale is "original": sqrt(max(1, rows / columns)); "match_rms_adamw" is 0.2 sqrt(max(...))."""
+    shapes = [(12, 8), (8, 12), (12, 8), (8, 8)]
+    ours = [parameter(*shape, seed=number) for number, shape in enumerate(shapes)]
+    theirs = [nn.Parameter(p.detach().clone()) for p in ours]
+    start = [p.detach().clone() for p in ours]
+    steps = [[gradients(p.shape, 2)[number] for p in ours] for number in range(2)]
+    train(Muon(ours, lr=0.05, dtype=torch.bfloat16), ours, steps)
+    train(torch.optim.Muon(theirs, lr=0.05, weight_decay=0.0), theirs, steps)
+    for a, b, before in zip(ours, theirs, start, strict=True):
+        assert (a - b).norm() < 0.1 * (b - before).norm()
+        assert not torch.equal(a, before)
+
+
 def test_parts_of_one_parameter_are_orthogonalised_apart() -> None:
     whole, blocks = parameter(24, 8), parameter(24, 8)
     blocks.muon_blocks = 3  # type: ignore[attr-defined]

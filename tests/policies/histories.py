@@ -9,7 +9,7 @@ from hotlap.config.schema import RunConfig
 from hotlap.core.records import Decision, History, Proposal, RunRecord, Verdict
 from hotlap.policies.evidence import Evidence, gather_evidence
 from hotlap.policies.ideas import Idea
-from hotlap.policies.rules import ALL_RULES, candidate_config
+from hotlap.policies.rules import GPT_RULES, candidate_config
 
 RECIPE = {
     "model.embd_pdrop": 0.1,
@@ -98,4 +98,4 @@ def evidence_of(history: History) -> Evidence:
 def ideas(history: History, family: str | None = None) -> list[Idea]:
     """Return everything that the rules say, tried or not."""
     evidence = evidence_of(history)
-    return [idea for rule in ALL_RULES for idea in rule(evidence) if family in (None, idea.family)]
+    return [idea for rule in GPT_RULES for idea in rule(evidence) if family in (None, idea.family)]

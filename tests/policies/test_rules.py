@@ -56,14 +56,14 @@ def test_the_best_untried_idea_is_proposed() -> None:
 
 def test_an_idea_that_fits_no_config_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     tempting, sound = idea(0.1, 1.0, num_attention_heads=3), idea(0.9, 0.1, smear=True)
-    monkeypatch.setattr("hotlap.policies.rules.ALL_RULES", (lambda _: iter([tempting]), lambda _: iter([sound])))
+    monkeypatch.setattr("hotlap.policies.rules.GPT_RULES", (lambda _: iter([tempting]), lambda _: iter([sound])))
     proposal = RulesPolicy().propose(study())
     assert proposal is not None
     assert proposal.patch == {"model.smear": True}
 
 
 def test_without_an_idea_there_is_no_proposal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hotlap.policies.rules.ALL_RULES", ())
+    monkeypatch.setattr("hotlap.policies.rules.GPT_RULES", ())
     assert RulesPolicy().propose(study()) is None
 
 

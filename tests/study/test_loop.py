@@ -521,7 +521,7 @@ def test_ctrl_c_while_waiting_for_the_device_starts_nothing(project: ProjectFold
     is_held, may_end = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with device_lock(study.device):
+        with device_lock(study.devices):
             is_held.set()
             may_end.wait(20)
 

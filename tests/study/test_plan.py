@@ -195,7 +195,8 @@ def test_the_budget_keeps_room_for_the_record() -> None:
 def test_a_record_look_that_takes_much_of_the_budget_waits_for_a_faster_incumbent() -> None:
     settings = replace(SETTINGS, total_seconds=460.0, calibrate_runs=2)
     ideas = [proposal(1), *(proposal(1) for _ in range(20))]
-    study = SimulatedStudy(settings, noisy({0: 43.0, 1: 20.0, 2: 8.0}, 0.02, 1), ideas)
+    true = {0: 43.0, 1: 20.0, **dict.fromkeys(range(2, 23), 8.0)}
+    study = SimulatedStudy(settings, noisy(true, 0.02, 1), ideas)
     study.run()
     first_look = next(n for n, run in enumerate(study.history.runs) if run.role == "record")
     assert study.history.kept() == (1, 2)

@@ -52,7 +52,7 @@ def test_a_changed_protocol_is_refused_with_both_values_and_advice(project: Proj
 
 @pytest.mark.parametrize(
     ("name", "value", "key"),
-    [("worker_threads", 7, "threads"), ("device_name", "cuda:0", "device"), ("_version", "9.9.9", "torch")],
+    [("worker_threads", 7, "threads"), ("devices_of", ("cuda:0",), "device"), ("_version", "9.9.9", "torch")],
 )
 def test_another_machine_is_another_protocol(
     project: ProjectFolder, monkeypatch: pytest.MonkeyPatch, name: str, value: object, key: str
@@ -60,7 +60,8 @@ def test_another_machine_is_another_protocol(
     open_study(project, config())
     before = (project.study("toy").protocol() or {})[key]
     monkeypatch.setattr(study_module, name, lambda *_: value)
-    with pytest.raises(StudyError, match=re.escape(f"  {key}: {before!r} → {value!r}")):
+    now = value[0] if isinstance(value, tuple) else value
+    with pytest.raises(StudyError, match=re.escape(f"  {key}: {before!r} → {now!r}")):
         open_study(project, config())
 
 

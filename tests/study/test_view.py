@@ -23,7 +23,7 @@ from hotlap.study.study import Study, open_study, study_protocol
 from hotlap.study.view import study_summary, view_study, write_study_journal
 
 CONFIG = config_from_values({"name": "toy", "targets": ["eval_loss < 0.76"]})
-PROTOCOL = study_protocol(CONFIG)
+PROTOCOL = study_protocol(CONFIG, Path())
 TRUE_SECONDS = {0: 100.0, 1: 130.0, 2: 60.0, 3: 59.5, 4: 30.0}
 
 

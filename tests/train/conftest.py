@@ -30,8 +30,8 @@ MakeParts = Callable[..., Parts]
 @pytest.fixture
 def make_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeParts:
     """Build the parts of the tiny config with a patch of dotted keys."""
-    monkeypatch.setattr(parts_module, "usable_cores", lambda: 1)
-    monkeypatch.setattr(parts_module, "pick_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr("hotlap.train.distributed.usable_cores", lambda: 1)
+    monkeypatch.setattr(parts_module, "pick_device", lambda *_: torch.device("cpu"))
     draw = random.Random(5)
     sentences = [" ".join(draw.choices(WORDS, k=draw.randint(2, 6))) for _ in range(400)]
     (tmp_path / "corpus.txt").write_text("\n\n".join(sentences), encoding="utf-8")

@@ -46,8 +46,7 @@ def is_right(before: list[int]) -> bool:
 def rigged(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the model right or wrong as `is_right` says."""
 
-    def rigged_loss(_: Parts, batch: Batch, reduction: str) -> tuple[torch.Tensor, torch.Tensor]:
-        assert reduction == "sum"
+    def rigged_loss(_: Parts, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         answers = []
         for position, target in zip(batch.target_positions.tolist(), batch.targets.tolist(), strict=True):
             row, column = divmod(position, batch.input_ids.shape[1])
@@ -83,7 +82,7 @@ def test_accuracies_are_those_of_a_naive_loop(make_parts: MakeParts, batch_size:
 def test_a_hopeless_loss_has_an_infinite_perplexity(
     make_parts: MakeParts, monkeypatch: pytest.MonkeyPatch, nats: float, perplexity: float
 ) -> None:
-    def hopeless(_: Parts, batch: Batch, reduction: str) -> tuple[torch.Tensor, torch.Tensor]:
+    def hopeless(_: Parts, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         return torch.tensor(nats), torch.zeros(len(batch.targets), 256)
 
     monkeypatch.setattr(evaluate, "target_loss", hopeless)

@@ -11,19 +11,27 @@ import torch.nn.functional as F
 
 from hotlap.core.clock import TrainClock
 from hotlap.core.errors import DivergedError
-from hotlap.data.batches import collate
+from hotlap.data.batches import Batch, collate
 from hotlap.train import loop
 from hotlap.train.evaluate import Evaluator
-from hotlap.train.loop import Step, StepTimer, target_loss, train_steps
+from hotlap.train.loop import Signs, Step, StepTimer, train_steps
 from hotlap.train.parts import Parts
 
 MakeParts = Callable[..., Parts]
 DROPOUT = {"model.embd_pdrop": 0.1, "model.attn_pdrop": 0.1, "model.resid_pdrop": 0.1}
 
 
+SIGNS = Signs(wall_seconds=lambda: 0.0, is_interrupted=lambda: False)
+
+
+def rows_of(parts: Parts, number: int) -> list[int]:
+    """Return the examples of a batch, one per row."""
+    return [int(example) for row in parts.source.order.rows(number) for example in row]
+
+
 def train(parts: Parts, between: Callable[[], object] = lambda: None) -> list[Step]:
     steps = []
-    for step in train_steps(parts, TrainClock(), StepTimer()):
+    for step in train_steps(parts, TrainClock(), StepTimer(), SIGNS):
         steps.append(step)
         between()
     return steps
@@ -51,7 +59,7 @@ def test_steps_are_counted_and_described(make_parts: MakeParts) -> None:
     assert [step.number for step in steps] == [1, 2, 3, 4]
     assert [step.learning_rate for step in steps] == pytest.approx([0, 1.5e-3, 3e-3, 1.5e-3])
     for step in steps:
-        lengths = [len(parts.train[row].ids) - 1 for row in parts.order.rows(step.number - 1)]
+        lengths = [len(parts.train[row].ids) - 1 for row in rows_of(parts, step.number - 1)]
         assert (step.num_tokens, step.num_slots) == (sum(lengths), 4 * max(lengths))
 
 
@@ -60,10 +68,10 @@ def test_the_loss_is_the_mean_over_all_target_tokens_of_the_step(make_parts: Mak
     parts = make_parts(patch)
     parts.model.eval()
     count = parts.config.training.gradient_accumulation_steps
-    rows = [row for number in range(count) for row in parts.order.rows(number)]
+    rows = [row for number in range(count) for row in rows_of(parts, number)]
     with torch.no_grad():
         losses = naive_losses(parts, rows)
-    step = next(train_steps(parts, TrainClock(), StepTimer()))
+    step = next(train_steps(parts, TrainClock(), StepTimer(), SIGNS))
     assert step.loss == pytest.approx(sum(losses) / len(losses), rel=1e-5)
 
 
@@ -116,7 +124,7 @@ def test_only_the_steps_are_on_the_clock(make_parts: MakeParts) -> None:
     ticks = itertools.count()
     clock = TrainClock(lambda: float(next(ticks)))
     readings = []
-    for _ in train_steps(make_parts(), clock, StepTimer()):
+    for _ in train_steps(make_parts(), clock, StepTimer(), SIGNS):
         readings.append(clock.seconds)
         next(ticks)  # time that passes between the steps
     assert readings == [1, 2, 3, 4, 5, 6, 7, 8]
@@ -126,7 +134,7 @@ def test_the_parts_of_a_step_are_booked_apart(make_parts: MakeParts, monkeypatch
     ticks = itertools.count()
     monkeypatch.setattr(loop.time, "perf_counter", lambda: next(ticks))
     timer = StepTimer()
-    list(train_steps(make_parts({"training.gradient_accumulation_steps": 3}), TrainClock(lambda: 0.0), timer))
+    list(train_steps(make_parts({"training.gradient_accumulation_steps": 3}), TrainClock(lambda: 0.0), timer, SIGNS))
     assert timer.seconds == {"data": 8, "forward": 24, "backward": 24, "optimizer": 8}
 
 
@@ -165,9 +173,15 @@ def test_gradients_are_clipped_to_the_norm_and_the_norm_before_is_told(
     scale = 5 / torch.cat([gradient.flatten() for gradient in gradients]).norm()
     for p, gradient in zip(parts.model.parameters(), gradients, strict=True):
         p.grad = gradient * scale
-    assert loop._clip(parts, limit) == pytest.approx(5, rel=1e-5)
+    norm = loop._clip(parts, limit, is_measured=True)
+    assert norm is not None and norm.item() == pytest.approx(5, rel=1e-5)
     after = torch.cat([p.grad.flatten() for p in parts.model.parameters() if p.grad is not None])
     assert after.norm().item() == pytest.approx(norm_after, rel=1e-4)
+
+
+def loss_of(parts: Parts, batch: Batch) -> torch.Tensor:
+    loss: torch.Tensor = parts.objective(batch.input_ids, batch.target_positions, batch.targets)
+    return loss
 
 
 @pytest.mark.parametrize("model", [{}, {"model.positions": "rope", "model.smear": True, "model.qk_norm": True}])
@@ -175,8 +189,8 @@ def test_padding_does_not_change_the_loss_of_the_same_rows(make_parts: MakeParts
     parts = make_parts(model)
     rows = [parts.train[row] for row in range(12)]
     with torch.no_grad():
-        together = [target_loss(parts, collate(rows, length), "sum")[0] for length in (None, parts.longest, 70)]
-        apart = sum(target_loss(parts, collate([row]), "sum")[0] for row in rows)
+        together = [loss_of(parts, collate(rows, length)) for length in (None, int(parts.train.lengths.max()), 70)]
+        apart = sum(loss_of(parts, collate([row])) for row in rows)
     for loss in together:
         torch.testing.assert_close(loss, apart, atol=0, rtol=1e-6)
 
@@ -187,7 +201,7 @@ def test_padding_to_the_longest_possible_trains_the_same(make_parts: MakeParts) 
     steps = [train(parts) for parts in (tight, wide)]
     assert [step.loss for step in steps[0]] == pytest.approx([step.loss for step in steps[1]], abs=1e-6)
     torch.testing.assert_close(weights(tight), weights(wide), atol=1e-6, rtol=0)
-    assert {step.num_slots for step in steps[1]} == {4 * (wide.longest - 1)}
+    assert {step.num_slots for step in steps[1]} == {4 * (int(wide.train.lengths.max()) - 1)}
     assert [step.num_tokens for step in steps[0]] == [step.num_tokens for step in steps[1]]
 
 

@@ -19,8 +19,8 @@ Start = Callable[[RunFolder], "subprocess.Popen[str]"]
 @pytest.fixture(autouse=True)
 def one_core(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the runs in this process on one core of the CPU."""
-    monkeypatch.setattr("hotlap.train.parts.usable_cores", lambda: 1)
-    monkeypatch.setattr("hotlap.train.parts.pick_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr("hotlap.train.distributed.usable_cores", lambda: 1)
+    monkeypatch.setattr("hotlap.train.distributed.pick_device", lambda *_: torch.device("cpu"))
 
 
 @pytest.fixture

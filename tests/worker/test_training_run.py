@@ -12,18 +12,21 @@ import pytest
 import torch
 from safetensors.torch import load_model
 
+from hotlap.config.load import load_config
 from hotlap.core.clock import TrainClock
 from hotlap.core.errors import DivergedError
 from hotlap.core.run_folder import RunFolder
 from hotlap.models.gpt import GPT
+from hotlap.train.distributed import World
 from hotlap.train.evaluate import Evaluator
-from hotlap.train.loop import StepTimer, train_steps
+from hotlap.train.loop import Signs, StepTimer, train_steps
 from hotlap.train.parts import build_parts
 from hotlap.worker import train as train_module
 from hotlap.worker.session import Session
 from hotlap.worker.train import TrainingRun
 
 MakeRun = Callable[..., RunFolder]
+WORLD = World(0, 1, 0, torch.device("cpu"))
 
 
 class FakeSession:
@@ -33,10 +36,12 @@ class FakeSession:
         self.folder = folder
         self.command: dict[str, Any] = {}
         self.wall_seconds = 3.0
+        self.process_seconds = 3.0
+        self.resume = None
         self.interrupted_by: str | None = None
         self.limit_seconds = math.inf
 
-    def out_of_budget(self, train_seconds: float) -> str | None:
+    def out_of_budget(self, train_seconds: float, wall_seconds: float) -> str | None:
         return "the limit" if train_seconds >= self.limit_seconds else None
 
 
@@ -47,7 +52,8 @@ def make_training(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> Iterato
     monkeypatch.setattr(train_module, "TrainClock", lambda: TrainClock(lambda: float(next(ticks))))
 
     def make(patch: dict[str, Any] | None = None) -> TrainingRun:
-        return TrainingRun(cast(Session, FakeSession(make_run(patch))))
+        folder = make_run(patch)
+        return TrainingRun(cast(Session, FakeSession(folder)), load_config(folder.config_path), WORLD)
 
     yield make
     gc.unfreeze()
@@ -174,7 +180,8 @@ def test_training_figures_are_those_of_the_steps_since_the_last_line(
     run = make_training(patch)
     run.train()
     run.finish("reached", "done")
-    steps = list(train_steps(build_parts(run.config, tmp_path, tmp_path / "cache"), TrainClock(), StepTimer()))
+    signs = Signs(wall_seconds=lambda: 0.0, is_interrupted=lambda: False)
+    steps = list(train_steps(build_parts(run.config, tmp_path, tmp_path / "cache"), TrainClock(), StepTimer(), signs))
     lines = [point for point in run.folder.points() if "train_loss" in point]
     assert [line["step"] for line in lines] == [5, 10, 12]
     for line, taken in zip(lines, (steps[:5], steps[5:10], steps[10:]), strict=True):

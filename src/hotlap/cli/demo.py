@@ -13,7 +13,7 @@ def demo(
 ) -> None:
     """Write the example into a new folder and speed it up there."""
     from hotlap.cli.speedrun import drive
-    from hotlap.config.load import load_config
+    from hotlap.cli.train import load_with_notices
     from hotlap.core.errors import StorageError
 
     try:
@@ -24,4 +24,4 @@ def demo(
     except OSError as error:
         raise StorageError(f"cannot write in {folder}: {error.strerror or error}; name another folder") from error
     typer.echo(f"the example is {config}; the journal will be {folder / 'SPEEDRUN.md'}")
-    raise typer.Exit(drive(load_config(config), folder))
+    raise typer.Exit(drive(load_with_notices(config, []), folder))

@@ -73,8 +73,9 @@ def progress_text(run_id: str, config: RunConfig, points: Sequence[Mapping[str, 
         return f"run {run_id} starting"
     last = points[-1]
     step, seconds = int(last["step"]), float(last["train_seconds"])
-    total = config.training.max_steps
-    parts = [f"run {run_id} step {step}/{total} {step / total:.0%}", f"{seconds:.0f}s"]
+    done = _share_done(config, last)
+    steps = f"{step}/{config.training.max_steps}" if _counts_steps(config) else f"{step}"
+    parts = [f"run {run_id} step {steps}{'' if done is None else f' {done:.0%}'}", f"{seconds:.0f}s"]
     for name in ("train_loss", "eval_loss"):
         values = [point[name] for point in points if name in point]
         if values:
@@ -82,12 +83,26 @@ def progress_text(run_id: str, config: RunConfig, points: Sequence[Mapping[str, 
     speed = _interval_speed(points)
     if speed:
         parts.append(f"{speed:,.0f} tok/s")
-    if step:
-        parts.append(f"end in {format_seconds((total - step) * seconds / step)}")
+    if done:
+        parts.append(f"end in {format_seconds((1 / done - 1) * seconds)}")
     to_target = seconds_to_target(config, points)
     if to_target is not None:
         parts.append(f"target in ~{format_seconds(to_target)}")
     return "  ".join(parts)
+
+
+def _counts_steps(config: RunConfig) -> bool:
+    return config.training.schedule_by == "steps" and not config.training.is_by_epochs
+
+
+def _share_done(config: RunConfig, point: Mapping[str, Any]) -> float | None:
+    """Return how far a run is towards its end; None where only the worker knows (a number of epochs)."""
+    training = config.training
+    if training.schedule_by == "tokens":
+        return min(1.0, float(point["tokens"]) / (training.max_tokens or 1))
+    if training.schedule_by == "seconds":
+        return min(1.0, float(point[f"{config.clock}_seconds"]) / config.budget.run)
+    return int(point["step"]) / training.max_steps if _counts_steps(config) else None
 
 
 def seconds_to_target(config: RunConfig, points: Sequence[Mapping[str, Any]]) -> float | None:

@@ -21,9 +21,9 @@ def speedrun(
     project: ProjectOption = Path(),
 ) -> None:
     """Search for the least time to target: baseline, proposals, decisions, record, SPEEDRUN.md."""
-    from hotlap.config.load import load_config
+    from hotlap.cli.train import load_with_notices
 
-    raise typer.Exit(drive(load_config(config, settings or []), project))
+    raise typer.Exit(drive(load_with_notices(config, settings or []), project))
 
 
 def drive(config: Any, project: Path) -> int:

@@ -13,29 +13,49 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import YAMLError
 
-from hotlap.config.schema import PROTOCOL_KEYS, RunConfig
+from hotlap.config.document import Document, yaml_problem
+from hotlap.config.schema import (
+    PROTOCOL_KEYS,
+    TAGGED_KEYS,
+    VARIANTS,
+    LanguageModelConfig,
+    RunConfig,
+    StringRepetitionConfig,
+)
+from hotlap.config.trainer_yaml import (
+    TRAINING_NAMES,
+    KeyPath,
+    is_trainer_yaml,
+    resolve_sections,
+    resolve_trainer_yaml,
+)
 from hotlap.core.errors import ConfigError
 
 
-def load_config(path: Path, overrides: Iterable[str] = ()) -> RunConfig:
-    """Read a config file and apply `key=value` overrides with dotted keys.
+def load_config(path: Path, overrides: Iterable[str] = (), notices: list[str] | None = None) -> RunConfig:
+    """Read a config file, or a plain Trainer YAML, and apply `key=value` overrides with dotted keys.
 
+    What the user should know of names that mean something else here is appended to `notices`, a line each.
     Raises ConfigError with one message that lists every problem with file, line and key.
     """
-    document = _read_yaml(path)
-    changed: set[str] = set()
+    document = Document.read(path)
+    document.is_flat = is_trainer_yaml(document.values)
     for override in overrides:
         key, value = parse_override(override)
-        set_dotted(document, key, value)
-        changed.add(key)
-    config = _validate(document, str(path), changed)
-    if config.task.text is None or Path(config.task.text).is_absolute():
+        set_dotted(document.values, key, value)
+        document.changed.add(key)
+    resolved = (resolve_trainer_yaml if document.is_flat else resolve_sections)(document.plain())
+    document.origins = resolved.origins
+    config = _validate(resolved.values, document, resolved.problems)
+    if notices is not None:
+        notices.extend(_row(document, key, text).strip() for key, text in resolved.notices)
+    task = config.task
+    if not isinstance(task, StringRepetitionConfig | LanguageModelConfig) or task.text is None:
         return config
-    text = str(path.absolute().parent / config.task.text)  # the stored config lies in another folder
-    return config.model_copy(update={"task": config.task.model_copy(update={"text": text})})
+    text = str(path.absolute().parent / task.text)  # the stored config lies in another folder
+    return config.model_copy(update={"task": task.model_copy(update={"text": text})})
 
 
 def config_from_values(values: Mapping[str, Any], patch: Mapping[str, Any] | None = None) -> RunConfig:
@@ -43,10 +63,10 @@ def config_from_values(values: Mapping[str, Any], patch: Mapping[str, Any] | Non
 
     Raises ConfigError when the patched values do not fit the schema.
     """
-    document = json.loads(json.dumps(values))
+    copy = json.loads(json.dumps(values))
     for key, value in (patch or {}).items():
-        set_dotted(document, key, value)
-    return _validate(document, "the patched config", set())
+        set_dotted(copy, key, value)
+    return _validate(copy, Document(copy, "the patched config"), [])
 
 
 def config_text(config: RunConfig) -> str:
@@ -97,7 +117,7 @@ def parse_override(text: str) -> tuple[str, Any]:
     try:
         return key.strip(), YAML(typ="safe").load(value) if value.strip() else None
     except YAMLError as error:
-        raise ConfigError(f"cannot read the value of {text!r}: {_problem(error)}") from error
+        raise ConfigError(f"cannot read the value of {text!r}: {yaml_problem(error)}") from error
 
 
 def set_dotted(document: Any, key: str, value: Any) -> None:
@@ -123,66 +143,62 @@ def get_dotted(values: Mapping[str, Any], key: str) -> Any:
     return found
 
 
-def _read_yaml(path: Path) -> CommentedMap:
+def _validate(values: Any, document: Document, problems: Iterable[tuple[KeyPath, str]]) -> RunConfig:
+    """Build the config from values in the form of the schema; raises ConfigError with these problems and all others."""
+    rows = [_row(document, key, text) for key, text in problems]
+    config: RunConfig | None = None
+    cause: ValidationError | None = None
     try:
-        document = YAML().load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such config; run `hotlap demo` for an example") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from error
-    except YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else path
-        raise ConfigError(f"{where}: not valid YAML: {_problem(error)}") from error
-    if document is None:
-        return CommentedMap()
-    if not isinstance(document, CommentedMap):
-        raise ConfigError(f"{path}: expected settings such as 'name: my-run', got {type(document).__name__}")
-    return document
-
-
-def _problem(error: YAMLError) -> str:
-    return str(error.problem if isinstance(error, MarkedYAMLError) else error).splitlines()[0]
-
-
-def _validate(document: Any, source: str, changed: set[str]) -> RunConfig:
-    try:
-        return RunConfig.model_validate(document)
+        config = RunConfig.model_validate(values)
     except ValidationError as error:
-        rows = [_explain(problem, document, source, changed) for problem in error.errors()]
-        raise ConfigError("\n".join([f"{source} has {len(rows)} problem(s):", *rows])) from error
+        cause = error
+        rows += [_explain(problem, document) for problem in error.errors()]
+    if config is None or rows:
+        raise ConfigError("\n".join([f"{document.source} has {len(rows)} problem(s):", *rows])) from cause
+    return config
 
 
-def _explain(problem: Any, document: Any, source: str, changed: set[str]) -> str:
-    loc = problem["loc"]
-    key = ".".join(str(part) for part in loc)
-    is_override = any(".".join(map(str, loc[:end])) in changed for end in range(1, len(loc) + 1))
-    where = "the command line" if is_override else f"{source}:{line}" if (line := _line(document, loc)) else source
+def _row(document: Document, key: KeyPath, text: str) -> str:
+    """Return a line about a key path as it was written."""
+    name = ".".join(str(part) for part in key)
+    return f"  {document.place(key)}: {f'{name}: ' if name else ''}{text}"
+
+
+def _explain(problem: Any, document: Document) -> str:
+    key = document.written(_untagged(problem["loc"]))
     if problem["type"] == "extra_forbidden":
-        names = _field_names(loc[:-1])
-        close = difflib.get_close_matches(str(loc[-1]), names, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(names)}"
-        return f"  {where}: {key}: unknown key; {hint}"
+        return _row(document, key, f"unknown key; {_hint(problem['loc'], is_flat=document.is_flat)}")
     message = problem["msg"].removeprefix("Value error, ")
     got = "" if problem["type"] == "missing" or isinstance(problem["input"], dict) else f", got {problem['input']!r}"
-    return f"  {where}: {key or 'config'}: {message}{got}"
+    return _row(document, key or ("config",), f"{message}{got}")
 
 
-def _line(document: Any, loc: tuple[Any, ...]) -> int | None:
-    """Return the line of the deepest part of a key path that the file holds, counted from 1."""
-    line = None
-    for part in loc:
-        try:
-            place = document.lc.key(part) if isinstance(document, CommentedMap) else document.lc.item(part)
-            line, document = place[0] + 1, document[part]
-        except (KeyError, IndexError, AttributeError, TypeError):
-            break
-    return line
+def _untagged(loc: KeyPath) -> KeyPath:
+    """Return a place of pydantic's without the name of the form that was chosen for a value of several."""
+    for end in range(1, len(loc)):
+        if loc[:end] in TAGGED_KEYS:
+            return loc[:end] + loc[end + 1 :]
+    return loc
 
 
-def _field_names(loc: tuple[Any, ...]) -> list[str]:
+def _hint(loc: KeyPath, *, is_flat: bool) -> str:
+    """Return what a key that nobody knows may have been meant to be."""
+    known, written, is_top = _names_beside(loc), str(loc[-1]), len(loc) == 1
+    if is_top and written in TRAINING_NAMES:
+        return f"did you mean 'training.{written}'?"
+    also = sorted(TRAINING_NAMES) if loc[0] == "training" or (is_top and is_flat) else []
+    close = difflib.get_close_matches(written, [*known, *also], n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return "neither the Trainer nor hotlap has it" if is_top and is_flat else f"known here: {', '.join(known)}"
+
+
+def _names_beside(loc: KeyPath) -> list[str]:
+    """Return the settings of the section that a place lies in."""
+    if loc[0] in VARIANTS and len(loc) > 1:
+        return list(VARIANTS[loc[0]][loc[1]].model_fields)
     model: Any = RunConfig
-    for part in loc:
+    for part in loc[:-1]:
         field = model.model_fields.get(part)
         if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):
             return []

@@ -19,9 +19,9 @@ GRID_RATIO: Final = {"train": 1.03, "wall": 1.10}
 class TrainClock:
     """Seconds inside training steps: start-up, compiling, evaluating and saving are not counted."""
 
-    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(self, now: Callable[[], float] = time.perf_counter, start_seconds: float = 0.0) -> None:
         self._now = now  # a test passes its own
-        self._counted = 0.0
+        self._counted = start_seconds  # a resumed run goes on from its checkpoint's reading
 
     @property
     def seconds(self) -> float:
@@ -41,9 +41,14 @@ class TrainClock:
 class EvaluationGrid:
     """Says at which step ends an evaluation is due; resolution is `ratio - 1`."""
 
-    def __init__(self, clock: ClockName) -> None:
+    def __init__(self, clock: ClockName, next_reading: float = GRID_START_SECONDS) -> None:
         self._ratio = GRID_RATIO[clock]
-        self._next = GRID_START_SECONDS
+        self._next = next_reading
+
+    @property
+    def next_reading(self) -> float:
+        """The reading at which the next evaluation falls due: what a resumed run goes on from."""
+        return self._next
 
     def is_due(self, reading_seconds: float) -> bool:
         """Say whether a grid reading was passed since the last evaluation, and move on to the next one."""

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,15 @@ def write_atomic(path: Path, text: str) -> None:
         raise StorageError(
             f"cannot write {path}: {error.strerror or error}; free space or choose another folder"
         ) from error
+
+
+def sync(path: Path) -> None:
+    """Wait until the content of a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -53,12 +62,16 @@ def append_json_line(path: Path, value: Mapping[str, Any], *, durable: bool = Fa
         with path.open("ab+") as file:
             if file.tell() and not _ends_with_newline(file):
                 file.write(b"\n")
-            file.write(json.dumps(value, ensure_ascii=False).encode() + b"\n")
+            file.write(_json_line(value).encode())
             file.flush()
             if durable:
                 os.fsync(file.fileno())
     except OSError as error:
         raise StorageError(f"cannot append to {path}: {error.strerror or error}") from error
+
+
+def _json_line(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, ensure_ascii=False) + "\n"
 
 
 def _ends_with_newline(file: Any) -> bool:
@@ -68,16 +81,23 @@ def _ends_with_newline(file: Any) -> bool:
 
 
 class LineReader:
-    """Reads the complete JSON lines that were added since the last look; a partial last line waits."""
+    """Reads the complete JSON lines that were added since the last look; a partial last line waits.
+
+    A file that was cut, or replaced by another one, is read again from its start.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._offset = 0
+        self._inode = 0
 
     def read_new(self) -> Iterator[dict[str, Any]]:
         """Yield every complete, well-formed line added since the last call."""
         try:
             with self._path.open("rb") as file:
+                facts = os.fstat(file.fileno())
+                if facts.st_ino != self._inode or facts.st_size < self._offset:
+                    self._inode, self._offset = facts.st_ino, 0
                 file.seek(self._offset)
                 data = file.read()
         except FileNotFoundError:
@@ -96,3 +116,20 @@ class LineReader:
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
     """Return all complete lines of a file; an absent file has none."""
     return list(LineReader(path).read_new())
+
+
+def move_lines(path: Path, aside: Path, is_moved: Callable[[dict[str, Any]], bool]) -> int:
+    """Move some of a file's lines to the end of another file; return how many.
+
+    They are on the disk in their new place before they leave the old one: a crash may double them, not lose them.
+    Raises StorageError when a file cannot be written.
+    """
+    kept: list[dict[str, Any]] = []
+    moved: list[dict[str, Any]] = []
+    for line in read_json_lines(path):
+        (moved if is_moved(line) else kept).append(line)
+    for number, line in enumerate(moved, start=1):
+        append_json_line(aside, line, durable=number == len(moved))
+    if moved:
+        write_atomic(path, "".join(map(_json_line, kept)))
+    return len(moved)

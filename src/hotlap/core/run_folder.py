@@ -9,12 +9,27 @@ from pathlib import Path
 from typing import Any, Final
 
 from hotlap.core.errors import StorageError
-from hotlap.core.files import LineReader, append_json_line, read_json, read_json_lines, write_atomic, write_json
+from hotlap.core.files import (
+    LineReader,
+    append_json_line,
+    move_lines,
+    read_json,
+    read_json_lines,
+    write_atomic,
+    write_json,
+)
 from hotlap.core.processes import is_alive
 from hotlap.core.records import Outcome
 
 RUN_ID = re.compile(r"r(\d{4,})")
+WEIGHTS_NAME: Final = "model.safetensors"
+OPTIMIZER_NAME: Final = "optimizer.pt"
+RNG_NAME: Final = "rng.pt"
+STATE_NAME: Final = "state.json"
+
+_CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 _JSON_FILES: Final = ("command", "proposal", "environment", "worker", "stop", "result")
+_FILES_OF_AN_ATTEMPT: Final = ("result", "stop", "worker")
 
 
 class RunFolder:
@@ -23,12 +38,14 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.metrics_path = path / "metrics.jsonl"
+        self.lost_metrics_path = path / "metrics.lost.jsonl"
         self.samples_path = path / "samples.jsonl"
+        self.lost_samples_path = path / "samples.lost.jsonl"
         self.system_path = path / "system.jsonl"
         self.stdout_path = path / "stdout.log"
         self.config_path = path / "config.yaml"
         self.diff_path = path / "diff.patch"
-        self.weights_path = path / "model.safetensors"
+        self.weights_path = path / WEIGHTS_NAME
 
     @classmethod
     def create(cls, runs_directory: Path) -> "RunFolder":
@@ -100,6 +117,45 @@ class RunFolder:
             return ""
         return "\n".join(text.splitlines()[-lines:])
 
+    def checkpoint_path(self, step: int) -> Path:
+        """Return where the checkpoint after a step is, or would be."""
+        return self.path / f"checkpoint-{step}"
+
+    def checkpoints(self) -> list[tuple[int, Path]]:
+        """Return steps and folders of the complete checkpoints, oldest first."""
+        return checkpoints_in(self.path)
+
+    def begin_attempt(self, config: str | None = None) -> int:
+        """Put aside what ended the run so far, so that it counts as going on; return the number of that attempt.
+
+        `result.json`, `stop.json` and `worker.json` become `result.1.json` and so on, with the next free number; a
+        changed config takes the place of `config.yaml`, which becomes `config.1.yaml`. Call it only for a run that
+        is not running. Raises StorageError when the folder cannot be written.
+        """
+        number = 1
+        while any(self.path.glob(f"*.{number}.[jy]*")):  # .json and .yaml
+            number += 1
+        if config is not None and config != (before := self.config_path.read_text(encoding="utf-8")):
+            write_atomic(self.path / f"config.{number}.yaml", before)
+            self.write_config(config)
+        try:
+            for name in _FILES_OF_AN_ATTEMPT:
+                path = self.path / f"{name}.json"
+                if path.exists():
+                    path.rename(self.path / f"{name}.{number}.json")
+        except OSError as error:
+            raise StorageError(f"cannot write in {self.path}: {error.strerror or error}") from error
+        return number
+
+    def drop_points_after(self, step: int) -> int:
+        """Take the points and samples after a step away, since the run goes on from there; return how many points.
+
+        They are kept in `metrics.lost.jsonl` and `samples.lost.jsonl`. Raises StorageError when these cannot be
+        written.
+        """
+        move_lines(self.samples_path, self.lost_samples_path, lambda sample: sample.get("step", 0) > step)
+        return move_lines(self.metrics_path, self.lost_metrics_path, lambda point: point.get("step", 0) > step)
+
     def is_running(self) -> bool:
         """Say whether the process that fills this folder still lives."""
         worker = self.read("worker")
@@ -120,3 +176,24 @@ class RunFolder:
         if stop is not None:
             return stop["outcome"], stop.get("reason", "")
         return "lost", "the process is gone and left no result"
+
+
+def checkpoints_in(parent: Path) -> list[tuple[int, Path]]:
+    """Return steps and folders of the complete checkpoints in a folder, oldest first."""
+    if not parent.is_dir():
+        return []
+    named = sorted((int(match[1]), path) for path in parent.iterdir() if (match := _CHECKPOINT.fullmatch(path.name)))
+    return [(step, path) for step, path in named if checkpoint_state(path) is not None]
+
+
+def checkpoint_state(path: Path) -> dict[str, Any] | None:
+    """Return a checkpoint's state.json, or None unless every file that it lists is there in its full size."""
+    try:
+        state = read_json(path / STATE_NAME)
+        sizes = state.get("files") if isinstance(state, dict) else None
+        if not isinstance(sizes, dict) or WEIGHTS_NAME not in sizes:
+            return None
+        is_complete = all((path / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError):
+        return None
+    return state if is_complete else None

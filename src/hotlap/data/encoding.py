@@ -1,13 +1,18 @@
-"""Text to byte tokens: ids 0-255 are the UTF-8 bytes themselves, PAD 0x00 and EOS 0x03 among them."""
+"""Text to byte tokens: ids 0-255 are the UTF-8 bytes themselves, PAD 0x00 and EOS 0x03 among them.
+
+Nothing here needs torch, so that the processes that make batches start quickly and stay small.
+"""
 
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hotlap.tasks.examples import Example
+from hotlap.tasks.examples import Example, Task, TaskData, TokenWindows, map_tokens
 
 VOCAB_SIZE: Final = 256
 PAD: Final = 0
@@ -26,6 +31,72 @@ class EncodedExample:
     def num_targets(self) -> int:
         """Tokens that the loss is on: the completion and EOS."""
         return len(self.ids) - self.prefix_length
+
+
+class Examples:
+    """Encoded examples as stretches of one array of tokens, which costs no object per example.
+
+    Pickled, they name the file that the tokens are mapped from, if there is one, instead of holding a copy.
+    """
+
+    def __init__(
+        self,
+        tokens: NDArray[np.uint8],
+        starts: NDArray[np.int64],
+        lengths: NDArray[np.int64],
+        prefix_lengths: NDArray[np.int64],
+        path: Path | None = None,
+    ) -> None:
+        self._tokens = tokens
+        self._starts = starts
+        self.lengths = lengths
+        """Tokens of each example, shape (E,)."""
+        self.prefix_lengths = prefix_lengths
+        """Tokens of each example that the loss is not on, shape (E,)."""
+        self.num_targets = lengths - np.maximum(prefix_lengths, 1)
+        """Tokens of each example that are predicted, shape (E,); a first token never is."""
+        self._path = path
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, number: int) -> EncodedExample:
+        start = self._starts[number]
+        return EncodedExample(self._tokens[start : start + self.lengths[number]], int(self.prefix_lengths[number]))
+
+    def __iter__(self) -> Iterator[EncodedExample]:
+        return (self[number] for number in range(len(self)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._path is None:
+            return Examples, (self._tokens, self._starts, self.lengths, self.prefix_lengths)
+        return _map_examples, (self._path, self._starts, self.lengths, self.prefix_lengths)
+
+
+def _map_examples(
+    path: Path, starts: NDArray[np.int64], lengths: NDArray[np.int64], prefix_lengths: NDArray[np.int64]
+) -> Examples:
+    return Examples(map_tokens(path), starts, lengths, prefix_lengths, path)
+
+
+def encode_task(task: Task) -> tuple[Examples, Examples]:
+    """Return the examples of a task as tokens, for training and for evaluation."""
+    if isinstance(task, TaskData):
+        return end_to_end([encode(e) for e in task.train]), end_to_end([encode(e) for e in task.eval])
+    return _windows(task.train), _windows(task.eval)
+
+
+def end_to_end(examples: Sequence[EncodedExample]) -> Examples:
+    """Put examples into one array of tokens."""
+    lengths = np.array([len(example.ids) for example in examples], dtype=np.int64)
+    prefix_lengths = np.array([example.prefix_length for example in examples], dtype=np.int64)
+    tokens = np.concatenate([np.empty(0, dtype=np.uint8), *(example.ids for example in examples)])
+    return Examples(tokens, np.cumsum(lengths) - lengths, lengths, prefix_lengths)
+
+
+def _windows(windows: TokenWindows) -> Examples:
+    prefix_lengths = np.ones(len(windows), dtype=np.int64)
+    return Examples(windows.tokens, windows.starts, windows.lengths, prefix_lengths, windows.path)
 
 
 def encode(example: Example) -> EncodedExample:

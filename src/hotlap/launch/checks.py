@@ -32,7 +32,7 @@ EXTRAS: Final = {
     "train": ("tokenizers", "safetensors", "sacrebleu", "regex"),
     "report": ("plotly", "matplotlib", "scikit-learn", "scipy"),
     "dashboard": ("starlette", "uvicorn", "sse-starlette", "jinja2"),
-    "hf": ("transformers", "datasets", "accelerate", "peft"),
+    "hf": ("transformers", "accelerate"),
 }
 _BF16_FLAGS: Final = ("avx512_bf16", "amx_bf16")
 

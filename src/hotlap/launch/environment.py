@@ -17,6 +17,7 @@ _PREFIXES: Final = (
     "CUDA_",
     "CUBLAS_",
     "NCCL_",
+    "GLOO_",
     "OMP_",
     "MKL_",
     "KMP_",
@@ -27,14 +28,25 @@ _PREFIXES: Final = (
     "TORCHINDUCTOR_",
     "PYTORCH_",
 )
+_RANK_NAMES: Final = frozenset(
+    {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "GROUP_RANK", "NODE_RANK"}
+)
+_FORWARDED_SIGNALS: Final = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"
+"""What torchrun hands on to its ranks; any other signal would end it and leave them behind."""
 _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD", re.IGNORECASE)
 
 
-def worker_environment(given: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment that a worker starts with: the driver's, unbuffered and with a number of threads."""
-    environment = dict(given)
+def worker_environment(given: Mapping[str, str], devices: int = 1) -> dict[str, str]:
+    """Return the environment that a worker starts with: the driver's, unbuffered and with a number of threads.
+
+    The processes of several devices share the cores.
+    """
+    # What a job that the driver itself runs in says of its ranks would make the worker wait for them.
+    environment = {name: value for name, value in given.items() if name not in _RANK_NAMES}
     environment["PYTHONUNBUFFERED"] = "1"
-    environment.setdefault("OMP_NUM_THREADS", str(worker_threads()))
+    environment.setdefault("OMP_NUM_THREADS", str(max(1, worker_threads() // devices)))
+    if devices > 1:
+        environment["PET_SIGNALS_TO_HANDLE"] = _FORWARDED_SIGNALS
     # The worker starts in the project's directory, where relative entries would point elsewhere.
     entries = [str(Path(entry).absolute()) for entry in given.get("PYTHONPATH", "").split(os.pathsep) if entry]
     root = Path(hotlap.__file__).resolve().parents[1]

@@ -4,7 +4,8 @@
     while not job.poll(): ...
 
 The worker gets a session of its own, so that Ctrl-C in the terminal reaches only the driver, and so that a stop
-reaches everything that the worker started.
+reaches everything that the worker started. For several devices the first process is torchrun, which starts a worker
+for each.
 """
 
 import os
@@ -25,10 +26,13 @@ from hotlap.core.processes import process_identity
 from hotlap.core.records import Outcome, Role
 from hotlap.core.run_folder import RunFolder
 from hotlap.launch.environment import recorded_environment, worker_environment
-from hotlap.launch.sessions import end_session, kill_session
+from hotlap.launch.sessions import RUN_VARIABLE, end_session, kill_session, run_mark
 
 WORKER: Final = (sys.executable, "-P", "-m", "hotlap.worker")
 """What fills a run folder; -P keeps a `random.py` in the user's project from shadowing Python's own."""
+
+TORCHRUN: Final = (sys.executable, "-P", "-m", "torch.distributed.run")
+"""Starts a program once per device; the processes find each other through its variables."""
 
 _POLL_SECONDS: Final = 0.05
 
@@ -52,6 +56,12 @@ class LaunchFacts:
     limits: Mapping[str, float | None] = field(default_factory=dict)
     """Bounds on `train_seconds` and `wall_seconds`; absent or None: no bound."""
     verb: str = "train"
+    devices: int = 1
+    """Processes of the run, a device each."""
+    resume: str = ""
+    """Checkpoint folder inside the run folder that the run goes on from; empty: from its start."""
+    wall_before_seconds: float = 0.0
+    """Reading of the wall clock when the resumed run had ended."""
 
 
 class Job:
@@ -61,11 +71,12 @@ class Job:
         self.folder = folder
         self.launched_monotonic = launched
         self._process = process
+        self._mark = run_mark(folder)
         self._watched = psutil.Process(process.pid)
 
     @property
     def pid(self) -> int:
-        """Pid of the worker, and id of its process group and session."""
+        """Pid of the worker, or of the torchrun above several; id of its process group and session."""
         return self._process.pid
 
     @property
@@ -76,7 +87,8 @@ class Job:
     def poll(self) -> bool:
         """Say whether the run has ended; what the worker left running is then killed."""
         if self._process.returncode is None and self._has_exited():
-            kill_session(self.pid)  # before reaping: until then the pid, and so the group's id, cannot be reused
+            # Before reaping: until then the pid, and so the group's id, cannot be used again.
+            kill_session(self.pid, self._mark)
             self._process.wait()
             self._explain_silent_end()
         return self._process.returncode is not None
@@ -91,7 +103,7 @@ class Job:
         return True
 
     def stop(self, outcome: Outcome, reason: str, grace_seconds: float = 5.0) -> None:
-        """Say why in stop.json, then end the whole process group; a run that has ended stays as it is.
+        """Say why in stop.json, then end all its processes; a run that has ended stays as it is.
 
         Raises RunFailedError when a process cannot be killed.
         """
@@ -100,7 +112,7 @@ class Job:
         if self.folder.read("stop") is None:  # the first to stop a run says why
             at_seconds = round(time.monotonic() - self.launched_monotonic, 3)
             self.folder.write("stop", {"outcome": outcome, "reason": reason, "at_seconds": at_seconds})
-        end_session(self.pid, grace_seconds, self._has_exited)
+        end_session(self.pid, grace_seconds, self._has_exited, self._mark)
         self._process.wait()
 
     def _explain_silent_end(self) -> None:
@@ -132,19 +144,30 @@ class LocalLauncher:
         directory = facts.directory.absolute()
         if not directory.is_dir():
             raise LaunchError(f"cannot start {folder.run_id}: the project folder {directory} is not there")
-        argv = [*self._program, str(folder.path.absolute())]
-        environment = worker_environment(os.environ)
+        argv = [*program_for(self._program, facts.devices), str(folder.path.absolute())]
+        environment = worker_environment(os.environ, facts.devices)
         launched = time.monotonic()
         folder.write("command", _command(facts, argv, environment, launched))
         try:
-            process = _spawn(argv, folder.stdout_path, directory, environment)
+            marked = {**environment, RUN_VARIABLE: run_mark(folder)}
+            process = _spawn(argv, folder.stdout_path, directory, marked)
         except OSError as error:
             raise LaunchError(f"cannot start {folder.run_id}: {argv[0]}: {error.strerror or error}") from error
         job = Job(folder, process, launched)
-        if folder.read("worker") is None:
-            # Closes the moment in which the run would look lost; the worker writes the same as its first act.
+        if not folder.is_running():
+            # Closes the moment in which the run would look lost, also one that is resumed. A worker writes the same as
+            # its first act; torchrun stays the one to ask for, since it lives as long as any of its processes.
             folder.write("worker", process_identity(process.pid))
         return job
+
+
+def program_for(program: Sequence[str], devices: int) -> tuple[str, ...]:
+    """Return the command that runs a program once per device; for one device the program itself."""
+    if devices == 1:
+        return tuple(program)
+    one_machine = ("--standalone", "--nnodes=1", "--local-addr=127.0.0.1", "--max-restarts=0")
+    # Without a folder for logs torchrun leaves one behind in the temporary folder each time.
+    return (*TORCHRUN, *one_machine, f"--log-dir={os.devnull}", f"--nproc-per-node={devices}", "--no-python", *program)
 
 
 def _command(
@@ -163,6 +186,9 @@ def _command(
         "candidate": facts.candidate,
         "seed": facts.seed,
         "limits": {"train_seconds": None, "wall_seconds": None, **facts.limits},
+        "devices": facts.devices,
+        "resume": facts.resume,
+        "wall_before_seconds": facts.wall_before_seconds,
     }
 
 

@@ -4,8 +4,8 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -21,14 +21,23 @@ _POLL_SECONDS: Final = 0.5
 
 @contextmanager
 def device_lock(
-    device: str, on_wait: Callable[[str], None] | None = None, *, directory: Path | None = None
+    device: str | Sequence[str], on_wait: Callable[[str], None] | None = None, *, directory: Path | None = None
 ) -> Iterator[None]:
-    """Hold a device (`cpu`, `cuda:0`) for a timed run; waits for its holder, after telling `on_wait` once.
+    """Hold a device (`cpu`, `cuda:0`), or several, for a timed run; `on_wait` is told once of each that is taken.
 
     Raises StorageError when the folder of the locks cannot be used.
     """
     folder = _lock_directory() if directory is None else directory
-    path = folder / f"device-{_device_name(device)}.lock"
+    devices = [device] if isinstance(device, str) else device
+    wanted = {folder / f"device-{_device_name(name)}.lock": name for name in devices}
+    with ExitStack() as held:
+        for path in sorted(wanted):  # all runs take them in one order, so no two wait for each other
+            held.enter_context(_one_device_lock(path, wanted[path], on_wait))
+        yield
+
+
+@contextmanager
+def _one_device_lock(path: Path, device: str, on_wait: Callable[[str], None] | None) -> Iterator[None]:
     lock = FileLock(path)
     try:
         try:

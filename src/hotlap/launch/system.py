@@ -19,7 +19,7 @@ from hotlap.core.files import append_json_line
 from hotlap.core.run_folder import RunFolder
 from hotlap.launch.environment import worker_threads
 from hotlap.launch.gpu import GpuReader
-from hotlap.launch.sessions import session_pids
+from hotlap.launch.sessions import RunProcesses, run_mark
 
 Sample = Mapping[str, Any]
 
@@ -85,7 +85,7 @@ class SystemSampler:
         self.samples: list[dict[str, Any]] = []
         self._path = folder.system_path
         self._interval_seconds = interval_seconds
-        self._reader = SystemReader(pid)
+        self._reader = SystemReader(pid, mark=run_mark(folder))
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"system-{folder.run_id}", daemon=True)
 
@@ -109,10 +109,10 @@ class SystemSampler:
 
 
 class SystemReader:
-    """Reads what happened since the last reading, for the machine and for a run's process session."""
+    """Reads what happened since the last reading, for the machine and for a run: all its processes, on all devices."""
 
-    def __init__(self, pid: int, now: Callable[[], float] = time.monotonic) -> None:
-        self._pid = pid
+    def __init__(self, pid: int, now: Callable[[], float] = time.monotonic, mark: str = "") -> None:
+        self._family = RunProcesses(pid, mark)
         self._now = now
         self._gpus = GpuReader()
         self._cores = worker_threads()
@@ -147,7 +147,7 @@ class SystemReader:
     def _run_times(self) -> tuple[float, int]:
         """Return CPU seconds since the last call, and resident memory, of the run's processes."""
         seconds, memory_bytes, seen = 0.0, 0, {}
-        for pid in session_pids(self._pid):
+        for pid in self._family.pids():
             with suppress(psutil.Error):  # ended since the listing
                 process = psutil.Process(pid)
                 times = process.cpu_times()

@@ -7,13 +7,26 @@ Sources: GPT-2 (Radford 2019), RoPE (arXiv 2104.09864), RMSNorm (1910.07467), Re
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from hotlap.config.schema import GPTConfig
-from hotlap.models.dropout import Dropout, attention_with_dropout
+from hotlap.models.documents import (
+    DocumentRows,
+    document_mask,
+    flex_attention,
+    flex_block_mask,
+    has_flex_attention,
+    splits_documents,
+)
+from hotlap.models.dropout import Dropout, attention_spelled_out
+from hotlap.models.fused import Rotation, relu_squared, rms_norm, rotate
+
+_SHORT = 512  # rows up to this length are quicker without torch's attention in bfloat16 on a CPU
 
 
 @dataclass(slots=True)
@@ -40,11 +53,15 @@ class KeyValueCache:
 class Context:
     """What the blocks need besides the activations."""
 
-    rotation: tuple[Tensor, Tensor] | None
-    """Cosines and sines, each (B or 1, 1, T, K/2)."""
+    rotation: Rotation | None
+    """What queries and keys are turned by, where positions are rotary."""
     mask: Tensor | None = None
     """(B, 1, T, T_all) bool, True where a position may look; None means plain causal attention."""
     cache: KeyValueCache | None = None
+    documents: DocumentRows | None = None
+    """Where attention happens in rows of one document each; T in `rotation` is then their length."""
+    block_mask: Any = None
+    """FlexAttention's mask."""
 
 
 class Norm(nn.Module):
@@ -52,19 +69,11 @@ class Norm(nn.Module):
 
     def __init__(self, kind: str, width: int) -> None:
         super().__init__()
-        self.width = width
         self.layer_norm = nn.LayerNorm(width) if kind == "layer_norm" else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise the last dimension."""
-        return F.rms_norm(x, (self.width,)) if self.layer_norm is None else self.layer_norm(x)
-
-
-def rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
-    """Turn pairs of dimensions of x (B, H, T, K) by the angles of their positions."""
-    cosine, sine = rotation
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1).type_as(x)
+        return rms_norm(x) if self.layer_norm is None else self.layer_norm(x)
 
 
 class Attention(nn.Module):
@@ -81,22 +90,35 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
         """Map (B, T, D) to (B, T, D)."""
-        rows, length, width = x.shape
-        heads = self.qkv(x).view(rows, length, 3, self.num_heads, width // self.num_heads)
-        query, key, value = heads.permute(2, 0, 3, 1, 4).unbind(0)
+        width = x.shape[-1]
+        combined = self.qkv(x)
+        if context.documents is not None:
+            combined = context.documents.split(combined)
+        rows, length, _ = combined.shape
+        # Three views, as the gradients of three parts are put together in one copy, those of an unbind in two.
+        query, key, value = (
+            part.view(rows, length, self.num_heads, width // self.num_heads).transpose(1, 2)
+            for part in combined.chunk(3, dim=-1)
+        )
         if self.qk_norm:
-            query, key = F.rms_norm(query, query.shape[-1:]), F.rms_norm(key, key.shape[-1:])
+            query, key = rms_norm(query), rms_norm(key)
         if context.rotation is not None:
             query, key = rotate(query, context.rotation), rotate(key, context.rotation)
         if context.cache is not None:
             key, value = context.cache.extend(self.layer, key, value)
+        mixed = self._mix(query, key, value, context).transpose(1, 2).reshape(rows, length, width)
+        return self.projection(mixed if context.documents is None else context.documents.join(mixed))
+
+    def _mix(self, query: Tensor, key: Tensor, value: Tensor, context: Context) -> Tensor:
+        """Return the values (B, H, T_all, K) mixed for each query: (B, H, T, K)."""
         dropout = self.dropout if self.training else 0.0
-        if dropout and context.mask is None and x.device.type == "cpu":
-            mixed = attention_with_dropout(query, key, value, dropout)
-        else:
-            is_causal = context.mask is None
-            mixed = F.scaled_dot_product_attention(query, key, value, context.mask, dropout, is_causal)
-        return self.projection(mixed.transpose(1, 2).reshape(rows, length, width))
+        if context.block_mask is not None:
+            return flex_attention(query, key, value, context.block_mask)
+        if context.mask is None and query.device.type == "cpu":
+            is_short = query.dtype == torch.bfloat16 and query.shape[2] <= _SHORT
+            if dropout or is_short:
+                return attention_spelled_out(query, key, value, dropout)
+        return F.scaled_dot_product_attention(query, key, value, context.mask, dropout, context.mask is None)
 
 
 class MLP(nn.Module):
@@ -115,7 +137,7 @@ class MLP(nn.Module):
         """Map (B, T, D) to (B, T, D)."""
         inner = self.up(x)
         if self.activation == "relu_squared":
-            return self.projection(F.relu(inner).square())
+            return self.projection(relu_squared(inner))
         if self.activation == "swiglu":
             gate, value = inner.chunk(2, dim=-1)
             return self.projection(F.silu(gate) * value)
@@ -142,9 +164,11 @@ class Block(nn.Module):
 class GPT(nn.Module):
     """The model: `hidden` gives the residual stream, `logits` the head's view of chosen positions of it."""
 
-    def __init__(self, config: GPTConfig, vocab_size: int) -> None:
+    def __init__(self, config: GPTConfig, vocab_size: int, *, gradient_checkpointing: bool = False) -> None:
+        """Build the model; with `gradient_checkpointing` a block keeps its input only and runs again backwards."""
         super().__init__()
         self.config = config
+        self.gradient_checkpointing = gradient_checkpointing
         width = config.hidden_size
         self.embedding = nn.Embedding(vocab_size, width)
         self.positions = nn.Embedding(config.max_position_embeddings, width) if config.positions == "learned" else None
@@ -169,6 +193,11 @@ class GPT(nn.Module):
         if self.head is not None and config.zero_init_projections:
             nn.init.zeros_(self.head.weight)
 
+    @property
+    def head_weight(self) -> Tensor:
+        """The matrix (V, D) that `logits` multiplies with."""
+        return self.embedding.weight if self.head is None else self.head.weight
+
     def hidden(
         self,
         input_ids: Tensor,
@@ -176,11 +205,13 @@ class GPT(nn.Module):
         mask: Tensor | None = None,
         cache: KeyValueCache | None = None,
         is_real: Tensor | None = None,
+        document_ids: Tensor | None = None,
     ) -> Tensor:
         """Return the normalised residual stream (B, T, D) of input_ids (B, T).
 
         `positions` (B, T) default to 0, 1, …; `mask` and `cache` serve generation; `is_real` (B, T) is False on
-        padding that stands before a row.
+        padding that stands before a row. `document_ids` (B, T), with `positions` that restart in each document, keeps
+        apart the documents of a row; padding has a negative one.
         """
         x = self.embedding(input_ids)
         if is_real is not None:
@@ -188,30 +219,53 @@ class GPT(nn.Module):
         if positions is None:
             positions = torch.arange(input_ids.shape[1], device=input_ids.device).unsqueeze(0)
         if self.smear_gate is not None:
-            x = x + self.smear_gate * self._previous(x, cache)
+            x = x + self.smear_gate * self._previous(x, cache, document_ids)
         if self.positions is not None:
             x = x + self.positions(positions)
         x = self.dropout(x)
-        context = Context(self._rotation(positions) if self.positions is None else None, mask, cache)
+        context = self._context(positions, mask, cache, document_ids)
         for block in self.blocks:
-            x = block(x, context)
+            if self.gradient_checkpointing and torch.is_grad_enabled():
+                x = checkpoint(block, x, context, use_reentrant=False)
+            else:
+                x = block(x, context)
         return self.final_norm(x)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Return the logits (…, V) of hidden states (…, D)."""
-        return F.linear(hidden, self.embedding.weight if self.head is None else self.head.weight)
+        return F.linear(hidden, self.head_weight)
 
-    def _previous(self, x: Tensor, cache: KeyValueCache | None) -> Tensor:
-        """Return for each position of x (B, T, D) the embedding before it, zero before the first."""
+    def _context(
+        self, positions: Tensor, mask: Tensor | None, cache: KeyValueCache | None, document_ids: Tensor | None
+    ) -> Context:
+        """Return what the blocks need; documents are kept apart by the way that is quickest on the device."""
+        documents = block_mask = None
+        if document_ids is not None:
+            head_size = self.config.hidden_size // self.config.num_attention_heads
+            if splits_documents(document_ids):
+                documents = DocumentRows(document_ids)
+                positions = torch.arange(documents.length).unsqueeze(0)
+            elif has_flex_attention(document_ids, head_size, self.config.attn_pdrop if self.training else 0.0):
+                block_mask = flex_block_mask(document_ids)
+            else:
+                mask = document_mask(document_ids)
+        rotation = self._rotation(positions) if self.positions is None else None
+        return Context(rotation, mask, cache, documents, block_mask)
+
+    def _previous(self, x: Tensor, cache: KeyValueCache | None, document_ids: Tensor | None) -> Tensor:
+        """Return for each position of x (B, T, D) the embedding before it, zero before the first of a document."""
+        before = x[:, :-1]
+        if document_ids is not None:
+            before = before * (document_ids[:, 1:] == document_ids[:, :-1]).unsqueeze(-1)
         if cache is not None and cache.last_embedding is not None:
-            previous = torch.cat([cache.last_embedding, x[:, :-1]], dim=1)
+            previous = torch.cat([cache.last_embedding, before], dim=1)
         else:
-            previous = F.pad(x[:, :-1], (0, 0, 1, 0))
+            previous = F.pad(before, (0, 0, 1, 0))
         if cache is not None:
             cache.last_embedding = x[:, -1:]
         return previous
 
-    def _rotation(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+    def _rotation(self, positions: Tensor) -> Rotation:
         pairs = self.config.hidden_size // self.config.num_attention_heads // 2
         exponent = torch.arange(pairs, device=positions.device, dtype=torch.float32) / pairs
         angles = positions.float().unsqueeze(-1) * self.config.rope_theta**-exponent

@@ -7,9 +7,9 @@ from statistics import mean, median
 from typing import Any
 
 from hotlap.config.load import get_dotted
-from hotlap.config.schema import RunConfig
+from hotlap.config.schedule import schedule_of
+from hotlap.config.schema import GPTConfig, RunConfig
 from hotlap.core.records import History, RunRecord
-from hotlap.core.schedules import learning_rate_factor
 from hotlap.search.noise import estimate
 
 
@@ -49,6 +49,12 @@ class Evidence:
         return mean(run.seconds.get(part, 0.0) / run.train_seconds for run in self.runs if run.train_seconds)
 
     @property
+    def gpt(self) -> GPTConfig:
+        """The model, for rules that know hotlap's GPT."""
+        assert isinstance(self.config.model, GPTConfig), self.config.model
+        return self.config.model
+
+    @property
     def environment(self) -> Mapping[str, Any]:
         """Facts about the machine."""
         return self.runs[-1].environment
@@ -57,7 +63,10 @@ class Evidence:
     def examples_per_step(self) -> int:
         """Examples that one optimizer step sees."""
         training = self.config.training
-        return training.per_device_train_batch_size * training.gradient_accumulation_steps
+        rows = training.per_device_train_batch_size
+        if rows == "auto":
+            return training.total_batch_size or 1
+        return rows * training.gradient_accumulation_steps * self.config.devices
 
     @property
     def epochs(self) -> float:
@@ -69,13 +78,21 @@ class Evidence:
     def learning_rate_factor_at_target(self) -> float:
         """Share of the peak learning rate that was in use when the target was reached."""
         training = self.config.training
-        return learning_rate_factor(
-            training.lr_scheduler_type,
-            min(self.steps_to_target, training.max_steps),
-            training.num_warmup_steps,
-            training.max_steps,
-            training.lr_scheduler_kwargs,
-        )
+        if ":" in training.lr_scheduler_type:
+            return math.nan  # a function of the project: only the training side can call it
+        schedule = schedule_of(self.config, max_steps=self.max_steps)
+        tokens_per_step = mean(run.tokens / run.steps for run in self.runs if run.steps)
+        positions = {
+            "steps": self.steps_to_target,
+            "tokens": self.steps_to_target * tokens_per_step,
+            "seconds": self.seconds_to_target,
+        }
+        return schedule.factor(min(positions[schedule.unit], schedule.horizon))
+
+    @property
+    def max_steps(self) -> int:
+        """Steps to the end of the schedule, also where the config counts in epochs."""
+        return int(self.environment.get("max_steps") or self.config.training.max_steps)
 
     def was_tried(self, patch: Mapping[str, Any], forget_after: int = 3) -> bool:
         """Say whether the same values were tried on this incumbent or one that is few keeps away."""

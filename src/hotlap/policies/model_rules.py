@@ -44,13 +44,13 @@ def padding(evidence: Evidence) -> Iterator[Idea]:
 
 def positions(evidence: Evidence) -> Iterator[Idea]:
     """A position table has to be learned row by row; rotary positions are there from the first step."""
-    if evidence.config.model.positions == "rope":
+    if evidence.gpt.positions == "rope":
         return
     yield Idea(
         family="positions",
         title="positions learned → rope",
         observation=(
-            f"A learned table of {evidence.config.model.max_position_embeddings} positions is trained for only "
+            f"A learned table of {evidence.gpt.max_position_embeddings} positions is trained for only "
             f"{evidence.steps_to_target} steps."
         ),
         hypothesis="Rotary positions compare places by their distance without learning it first: a third fewer steps.",
@@ -62,7 +62,7 @@ def positions(evidence: Evidence) -> Iterator[Idea]:
 
 def look_back(evidence: Evidence) -> Iterator[Idea]:
     """Copying and most n-gram statistics need the previous token; give it instead of having it learned."""
-    model = evidence.config.model
+    model = evidence.gpt
     if model.smear:
         return
     if model.num_hidden_layers > 1:
@@ -97,7 +97,7 @@ def look_back(evidence: Evidence) -> Iterator[Idea]:
 
 def normalisation(evidence: Evidence) -> Iterator[Idea]:
     """Weightless RMSNorm with normalised queries and keys: cheaper, and stable at higher learning rates."""
-    model = evidence.config.model
+    model = evidence.gpt
     if not model.qk_norm:
         yield Idea(
             family="normalisation",
@@ -130,7 +130,7 @@ def normalisation(evidence: Evidence) -> Iterator[Idea]:
 
 def initialisation(evidence: Evidence) -> Iterator[Idea]:
     """Blocks that start as the identity let the first gradients through."""
-    model = evidence.config.model
+    model = evidence.gpt
     if not model.zero_init_projections:
         yield Idea(
             family="initialisation",
@@ -161,13 +161,13 @@ def initialisation(evidence: Evidence) -> Iterator[Idea]:
 
 def activation(evidence: Evidence) -> Iterator[Idea]:
     """ReLU² is cheaper than GELU and does as well or better in small models."""
-    if evidence.config.model.hidden_act not in ("gelu_new", "gelu"):
+    if evidence.gpt.hidden_act not in ("gelu_new", "gelu"):
         return
     yield Idea(
         family="activation",
-        title=f"{evidence.config.model.hidden_act} → relu_squared",
+        title=f"{evidence.gpt.hidden_act} → relu_squared",
         observation=(
-            f"{evidence.config.model.hidden_act} is evaluated {4 * evidence.config.model.hidden_size} times a "
+            f"{evidence.gpt.hidden_act} is evaluated {4 * evidence.gpt.hidden_size} times a "
             f"token and layer; the "
             f"forward pass takes {evidence.share_of_step('forward'):.0%} of a step."
         ),
@@ -180,7 +180,7 @@ def activation(evidence: Evidence) -> Iterator[Idea]:
 
 def biases(evidence: Evidence) -> Iterator[Idea]:
     """Linear layers behind a norm hardly need biases."""
-    if not evidence.config.model.use_bias:
+    if not evidence.gpt.use_bias:
         return
     yield Idea(
         family="biases",
@@ -198,7 +198,7 @@ def biases(evidence: Evidence) -> Iterator[Idea]:
 
 def depth(evidence: Evidence) -> Iterator[Idea]:
     """Fewer layers take cheaper steps, more layers need fewer of them."""
-    layers = evidence.config.model.num_hidden_layers
+    layers = evidence.gpt.num_hidden_layers
     if layers > 1:
         yield _shape(
             evidence,
@@ -206,7 +206,7 @@ def depth(evidence: Evidence) -> Iterator[Idea]:
             hypothesis="The task does not need that depth; steps get cheaper by almost a layer.",
             patch={"model.num_hidden_layers": layers - 1},
             predicted_ratio=0.65,
-            confidence=0.55 if evidence.config.model.smear or layers > 2 else 0.25,
+            confidence=0.55 if evidence.gpt.smear or layers > 2 else 0.25,
         )
     yield _shape(
         evidence,
@@ -220,7 +220,7 @@ def depth(evidence: Evidence) -> Iterator[Idea]:
 
 def width(evidence: Evidence) -> Iterator[Idea]:
     """The same trade for the width, with heads of the same size; and fewer, wider heads at the same width."""
-    model = evidence.config.model
+    model = evidence.gpt
     now, heads = model.hidden_size, model.num_attention_heads
     if heads % 2 == 0:
         half = {"model.hidden_size": now // 2, "model.num_attention_heads": heads // 2}
@@ -260,7 +260,7 @@ def _shape(
     predicted_ratio: float,
     confidence: float,
 ) -> Idea:
-    model = evidence.config.model
+    model = evidence.gpt
     return Idea(
         family="shape",
         title=title,
@@ -279,9 +279,10 @@ def _shape(
     )
 
 
+MACHINE_RULES: Final[tuple[Rule, ...]] = (precision, padding)
+"""Rules that hold for any model."""
+
 MODEL_RULES: Final[tuple[Rule, ...]] = (
-    precision,
-    padding,
     positions,
     look_back,
     normalisation,

@@ -19,7 +19,7 @@ _MUON_STEPS_RATIO: Final = 0.4
 
 def dropout(evidence: Evidence) -> Iterator[Idea]:
     """Dropout pays when the training data is seen often; in a short run it only costs."""
-    model = evidence.config.model
+    model = evidence.gpt
     rates = {"embd": model.embd_pdrop, "attn": model.attn_pdrop, "resid": model.resid_pdrop}
     if not any(rates.values()):
         return
@@ -94,6 +94,8 @@ def batch_size(evidence: Evidence) -> Iterator[Idea]:
     """Small models learn more per second from small batches, down to where the device is no longer busy."""
     training = evidence.config.training
     now = training.per_device_train_batch_size
+    if now == "auto":
+        return  # the worker chooses what fits fastest; total_batch_size is for the person who set it
     speed = evidence.metric("tokens_per_second")
     on_cpu = evidence.environment.get("device") == "cpu"
     for value, confidence in ((now // 2, 0.6 if on_cpu else 0.3), (now * 2, 0.2)):
@@ -136,7 +138,9 @@ def batch_size(evidence: Evidence) -> Iterator[Idea]:
 def warmup(evidence: Evidence) -> Iterator[Idea]:
     """Warm-up is lost time once the run is not much longer than it."""
     training = evidence.config.training
-    steps = training.num_warmup_steps
+    steps = training.warmup_steps_of(evidence.max_steps)
+    if training.schedule_by != "steps":
+        return  # a fraction of another horizon
     share = steps / evidence.steps_to_target
     if share < _LONG_WARMUP or steps <= _SHORTEST_WARMUP:
         return
@@ -166,6 +170,8 @@ def _short_warmup(steps_to_target: float) -> dict[str, float]:
 def horizon(evidence: Evidence) -> Iterator[Idea]:
     """A schedule that ends far behind the target never anneals; one that ends before it misses."""
     training = evidence.config.training
+    if training.schedule_by != "steps" or training.is_by_epochs:
+        return  # the budget or the epochs are the horizon
     reached = evidence.seconds_to_target < float("inf")
     if not reached:
         if all(run.outcome != "missed" for run in evidence.runs):
@@ -209,10 +215,11 @@ def optimizer(evidence: Evidence) -> Iterator[Idea]:
         patch: dict[str, object] = {"training.optim": "muon"}
         expected_steps = _MUON_STEPS_RATIO * evidence.steps_to_target
         warmup_note = ""
-        if training.num_warmup_steps > max(_SHORTEST_WARMUP, _LONG_WARMUP * expected_steps):
+        warmup_steps = training.warmup_steps_of(evidence.max_steps)
+        if training.schedule_by == "steps" and warmup_steps > max(_SHORTEST_WARMUP, _LONG_WARMUP * expected_steps):
             patch |= _short_warmup(expected_steps)
             warmup_note = (
-                f" The learning rate rises until step {training.num_warmup_steps}, which Muon might not even need; its "
+                f" The learning rate rises until step {warmup_steps}, which Muon might not even need; its "
                 "updates have a bounded size from the first step, so its warm-up is made short with it."
             )
         yield Idea(
@@ -303,7 +310,6 @@ def weight_decay(evidence: Evidence) -> Iterator[Idea]:
 
 
 OPTIMIZATION_RULES: Final[tuple[Rule, ...]] = (
-    dropout,
     learning_rate,
     batch_size,
     warmup,

@@ -4,15 +4,17 @@ import math
 from typing import Final, final
 
 from hotlap.config.load import config_diff, config_from_values, get_dotted
-from hotlap.config.schema import RunConfig
+from hotlap.config.schema import GPTConfig, RunConfig
 from hotlap.core.errors import ConfigError
 from hotlap.core.records import History, Proposal
 from hotlap.policies.evidence import Evidence, gather_evidence
 from hotlap.policies.ideas import Idea, Rule
-from hotlap.policies.model_rules import MODEL_RULES
-from hotlap.policies.optimization_rules import OPTIMIZATION_RULES
+from hotlap.policies.model_rules import MACHINE_RULES, MODEL_RULES
+from hotlap.policies.optimization_rules import OPTIMIZATION_RULES, dropout
 
-ALL_RULES: Final[tuple[Rule, ...]] = (*OPTIMIZATION_RULES, *MODEL_RULES)
+GPT_RULES: Final[tuple[Rule, ...]] = (dropout, *OPTIMIZATION_RULES, *MACHINE_RULES, *MODEL_RULES)
+OTHER_RULES: Final[tuple[Rule, ...]] = (*OPTIMIZATION_RULES, *MACHINE_RULES)
+"""What can be said of a model that is not ours."""
 _RUNS_AFTER_A_PASS: Final = 3  # one to confirm, two to estimate the new incumbent
 
 
@@ -24,7 +26,8 @@ class RulesPolicy:
         """Return the next proposal, or None when no rule has an untried idea."""
         parent = candidate_config(history, history.incumbent)
         evidence = gather_evidence(history, parent)
-        ideas = [idea for rule in ALL_RULES for idea in rule(evidence) if not evidence.was_tried(idea.patch)]
+        rules = GPT_RULES if isinstance(parent.model, GPTConfig) else OTHER_RULES
+        ideas = [idea for rule in rules for idea in rule(evidence) if not evidence.was_tried(idea.patch)]
         for idea in sorted(ideas, key=lambda idea: gain_per_second(idea, evidence), reverse=True):
             diff = _diff(parent, idea)
             if diff:

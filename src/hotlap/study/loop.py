@@ -130,7 +130,7 @@ def _run(study: Study, action: StartRun, launcher: LocalLauncher, watcher: Watch
     """Wait for the device, start one run, follow it to its end, and add its record to the history."""
     with ExitStack() as held:
         with interrupts.breaking_off():
-            held.enter_context(device_lock(study.device, watcher.says))
+            held.enter_context(device_lock(study.devices, watcher.says))
         if not interrupts.count:
             _run_now(study, action, launcher, watcher, interrupts)
 
@@ -152,6 +152,7 @@ def _run_now(study: Study, action: StartRun, launcher: LocalLauncher, watcher: W
         candidate=action.candidate,
         seed=action.seed,
         limits=limits,
+        devices=study.config.devices,
     )
     context = _race_context(study, action)
     study.append_run({**facts, "phase": "started", "why": action.why})

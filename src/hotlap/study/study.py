@@ -10,12 +10,13 @@ from typing import Any
 
 import hotlap
 from hotlap.config.load import config_from_values
+from hotlap.config.parts import source_hashes
 from hotlap.config.schema import RunConfig
 from hotlap.core.errors import StudyError
 from hotlap.core.records import Decision, History, Proposal, RecordClaim, RunRecord
 from hotlap.core.study_folder import ProjectFolder, StudyFolder
+from hotlap.launch.devices import run_devices
 from hotlap.launch.environment import worker_threads
-from hotlap.launch.gpu import GpuReader
 from hotlap.runs.history import load_history, new_sitting, stamp
 from hotlap.study.plan import StudySettings
 
@@ -62,9 +63,9 @@ class Study:
         self.history = replace(self.history, seconds_spent=self._spent_before + (now["at"] - self._began_at), **changes)
 
     @property
-    def device(self) -> str:
-        """The device that runs are timed on."""
-        return device_name()
+    def devices(self) -> tuple[str, ...]:
+        """The devices that runs are timed on."""
+        return devices_of(self.config)
 
 
 def open_study(project: ProjectFolder, config: RunConfig) -> Study:
@@ -74,7 +75,7 @@ def open_study(project: ProjectFolder, config: RunConfig) -> Study:
     """
     settings = StudySettings.from_config(config)
     folder = project.study(config.name).create()
-    protocol = study_protocol(config)
+    protocol = study_protocol(config, project.project)
     stored = folder.protocol()
     if stored is not None:
         refuse_changed_protocol(config.name, stored, protocol)
@@ -115,15 +116,19 @@ def read_study(project: ProjectFolder, name: str | None = None) -> tuple[RunConf
     return config, load_history(project, folder, protocol["config"], config.clock), protocol
 
 
-def study_protocol(config: RunConfig) -> dict[str, Any]:
-    """Return what must be equal for two runs to be compared, and the config that the study starts from."""
+def study_protocol(config: RunConfig, directory: Path) -> dict[str, Any]:
+    """Return what must be equal for two runs to be compared, and the config that the study starts from.
+
+    The project's own parts (`module:function`) belong to it with the hashes of their source.
+    """
     return {
         "schema": "hotlap/protocol/1",
         "config": config.model_dump(mode="json"),
         "hotlap": hotlap.__version__,
         "python": platform.python_version(),
         "torch": _version("torch"),
-        "device": device_name(),
+        "device": devices_of(config)[0],
+        "sources": source_hashes(config, directory),
         "threads": worker_threads(),
         "processor": _processor(),
     }
@@ -141,13 +146,9 @@ def refuse_changed_protocol(name: str, stored: Mapping[str, Any], now: Mapping[s
         raise StudyError("\n".join([head, *rows, advice]))
 
 
-def device_name() -> str:
-    """Return the device that runs will use, seen without loading torch."""
-    reader = GpuReader()
-    try:
-        return "cuda:0" if reader.names() else "cpu"
-    finally:
-        reader.close()
+def devices_of(config: RunConfig) -> tuple[str, ...]:
+    """Return the devices that the runs of a config use, seen without loading torch."""
+    return run_devices(config.devices, use_cpu=config.training.use_cpu)
 
 
 def _version(package: str) -> str | None:

@@ -1,7 +1,12 @@
-"""What a task gives: pairs of prefix and completion, split into training and evaluation."""
+"""What a task gives: pairs of prefix and completion, or windows of tokens, split into training and evaluation."""
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +20,9 @@ class Example:
 @dataclass(frozen=True, slots=True)
 class TaskData:
     """The examples of a task; training and evaluation share no sentence."""
+
+    has_completions: ClassVar[bool] = True
+    """Whether a prompt asks for an answer, so that generating it can be scored."""
 
     train: tuple[Example, ...]
     eval: tuple[Example, ...]
@@ -30,3 +38,42 @@ class TaskData:
                 digest.update(f"{example.prefix}\x1e{example.completion}\x1d".encode())
             digest.update(b"\x1c")
         return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TokenWindows:
+    """Examples that are stretches of one long array of tokens; every token but a stretch's first is a target."""
+
+    tokens: NDArray[np.uint8]
+    """The whole text, shape (N,)."""
+    starts: NDArray[np.int64]
+    """Where each example begins, shape (E,)."""
+    lengths: NDArray[np.int64]
+    """Tokens of each example, at least 2, shape (E,)."""
+    path: Path | None = None
+    """The file that `tokens` is mapped from, if it is: other processes then map it, too, instead of copying it."""
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TokenTask:
+    """Running text as windows of tokens; training and evaluation share no document."""
+
+    has_completions: ClassVar[bool] = False
+
+    train: TokenWindows
+    eval: TokenWindows
+    source: str
+    """Where the text came from, for people."""
+    hash: str
+    """Names the content of both parts, stored with each run."""
+
+
+Task = TaskData | TokenTask
+
+
+def map_tokens(path: Path) -> NDArray[np.uint8]:
+    """Map a file of byte tokens into memory, shape (N,); it cannot be written to."""
+    return np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))  # a plain array: slices of a memmap are slow

@@ -1,4 +1,4 @@
-"""Sentences from text that is at hand: the docstrings of Python's standard library, or the user's own files."""
+"""Text that is at hand: the files of Python's standard library, or the user's own, and the sentences in them."""
 
 import ast
 import re
@@ -14,12 +14,17 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SKIPPED_FOLDERS = frozenset({"site-packages", "dist-packages", "test", "tests", "idle_test"})
 
 
-def docstring_texts() -> Iterator[str]:
-    """Yield every docstring of the standard library that runs this program, in the order of file names."""
+def library_files() -> Iterator[Path]:
+    """Yield the source files of the standard library that runs this program, in the order of their names."""
     root = Path(sysconfig.get_paths()["stdlib"])
     for path in sorted(root.rglob("*.py")):
-        if _SKIPPED_FOLDERS & set(path.relative_to(root).parts):
-            continue
+        if not _SKIPPED_FOLDERS & set(path.relative_to(root).parts):
+            yield path
+
+
+def docstring_texts() -> Iterator[str]:
+    """Yield every docstring of the standard library, in the order of file names."""
+    for path in library_files():
         yield from _docstrings(path)
 
 
@@ -37,10 +42,10 @@ def _docstrings(path: Path) -> Iterator[str]:
                 yield text
 
 
-def file_texts(pattern: str, directory: Path) -> Iterator[str]:
-    """Yield the content of the files that match a glob, in the order of their names.
+def matching_files(pattern: str, directory: Path) -> list[Path]:
+    """Return the files that match a glob, in the order of their names; a relative one starts from `directory`.
 
-    Raises DataError when none matches or one is not UTF-8, with the offending byte.
+    Raises DataError when none matches.
     """
     relative = Path(pattern)
     base = Path(relative.anchor) if relative.is_absolute() else directory
@@ -51,7 +56,15 @@ def file_texts(pattern: str, directory: Path) -> Iterator[str]:
         paths = []  # no pattern at all, or one with ** inside a name
     if not paths:
         raise DataError(f"task.text: no file matches {pattern!r} in {base}; give a glob such as corpus/*.txt")
-    for path in paths:
+    return paths
+
+
+def file_texts(pattern: str, directory: Path) -> Iterator[str]:
+    """Yield the content of the files that match a glob, in the order of their names.
+
+    Raises DataError when none matches or one is not UTF-8, with the offending byte.
+    """
+    for path in matching_files(pattern, directory):
         try:
             yield path.read_bytes().decode("utf-8")
         except UnicodeDecodeError as error:

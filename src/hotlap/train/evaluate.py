@@ -1,22 +1,27 @@
 """Evaluation on held-out examples: one forward pass for the cheap metrics, generation for the others.
 
-It takes no random numbers and leaves the training state as it was.
+It takes no random numbers and leaves the training state as it was. With several devices each takes its share of the
+examples, every example exactly once.
 """
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import Tensor
 
 from hotlap.data.batches import Batch, collate
 from hotlap.data.encoding import EncodedExample, decode, word_numbers
+from hotlap.models.protocol import CausalLM
 from hotlap.tasks.scoring import generation_scores
+from hotlap.train.distributed import gather_objects, sum_over_ranks
 from hotlap.train.generate import generate
-from hotlap.train.loop import target_loss
 from hotlap.train.parts import Parts
 
 _NUM_SAMPLES = 5
@@ -36,21 +41,28 @@ class Evaluator:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._examples = sorted(parts.eval, key=lambda example: len(example.ids))
+        own = range(parts.world.rank, len(parts.eval), parts.world.size)
+        self._own = [parts.eval[row] for row in own]
+        examples = sorted(self._own, key=lambda example: len(example.ids))
         size = parts.config.training.per_device_eval_batch_size
-        chunks = [self._examples[start : start + size] for start in range(0, len(self._examples), size)]
+        chunks = [examples[start : start + size] for start in range(0, len(examples), size)]
         self._batches: list[tuple[Batch, NDArray[np.int64]]] = [(collate(chunk), _words(chunk)) for chunk in chunks]
 
+    @property
+    def can_generate(self) -> bool:
+        """Whether the task has completions to be generated, and the model a way to generate them."""
+        return self._parts.can_generate
+
     def cheap_metrics(self) -> dict[str, float]:
-        """Return eval_loss (nats, mean over target tokens), perplexity, byte and word accuracy.
+        """Return eval_loss (nats, mean over target tokens), perplexity, bits per byte, byte and word accuracy.
 
         Byte accuracy: share of targets whose most likely byte is right, EOS counts. Word accuracy: share of words
         whose every byte is right. Both are taken with the true text before each byte.
         """
         nats, right, words_right, targets, words = 0.0, 0, 0, 0, 0
-        with _evaluating(self._parts):
+        with _evaluating(self._parts), self._autocast():
             for batch, word_of_target in self._batches:
-                loss, logits = target_loss(self._parts, batch, reduction="sum")
+                loss, logits = target_loss(self._parts, batch)
                 nats += loss.item()
                 is_wrong = (logits.argmax(-1).cpu() != batch.targets).numpy()
                 num_words = int(word_of_target[-1]) + 1
@@ -58,27 +70,49 @@ class Evaluator:
                 right += int((~is_wrong).sum())
                 words += num_words
                 words_right += num_words - len(np.unique(word_of_target[is_wrong]))
+        sums = torch.tensor([nats, right, words_right, targets, words], dtype=torch.float64)
+        nats, right, words_right, targets, words = sum_over_ranks(self._parts.world, sums).tolist()
         mean_loss = nats / targets
-        return {
+        metrics = {
             "eval_loss": mean_loss,
             "perplexity": math.exp(mean_loss) if mean_loss < 700 else math.inf,
             "eval_byte_accuracy": right / targets,
             "eval_word_accuracy": words_right / words,
         }
+        if not self._parts.task.has_completions:  # running text: every target is a byte of it
+            metrics["bits_per_byte"] = mean_loss / math.log(2)
+        return metrics
 
     def generation_metrics(self) -> tuple[dict[str, float], list[Sample]]:
         """Return chrF, BLEU and exact match of greedy generations, and the samples of the same few prompts."""
-        examples = self._parts.eval
-        prompts = [example.ids[: example.prefix_length] for example in examples]
+        examples, world = self._parts.eval, self._parts.world
+        prompts = [example.ids[: example.prefix_length] for example in self._own]
         longest = max(example.num_targets for example in examples)
         with _evaluating(self._parts):
-            generated = [decode(ids) for ids in generate(self._parts, prompts, longest + 8)]
+            mine = [decode(ids) for ids in generate(self._parts, prompts, longest + 8)] if prompts else []
+        generated = [""] * len(examples)
+        for rank, texts in enumerate(gather_objects(world, mine)):
+            generated[rank :: world.size] = texts
         expected = [decode(example.ids[example.prefix_length :].tolist()) for example in examples]
         samples = [
-            Sample(decode(prompts[i].tolist()), generated[i], expected[i])
+            Sample(decode(examples[i].ids[: examples[i].prefix_length].tolist()), generated[i], expected[i])
             for i in range(min(_NUM_SAMPLES, len(examples)))
         ]
         return generation_scores(generated, expected), samples
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        training = self._parts.config.training
+        if training.bf16 or training.bf16_full_eval:
+            return torch.autocast(self._parts.device.type, torch.bfloat16)
+        return nullcontext()
+
+
+def target_loss(parts: Parts, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Return the summed cross-entropy over the batch's targets and their logits (N, V), in fp32."""
+    model, here = cast(CausalLM, parts.model), batch.to(parts.device)
+    chosen = model.hidden(here.input_ids).flatten(0, 1).index_select(0, here.target_positions)
+    logits = model.logits(chosen).float()
+    return F.cross_entropy(logits, here.targets, reduction="sum"), logits
 
 
 def _words(examples: Sequence[EncodedExample]) -> NDArray[np.int64]:

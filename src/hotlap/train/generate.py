@@ -1,6 +1,7 @@
 """Greedy generation for many prompts at once, with a cache of keys and values."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import torch
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 
 from hotlap.data.encoding import EOS, PAD
 from hotlap.models.gpt import KeyValueCache
+from hotlap.models.protocol import CausalLM
 from hotlap.train.parts import Parts
 
 
@@ -17,7 +19,7 @@ def generate(parts: Parts, prompts: Sequence[NDArray[np.uint8]], max_new_tokens:
     Prompts are padded on the left, so that all rows grow at the same end.
     """
     width = max(map(len, prompts))
-    limit = parts.config.model.max_position_embeddings
+    limit = getattr(parts.config.model, "max_position_embeddings", width + max_new_tokens)
     ids = np.full((len(prompts), width), PAD, dtype=np.int64)
     for row, prompt in enumerate(prompts):
         ids[row, width - len(prompt) :] = prompt
@@ -28,7 +30,7 @@ def generate(parts: Parts, prompts: Sequence[NDArray[np.uint8]], max_new_tokens:
     own = torch.eye(width, dtype=torch.bool, device=parts.device)  # padding looks at itself, so no row is empty
     mask = ((causal & is_real.unsqueeze(1)) | own).unsqueeze(1)
     cache = KeyValueCache()
-    model = parts.model
+    model = cast(CausalLM, parts.model)
     tokens = torch.from_numpy(ids).to(parts.device)
     hidden = model.hidden(tokens, positions, mask, cache, is_real)[:, -1:]
     produced: list[torch.Tensor] = []

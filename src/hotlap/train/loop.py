@@ -1,44 +1,53 @@
 """The training loop, as a generator: whoever iterates logs, evaluates and saves between the steps.
 
-for step in train_steps(parts, clock):
+for step in train_steps(parts, clock, timer, signs):
     ...
 """
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from hotlap.core.clock import TrainClock
 from hotlap.core.errors import DivergedError
-from hotlap.data.batches import Batch, collate
+from hotlap.data.batches import Batch
+from hotlap.optim.measure import NoiseScale, UpdateNorm, clip_gradients, gradient_norm
+from hotlap.train.distributed import share_step, syncing
+from hotlap.train.horizon import Position
 from hotlap.train.parts import Parts
 
 
 @dataclass(slots=True)
 class Step:
-    """One optimizer step that has been taken."""
+    """One optimizer step that has been taken; the same values on every device."""
 
     number: int
     """Counted from 1."""
     loss: float
-    """Mean over the step's target tokens, in nats."""
+    """Mean over the step's target tokens on all devices, in nats."""
     grad_norm: float | None
     """Total norm before clipping; None where it was not computed."""
     learning_rate: float
     """The learning rate that the step used."""
     num_tokens: int
     num_slots: int
-    """Tokens with and without padding left out."""
+    """Tokens on all devices, without and with padding."""
+    train_seconds: float
+    wall_seconds: float
+    """Readings of the first process's clocks at the end of the step."""
+    is_interrupted: bool
+    """Whether a process was asked to end."""
+    figures: dict[str, float] = field(default_factory=dict)
+    """What else was measured: sizes of the updates by role, gradient noise."""
 
 
 @dataclass(slots=True)
 class StepTimer:
-    """Seconds in the parts of the steps; on a GPU they are the host's and say little, so they stay empty there."""
+    """Seconds in the parts of the steps; on a GPU they are the host's, which only queues the work."""
 
     seconds: dict[str, float] = field(
         default_factory=lambda: dict.fromkeys(("data", "forward", "backward", "optimizer"), 0.0)
@@ -56,77 +65,111 @@ class StepTimer:
         self._last = now
 
 
-def train_steps(parts: Parts, clock: TrainClock, timer: StepTimer) -> Iterator[Step]:
-    """Take `training.max_steps` optimizer steps and yield each; only the steps themselves are on the clock.
+@dataclass(frozen=True, slots=True)
+class Signs:
+    """What the loop asks the world outside at the end of each step."""
 
-    Raises DivergedError when the loss or the gradient norm is not finite.
+    wall_seconds: Callable[[], float]
+    is_interrupted: Callable[[], bool]
+    start: Position = field(default_factory=Position)
+    """Where a resumed training goes on."""
+
+
+def train_steps(parts: Parts, clock: TrainClock, timer: StepTimer, signs: Signs) -> Iterator[Step]:
+    """Take optimizer steps to the end of the horizon and yield each; only the steps themselves are on the clock.
+
+    Raises DivergedError after the step whose loss or gradient norm is not finite.
     """
     training = parts.config.training
-    parts.model.train()
-    for number in range(1, training.max_steps + 1):
+    logging_steps = training.interval(training.logging_steps, parts.horizon.max_steps)
+    position = signs.start
+    noise = NoiseScale(parts.world.size) if training.measure_gradient_noise else None
+    parts.objective.train()
+    while not parts.horizon.is_over(position):
+        number = position.steps + 1
+        is_measured = number % logging_steps == 0
         with clock.counting():
             timer.start()
-            batches = _batches(parts, number)
+            batches, num_targets = parts.source.micro_batches(
+                position.steps * parts.accumulation_steps, parts.accumulation_steps
+            )
             timer.book("data")
-            learning_rate = parts.optimizers.set_learning_rate(number - 1)
-            loss = _accumulate_gradients(parts, batches, timer)
-            wants_norm = training.max_grad_norm > 0 or number % training.logging_steps == 0
-            grad_norm = _clip(parts, training.max_grad_norm) if wants_norm else None
-            _refuse_divergence(number, loss, grad_norm)
-            parts.optimizers.step()
+            learning_rate = parts.optimizers.set_learning_rate(parts.horizon.factor(position))
+            loss = _accumulate_gradients(parts, batches, num_targets, timer, noise)
+            norm = _clip(parts, training.max_grad_norm, is_measured=is_measured)
+            update = UpdateNorm(parts.optimizers) if training.measure_update_norm and is_measured else None
+            if parts.device.type != "cpu" or _is_finite(loss, norm):  # on a GPU, asking would mean waiting
+                parts.optimizers.step()
             parts.optimizers.zero_grad()
             parts.synchronize()
             timer.book("optimizer")
-        yield Step(
-            number=number,
+        shared = share_step(
+            parts.world,
             loss=loss,
-            grad_norm=grad_norm,
-            learning_rate=learning_rate,
             num_tokens=sum(batch.num_tokens for batch in batches),
             num_slots=sum(batch.num_slots for batch in batches),
+            train_seconds=clock.seconds,
+            wall_seconds=signs.wall_seconds(),
+            is_interrupted=signs.is_interrupted(),
+        )
+        grad_norm = None if norm is None else norm.item()
+        _refuse_divergence(number, shared.loss, grad_norm)
+        figures = update.result() if update is not None else {}
+        if noise is not None and is_measured:
+            figures |= noise.result()
+        reading = shared.train_seconds if parts.config.clock == "train" else shared.wall_seconds
+        position = Position(number, position.tokens + shared.num_tokens, reading)
+        yield Step(
+            number=number,
+            loss=shared.loss,
+            grad_norm=grad_norm,
+            learning_rate=learning_rate,
+            num_tokens=shared.num_tokens,
+            num_slots=shared.num_slots,
+            train_seconds=shared.train_seconds,
+            wall_seconds=shared.wall_seconds,
+            is_interrupted=shared.is_interrupted,
+            figures=figures,
         )
 
 
-def target_loss(parts: Parts, batch: Batch, reduction: str = "mean") -> tuple[Tensor, Tensor]:
-    """Return the cross-entropy over the batch's targets and their logits (N, V); the head sees targets only."""
-    device = parts.device
-    with parts.autocast():
-        hidden = parts.model.hidden(batch.input_ids.to(device))
-        chosen = hidden.flatten(0, 1).index_select(0, batch.target_positions.to(device))
-        logits = parts.model.logits(chosen)
-    logits = logits.float()
-    return F.cross_entropy(logits, batch.targets.to(device), reduction=reduction), logits
+def _accumulate_gradients(
+    parts: Parts, batches: list[Batch], num_targets: int, timer: StepTimer, noise: NoiseScale | None
+) -> Tensor:
+    """Add up the gradients of the mean over all target tokens of the step; return this device's share of that mean.
 
-
-def _batches(parts: Parts, number: int) -> list[Batch]:
-    """Return the micro-batches of step `number`."""
-    training = parts.config.training
-    length = parts.longest if training.padding == "max_length" else None
-    first = (number - 1) * training.gradient_accumulation_steps
-    return [
-        collate([parts.train[row] for row in parts.order.rows(first + place)], length)
-        for place in range(training.gradient_accumulation_steps)
-    ]
-
-
-def _accumulate_gradients(parts: Parts, batches: list[Batch], timer: StepTimer) -> float:
-    """Add up the gradients of the mean over all target tokens of the step; return that mean."""
-    num_targets = sum(len(batch.targets) for batch in batches)
-    total = 0.0
-    for batch in batches:
-        loss, _ = target_loss(parts, batch, reduction="sum")
-        loss = loss / num_targets
-        timer.book("forward")
-        loss.backward()  # type: ignore[no-untyped-call]
-        total += loss.item()
+    The gradients are averaged over the processes when they are shared, hence the factor.
+    """
+    total = torch.zeros((), device=parts.device)
+    for place, batch in enumerate(batches):
+        here = batch.to(parts.device)
+        with syncing(parts.objective, is_last=place == len(batches) - 1):
+            with parts.autocast():
+                loss = parts.objective(
+                    here.input_ids, here.target_positions, here.targets, here.document_ids, here.positions
+                )
+            loss = loss / num_targets
+            timer.book("forward")
+            (loss * parts.world.size if parts.world.size > 1 else loss).backward()  # type: ignore[no-untyped-call]
+        total += loss.detach()
+        if noise is not None:
+            noise.add_micro_batch(parts.parameters, len(batches), num_targets)
         timer.book("backward")
     return total
 
 
-def _clip(parts: Parts, max_norm: float) -> float:
-    """Return the gradient norm; clip to `max_norm` unless it is 0."""
-    limit = max_norm or math.inf
-    return torch.nn.utils.clip_grad_norm_(parts.model.parameters(), limit).item()
+def _clip(parts: Parts, max_norm: float, *, is_measured: bool) -> Tensor | None:
+    """Clip the gradient to `max_norm` unless that is 0; return its norm, or None where nobody needs it."""
+    if not max_norm and not is_measured:
+        return None
+    norm = gradient_norm(parts.parameters)
+    if max_norm:
+        clip_gradients(parts.parameters, norm, max_norm)
+    return norm
+
+
+def _is_finite(*values: Tensor | None) -> bool:
+    return all(math.isfinite(value.item()) for value in values if value is not None)
 
 
 def _refuse_divergence(number: int, loss: float, grad_norm: float | None) -> None:

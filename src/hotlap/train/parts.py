@@ -1,22 +1,36 @@
 """Build everything that a training needs from its config: data, model, optimizer, device."""
 
+import math
+import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-import numpy as np
 import torch
+from torch import nn
 
-from hotlap.config.schema import RunConfig
+from hotlap.config.parts import custom_parts
+from hotlap.config.schedule import schedule_of
+from hotlap.config.schema import GPTConfig, RunConfig, TrainingConfig
 from hotlap.core.errors import ConfigError
-from hotlap.core.processes import usable_cores
-from hotlap.data.batches import BatchOrder
-from hotlap.data.encoding import VOCAB_SIZE, EncodedExample, encode
+from hotlap.data.encoding import VOCAB_SIZE, Examples, encode_task
+from hotlap.data.loader import BatchSource
+from hotlap.data.order import BatchOrder
 from hotlap.models.gpt import GPT
+from hotlap.models.protocol import can_generate, takes_documents
 from hotlap.optim.build import Optimizers, build_optimizers
-from hotlap.tasks.examples import TaskData
-from hotlap.tasks.string_repetition import load_string_repetition
+from hotlap.tasks.examples import Task
+from hotlap.tasks.registry import load_task
+from hotlap.train.batch_size import find_batch_size, unchanged
+from hotlap.train.custom import load_part
+from hotlap.train.distributed import World, pick_device, sum_over_ranks, threads_per_rank, wrap
+from hotlap.train.horizon import Horizon
+from hotlap.train.memory import refuse_model_too_big
+from hotlap.train.objective import Objective
+
+_WARM_UP_BATCHES: Final = 3  # of different shapes, so that what is compiled takes any shape
 
 
 @dataclass(slots=True)
@@ -24,18 +38,37 @@ class Parts:
     """What `train_steps` and `evaluate` work on."""
 
     config: RunConfig
-    device: torch.device
-    task: TaskData
-    train: list[EncodedExample]
-    eval: list[EncodedExample]
-    order: BatchOrder
-    model: GPT
+    world: World
+    task: Task
+    train: Examples
+    eval: Examples
+    model: nn.Module
+    """The bare model: its weights are what is evaluated and saved."""
+    objective: nn.Module
+    """Model and loss as they are trained: compiled and shared over the devices where that is asked for."""
+    parameters: list[nn.Parameter]
     optimizers: Optimizers
+    source: BatchSource
+    horizon: Horizon
+    batch_size: int
+    """Rows per device in one forward pass."""
+    accumulation_steps: int
+    """Forward passes per optimizer step."""
 
     @property
-    def longest(self) -> int:
-        """Tokens of the longest training example."""
-        return max(len(example.ids) for example in self.train)
+    def device(self) -> torch.device:
+        """The device of this process."""
+        return self.world.device
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps in the first pass over the training examples."""
+        return max(1, math.ceil(self.source.order.batches_per_epoch(0) / self.accumulation_steps))
+
+    @property
+    def can_generate(self) -> bool:
+        """Whether the task asks for completions and the model can generate them."""
+        return self.task.has_completions and can_generate(self.model)
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Return bfloat16 autocast where the config asks for it."""
@@ -56,34 +89,190 @@ def bf16_is_fast(device: torch.device) -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
-def pick_device() -> torch.device:
-    """Return the GPU when there is one, else the CPU."""
-    return torch.device("cuda") if torch.cuda.is_available() else torch.device("cpu")
+def build_parts(
+    config: RunConfig,
+    directory: Path,
+    cache: Path,
+    world: World | None = None,
+    batch: tuple[int, int] | None = None,
+) -> Parts:
+    """Build the parts of one training; the weights follow from `training.seed` alone, on any number of devices.
 
-
-def build_parts(config: RunConfig, directory: Path, cache: Path) -> Parts:
-    """Build the parts of one training; the weights follow from `training.seed` alone.
-
-    Raises DataError for an unusable corpus and ConfigError for a model that is too short for it.
+    `batch` is what a resumed run goes on with where the batch size is found by probing: rows and accumulation steps.
+    Raises DataError for an unusable corpus and ConfigError for a model that is too short for it or too large for the
+    device.
     """
-    device = pick_device()
-    if device.type == "cpu":
-        torch.set_num_threads(usable_cores())
     training = config.training
-    task = load_string_repetition(config.task, directory, cache)
-    train, evaluation = [encode(e) for e in task.train], [encode(e) for e in task.eval]
-    lengths = np.array([len(example.ids) for example in train])
-    longest = max(int(lengths.max()), *(len(example.ids) for example in evaluation))
-    if longest - 1 > config.model.max_position_embeddings:
+    world = world or World(0, 1, 0, pick_device(training))
+    _set_up_device(training, world)
+    custom = {key: load_part(directory, name) for key, name in custom_parts(config).items()}
+    task = load_task(config.task, directory, cache, custom.get("task.name"))
+    train, evaluation = encode_task(task)
+    _check_length(config, max(int(train.lengths.max()), int(evaluation.lengths.max())))
+    torch.manual_seed(training.seed)
+    model = _build_model(config, custom.get("model.name"))
+    refuse_model_too_big(model, training, world.device, world.local_size)
+    model = model.to(world.device)
+    if world.size > 1:
+        torch.manual_seed(training.seed + 1_000_003 * world.rank)  # dropout differs between the devices
+    if training.padding == "packed" and not takes_documents(model):
+        raise ConfigError(
+            f"padding: packed needs a model that keeps documents apart; hidden() of {config.model.name} takes no "
+            "positions and document_ids; use padding: bucketed"
+        )
+    optimizers = build_optimizers(
+        model, training, bf16_is_fast=bf16_is_fast(world.device), custom=custom.get("training.optim")
+    )
+    parts = Parts(
+        config=config,
+        world=world,
+        task=task,
+        train=train,
+        eval=evaluation,
+        model=model,
+        objective=wrap(world, _build_objective(model, training), training),
+        parameters=[p for p in model.parameters() if p.requires_grad],
+        optimizers=optimizers,
+        source=_build_source(config, world, train, 1),
+        horizon=None,  # type: ignore[arg-type]  # known once the number of steps is
+        batch_size=1,
+        accumulation_steps=training.gradient_accumulation_steps,
+    )
+    parts.batch_size, parts.accumulation_steps = batch or _chosen_batch(parts)
+    parts.source = _build_source(config, world, train, parts.batch_size)
+    max_steps = training.max_steps
+    if training.is_by_epochs:
+        max_steps = math.ceil(training.num_train_epochs * parts.steps_per_epoch)
+    schedule = schedule_of(config, max_steps=max_steps, custom=custom.get("training.lr_scheduler_type"))
+    parts.horizon = Horizon(schedule, max_steps)
+    if training.torch_compile:
+        _warm_up(parts)
+    return parts
+
+
+def _set_up_device(training: TrainingConfig, world: World) -> None:
+    if world.device.type == "cpu":
+        torch.set_num_threads(threads_per_rank(world))
+    else:
+        torch.cuda.set_device(world.device)
+    if training.tf32:
+        torch.backends.cuda.matmul.allow_tf32 = True
+        torch.backends.cudnn.allow_tf32 = True
+    torch.use_deterministic_algorithms(training.full_determinism)
+
+
+def _check_length(config: RunConfig, longest: int) -> None:
+    """Refuse examples that do not fit the model's positions."""
+    if isinstance(config.model, GPTConfig) and longest - 1 > config.model.max_position_embeddings:
         raise ConfigError(
             f"model.max_position_embeddings is {config.model.max_position_embeddings}, the longest example needs "
-            f"{longest - 1}; raise it or lower task.max_length_bytes"
+            f"{longest - 1}; raise it or make the task's examples shorter"
         )
-    torch.manual_seed(training.seed)
-    model = GPT(config.model, VOCAB_SIZE).to(device)
-    data_seed = training.seed if training.data_seed is None else training.data_seed
+
+
+def _build_model(config: RunConfig, custom: Callable[..., Any] | None) -> nn.Module:
+    if isinstance(config.model, GPTConfig):
+        return GPT(config.model, VOCAB_SIZE, gradient_checkpointing=config.training.gradient_checkpointing)
+    assert custom is not None, config.model.name
+    model = custom(VOCAB_SIZE, **(config.model.model_extra or {}))
+    missing = [name for name in ("hidden", "logits") if not callable(getattr(model, name, None))]
+    if not isinstance(model, nn.Module) or missing:
+        raise ConfigError(
+            f"model.name: {config.model.name} has to return a torch.nn.Module with the methods hidden and logits, got "
+            f"{type(model).__name__}{' without ' + ' and '.join(missing) if missing else ''}"
+        )
+    return model
+
+
+def _build_objective(model: nn.Module, training: TrainingConfig) -> nn.Module:
+    objective: nn.Module = Objective(model, VOCAB_SIZE, training.label_smoothing_factor)
+    if training.torch_compile:
+        backend = training.torch_compile_backend or "inductor"
+        objective = torch.compile(objective, backend=backend, mode=training.torch_compile_mode)  # type: ignore[assignment]
+    return objective
+
+
+def _build_source(config: RunConfig, world: World, train: Examples, batch_size: int) -> BatchSource:
+    """Build what makes the batches of `batch_size` rows a device; their order is a pure function of the seed."""
+    training = config.training
+    longest = int(train.lengths.max())
+    row_length = longest
+    if training.padding == "packed" and isinstance(config.model, GPTConfig):
+        row_length = config.model.max_position_embeddings + 1
     order = BatchOrder(
-        lengths, training.per_device_train_batch_size, data_seed, bucketed=training.padding == "bucketed"
+        train.lengths,
+        batch_size * world.size,
+        training.seed if training.data_seed is None else training.data_seed,
+        mode=training.batch_order,
+        row_length=row_length,
+        drop_last=training.dataloader_drop_last,
     )
-    optimizers = build_optimizers(model, training, bf16_is_fast=bf16_is_fast(device))
-    return Parts(config, device, task, train, evaluation, order, model, optimizers)
+    return BatchSource(
+        train,
+        order,
+        row_width=row_length if training.padding in ("max_length", "packed") else None,
+        rank=world.rank,
+        world_size=world.size,
+        workers=training.dataloader_num_workers,
+        prefetch=training.dataloader_prefetch_factor or 2,
+        pin_memory=training.dataloader_pin_memory and world.device.type == "cuda",
+    )
+
+
+def _chosen_batch(parts: Parts) -> tuple[int, int]:
+    """Return rows per device and accumulation steps: those of the config, or what is fastest at a fixed total batch."""
+    training, world = parts.config.training, parts.world
+    if training.per_device_train_batch_size != "auto":
+        return training.per_device_train_batch_size, training.gradient_accumulation_steps
+    choice = find_batch_size(
+        lambda rows: _probe(parts, rows), total=training.total_batch_size or 0, world_size=world.size
+    )
+    return choice.batch_size, choice.accumulation_steps
+
+
+def _probe(parts: Parts, rows: int) -> tuple[float, int]:
+    """Return tokens per second and peak memory in bytes of two optimizer steps with so many rows per device.
+
+    The first step sets the optimizer's state up, the second is timed. All devices get the same numbers.
+    """
+    world, source = parts.world, _build_source(parts.config, parts.world, parts.train, rows)
+    steps = (parts.config.training.total_batch_size or 0) // world.size // rows
+    seconds = tokens = 0.0
+    if world.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(world.device)
+    with unchanged(parts.model, parts.optimizers, world.device):
+        for number in range(2):
+            parts.synchronize()
+            start = time.perf_counter()
+            batches, num_targets = source.micro_batches(number * steps, steps)
+            for batch in batches:
+                here = batch.to(world.device)
+                with parts.autocast():
+                    loss = parts.objective(
+                        here.input_ids, here.target_positions, here.targets, here.document_ids, here.positions
+                    )
+                (loss / num_targets).backward()
+            parts.optimizers.step()
+            parts.optimizers.zero_grad()
+            parts.synchronize()
+            seconds, tokens = time.perf_counter() - start, float(sum(batch.num_tokens for batch in batches))
+    source.close()
+    peak = torch.cuda.max_memory_allocated(world.device) if world.device.type == "cuda" else 0
+    sums = sum_over_ranks(world, torch.tensor([tokens, seconds, float(peak)], dtype=torch.float64)).tolist()
+    return sums[0] / (sums[1] / world.size), int(sums[2] / world.size)
+
+
+def _warm_up(parts: Parts) -> None:
+    """Compile on the first batches and forget what they taught, so that compiling is set-up and not training."""
+    state = torch.get_rng_state()
+    for number in range(_WARM_UP_BATCHES):
+        batches, num_targets = parts.source.micro_batches(number, 1)
+        here = batches[0].to(parts.device)
+        with parts.autocast():
+            loss = parts.objective(
+                here.input_ids, here.target_positions, here.targets, here.document_ids, here.positions
+            )
+        (loss / num_targets).backward()
+        parts.optimizers.zero_grad()
+    parts.synchronize()
+    torch.set_rng_state(state)

@@ -1,16 +1,33 @@
-"""Run one run folder to its end: `python -m hotlap.worker FOLDER`. Started by the launcher, or by hand."""
+"""Run one run folder to its end: `python -m hotlap.worker FOLDER`. Started by the launcher, by torchrun, or by hand."""
 
 import sys
 import traceback
+from contextlib import suppress
 from pathlib import Path
+from typing import Protocol
 
-import torch
-
+from hotlap.config.load import load_config
+from hotlap.config.schema import RunConfig
 from hotlap.core.errors import DivergedError, HotlapError
 from hotlap.core.records import EXIT_CODES, Outcome
 from hotlap.core.run_folder import RunFolder
+from hotlap.train.batch_size import is_out_of_memory, smaller_batch
+from hotlap.train.distributed import World, join_world, leave_world
+from hotlap.worker.hf import HFTrainingRun
 from hotlap.worker.session import Session
 from hotlap.worker.train import TrainingRun
+
+
+class Run(Protocol):
+    """What both backends offer."""
+
+    def train(self) -> tuple[Outcome, str]:
+        """Train to the end; return outcome and reason."""
+        ...
+
+    def finish(self, outcome: Outcome, reason: str) -> None:
+        """Write the result."""
+        ...
 
 
 def main() -> int:
@@ -20,31 +37,94 @@ def main() -> int:
         return 2
     session = Session(RunFolder(Path(sys.argv[1])))
     session.listen()
-    run: TrainingRun | None = None
+    world: World | None = None
+    run: Run | None = None
     outcome: Outcome = "crashed"
     try:
-        run = TrainingRun(session)
-        outcome, reason = run.train()
+        config = load_config(session.folder.config_path)
+        world = join_world(config.training)
+        while True:
+            try:
+                run = None  # frees the memory of the attempt before
+                run = _build(session, config, world)
+                outcome, reason = run.train()
+                break
+            except Exception as error:  # noqa: BLE001  raised again, unless a smaller batch may help
+                config = _with_smaller_batch(config, world, error)
     except DivergedError as error:
         outcome, reason = "diverged", str(error)
     except HotlapError as error:
         reason = str(error)
     except Exception as error:  # noqa: BLE001  the run's entry point: whatever it was becomes a recorded outcome
-        if _is_out_of_memory(error):
+        if is_out_of_memory(error):
             outcome = "out_of_memory"
         else:
             traceback.print_exc()
         reason = f"{type(error).__name__}: {error}"
-    print(f"{outcome}: {reason}", flush=True)
-    if run is None:
-        session.folder.write("result", _result_before_training(session, outcome, reason))
-    else:
-        run.finish(outcome, reason)
-    return EXIT_CODES[outcome]
+        if outcome == "out_of_memory":
+            reason = f"{reason} ({_sizes(run, config)})"
+    return _end(session, world, run, outcome, reason)
 
 
-def _is_out_of_memory(error: Exception) -> bool:
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+def _end(session: Session, world: World | None, run: Run | None, outcome: Outcome, reason: str) -> int:
+    """Write the result, part from the other processes, and return the exit code.
+
+    The process that failed first says why; the others then have nothing to add.
+    """
+    is_main = world is None or world.is_main
+    is_alone = outcome in ("crashed", "out_of_memory")  # the others do not know of it, and wait for this process
+    if is_main or is_alone:
+        print(f"{outcome}: {reason}", flush=True)
+    try:
+        if session.folder.read("result") is None:
+            if run is not None and (is_main or not is_alone):
+                run.finish(outcome, reason)
+            else:
+                session.folder.write("result", _result_before_training(session, outcome, reason))
+    except HotlapError as error:  # a full disk: the lab side reads what is there
+        print(f"crashed: {error}", flush=True)
+        _write_if_possible(session, str(error))
+        return EXIT_CODES["crashed"]
+    if world is None or world.size == 1 or is_alone:
+        return EXIT_CODES[outcome]
+    leave_world(world)
+    return 0  # torchrun takes any other code for a crash; the result says how the run ended
+
+
+def _write_if_possible(session: Session, reason: str) -> None:
+    with suppress(HotlapError):
+        session.folder.write("result", _result_before_training(session, "crashed", reason))
+
+
+def _build(session: Session, config: RunConfig, world: World) -> Run:
+    if config.backend == "hf":
+        return HFTrainingRun(session, config, world)
+    return TrainingRun(session, config, world)
+
+
+def _with_smaller_batch(config: RunConfig, world: World, error: Exception) -> RunConfig:
+    """Return the config with half the batch and twice the accumulation, where the config allows that; else raise."""
+    training = config.training
+    if not training.auto_find_batch_size or not is_out_of_memory(error) or world.size > 1:
+        raise error
+    smaller = smaller_batch(int(training.per_device_train_batch_size), training.gradient_accumulation_steps)
+    if smaller is None:
+        raise error
+    rows, steps = smaller
+    print(f"out of memory: going on with per_device_train_batch_size {rows}, gradient_accumulation_steps {steps}")
+    changed = {"per_device_train_batch_size": rows, "gradient_accumulation_steps": steps}
+    return config.model_copy(update={"training": training.model_copy(update=changed)})
+
+
+def _sizes(run: Run | None, config: RunConfig) -> str:
+    """Say what was to be held in memory."""
+    training = config.training
+    rows = f"{training.per_device_train_batch_size} rows a batch"
+    if isinstance(run, TrainingRun):
+        parameters = sum(parameter.numel() for parameter in run.parts.model.parameters())
+        longest = int(run.parts.train.lengths.max()) - 1
+        return f"{rows} of up to {longest} tokens, {parameters:,} parameters; lower per_device_train_batch_size"
+    return f"{rows}, while the model was being built; make the model or the batch smaller"
 
 
 def _result_before_training(session: Session, outcome: Outcome, reason: str) -> dict[str, object]:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 import hotlap
+from hotlap.config.parts import source_hashes
 from hotlap.train.parts import Parts, bf16_is_fast
 
 
@@ -28,6 +29,11 @@ def environment_facts(parts: Parts, directory: Path) -> dict[str, Any]:
         "git_commit": _git_commit(directory),
         "load_average": os.getloadavg()[0],
         "num_parameters": sum(p.numel() for p in parts.model.parameters()),
+        "devices": parts.world.size,
+        "batch_size": parts.batch_size,
+        "accumulation_steps": parts.accumulation_steps,
+        "max_steps": parts.horizon.max_steps,
+        "sources": source_hashes(parts.config, directory),
         "data": {
             "hash": parts.task.hash,
             "num_train": len(parts.train),

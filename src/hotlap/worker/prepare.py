@@ -9,8 +9,10 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 from hotlap.config.load import config_from_values
+from hotlap.config.parts import custom_parts
 from hotlap.core.errors import HotlapError
-from hotlap.tasks.string_repetition import load_string_repetition
+from hotlap.tasks.registry import load_task
+from hotlap.train.custom import load_part
 
 
 def main() -> int:
@@ -18,7 +20,8 @@ def main() -> int:
     directory, cache = map(Path, sys.argv[1:])
     try:
         config = config_from_values(YAML(typ="safe").load(sys.stdin.read()))
-        data = load_string_repetition(config.task, directory, cache)
+        custom = {key: load_part(directory, name) for key, name in custom_parts(config).items()}
+        data = load_task(config.task, directory, cache, custom.get("task.name"))
     except HotlapError as error:
         print(error, file=sys.stderr)
         return error.exit_code

@@ -4,13 +4,16 @@ import os
 import signal
 import threading
 import time
+from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Final
 
 from hotlap.core.processes import is_alive, process_identity
 from hotlap.core.run_folder import RunFolder
 
 _WATCH_SECONDS = 1.0
+_ASK_TO_END: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+"""SIGUSR1 is what batch systems send some time before they kill (SLURM: --signal=USR1@120)."""
 
 
 class Session:
@@ -20,22 +23,38 @@ class Session:
         self.folder = folder
         self.command: dict[str, Any] = folder.read("command") or {}
         self._started = float(self.command.get("launched_monotonic", time.monotonic()))
+        self._wall_before = float(self.command.get("wall_before_seconds") or 0.0)
         self._signal: int | None = None
-        folder.write("worker", process_identity())
+        rank = os.environ.get("RANK")
+        # Of several processes the torchrun above them stands for the run, or without a launcher the first of them.
+        if rank is None or (rank == "0" and not folder.is_running()):
+            folder.write("worker", process_identity())
+
+    @property
+    def process_seconds(self) -> float:
+        """Seconds since the launcher forked this process."""
+        return time.monotonic() - self._started
 
     @property
     def wall_seconds(self) -> float:
-        """Seconds since the launcher forked this process."""
-        return time.monotonic() - self._started
+        """Seconds of this process and of the run's earlier attempts: the reading of the wall clock."""
+        return self._wall_before + self.process_seconds
+
+    @property
+    def resume(self) -> Path | None:
+        """The checkpoint that the run goes on from, None for a run from the start."""
+        name = self.command.get("resume")
+        return self.folder.path / str(name) if name else None
 
     def limit(self, clock: str) -> float | None:
         """Return the bound on a clock (`train` or `wall`), or None."""
         limits = self.command.get("limits") or {}
         return limits.get(f"{clock}_seconds")
 
-    def out_of_budget(self, train_seconds: float) -> str | None:
-        """Say which bound was passed, or None."""
-        for clock, reading in (("train", train_seconds), ("wall", self.wall_seconds)):
+    def out_of_budget(self, train_seconds: float, wall_seconds: float | None = None) -> str | None:
+        """Say which bound was passed, or None; the wall clock is read where no reading is given."""
+        wall = self.wall_seconds if wall_seconds is None else wall_seconds
+        for clock, reading in (("train", train_seconds), ("wall", wall)):
             bound = self.limit(clock)
             if bound is not None and reading >= bound:
                 return f"{reading:.1f} s on the {clock} clock, the limit is {bound:.1f} s"
@@ -47,15 +66,24 @@ class Session:
         return signal.Signals(self._signal).name if self._signal is not None else None
 
     def listen(self) -> None:
-        """Note SIGTERM and SIGINT for the next step end, and watch the driver."""
-        for number in (signal.SIGTERM, signal.SIGINT):
+        """Note SIGTERM, SIGINT and SIGUSR1 for the next step end, and watch the driver."""
+        for number in _ASK_TO_END:
             signal.signal(number, self._note)
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            threading.Thread(target=_watch_parent, args=(os.getppid(),), daemon=True).start()
         driver = self.command.get("driver")
         if driver is not None:
             threading.Thread(target=_watch_driver, args=(driver,), daemon=True).start()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._signal = number
+
+
+def _watch_parent(parent: int) -> None:
+    """End this process's group once what started it is gone, such as a killed torchrun."""
+    while os.getppid() == parent:
+        time.sleep(_WATCH_SECONDS)
+    os.killpg(os.getpgid(0), signal.SIGKILL)
 
 
 def _watch_driver(driver: dict[str, Any]) -> None:

@@ -3,85 +3,135 @@
 import gc
 import resource
 import time
-from collections import deque
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_model
 
-from hotlap.config.load import load_config
+from hotlap.config.schema import RunConfig
 from hotlap.core.clock import EvaluationGrid, TrainClock
-from hotlap.core.errors import DivergedError
+from hotlap.core.errors import DataError, DivergedError
 from hotlap.core.records import Outcome
+from hotlap.core.run_folder import checkpoint_state
 from hotlap.core.targets import all_hold
+from hotlap.train.checkpoint import load_checkpoint, restore_rng, save_weights
+from hotlap.train.distributed import World
 from hotlap.train.evaluate import Evaluator
-from hotlap.train.loop import Step, StepTimer, train_steps
+from hotlap.train.horizon import Position
+from hotlap.train.loop import Signs, Step, StepTimer, train_steps
 from hotlap.train.parts import Parts, build_parts
-from hotlap.worker.console import log_line, metrics_block
+from hotlap.worker.console import metrics_block
 from hotlap.worker.environment import environment_facts
+from hotlap.worker.logbook import Logbook
+from hotlap.worker.saving import KEEPS_WEIGHTS, Saver
 from hotlap.worker.session import Session
 
-_RECENT_STEPS = 20
 _PRINT_RATIO = 1.25  # evaluations on the grid come often: print one each time the clock grew by this much
 
 
 class TrainingRun:
-    """One run: takes the steps, looks at the grid, the targets and the limits, and writes down what it sees."""
+    """One run: takes the steps, looks at the grid, the targets and the limits, and writes down what it sees.
 
-    def __init__(self, session: Session) -> None:
+    With several devices each process has one; all decide alike, since they decide by shared readings.
+    """
+
+    def __init__(self, session: Session, config: RunConfig, world: World) -> None:
         self.session = session
         self.folder = session.folder
-        directory = Path(session.command.get("directory", "."))
-        self.config = load_config(self.folder.config_path)
+        self.config = config
         self.targets = self.config.parsed_targets()
-        self.parts: Parts = build_parts(self.config, directory, self.folder.path.parent.parent / "cache")
+        directory = Path(session.command.get("directory", "."))
+        cache = self.folder.path.parent.parent / "cache"
+        self.parts: Parts = build_parts(config, directory, cache, world, self._batch_before())
         self.evaluator = Evaluator(self.parts)
-        self.folder.write("environment", environment_facts(self.parts, directory))
+        self.logbook = Logbook(session, self.parts)
+        self.saver = Saver(session, self.parts)
+        self.grid = EvaluationGrid(self.config.clock)
         self.clock = TrainClock()
         self.timer = StepTimer()
-        self.grid = EvaluationGrid(self.config.clock)
-        self.seconds = {"setup": session.wall_seconds, "evaluation": 0.0, "saving": 0.0}
-        self.figures: dict[str, float] = {}
         self.metrics: dict[str, float] = {}
-        self.step = self.tokens = self.slots = 0
-        self.num_clipped = 0
-        self._losses_seen: list[tuple[float, float]] = []
-        self._last: Step | None = None
-        self._interval_losses: list[float] = []
-        self._recent_losses: deque[float] = deque(maxlen=_RECENT_STEPS)
-        self._interval_start = (0.0, 0, 0)
         self._printed_at = 0.0
+        self._evaluated_step = -1
         self._reached: dict[str, float] | None = None
+        self.seconds = {"setup": 0.0, "evaluation": 0.0, "saving": 0.0}
+        self._refuse_other_data()
+        self._start = self._resume() if session.resume is not None else Position()
+        if world.is_main:
+            self.folder.write("environment", environment_facts(self.parts, directory))
+        self.seconds["setup"] += session.process_seconds
 
     def train(self) -> tuple[Outcome, str]:
         """Take steps until a target, a limit, a signal or the end of the schedule; return outcome and reason."""
         gc.collect()
-        gc.freeze()  # what is built lives until the end; collecting it again and again would stall steps
-        for step in train_steps(self.parts, self.clock, self.timer):
-            self._book(step)
-            is_last = step.number == self.config.training.max_steps
-            if self._evaluation_is_due(is_last) and self._evaluate(is_last):
-                return "reached", f"all targets held at step {step.number}"
-            if (signal := self.session.interrupted_by) is not None:
-                return "interrupted", f"{signal} at step {step.number}"
-            if (bound := self.session.out_of_budget(self.clock.seconds)) is not None and not is_last:
-                self._evaluate(is_final=True)
-                return "out_of_budget", bound
+        gc.freeze()  # what is built lives until the end; looking through it again and again would stall steps
+        gc.disable()
+        ending = self.begin()
+        if ending is not None:
+            return ending
+        signs = Signs(lambda: self.session.wall_seconds, lambda: self.session.interrupted_by is not None, self._start)
+        for step in train_steps(self.parts, self.clock, self.timer, signs):
+            ending = self.take(step)
+            if ending is not None:
+                return ending
+        return self.conclude()
+
+    def begin(self) -> tuple[Outcome, str] | None:
+        """Evaluate before the first step where the config wants that; return how the run ends, if it does here."""
+        if self.config.training.eval_on_start and not self._start.steps and self._evaluate(is_final=False):
+            return "reached", "all targets held before the first step"
+        return None
+
+    def take(self, step: Step) -> tuple[Outcome, str] | None:
+        """Book a step and look around; return how the run ends, if it does here."""
+        self.logbook.book(step)
+        return self._look_around(step)
+
+    def conclude(self) -> tuple[Outcome, str]:
+        """Return how a run ends whose schedule is over."""
+        if not self._is_evaluated:
+            self._evaluate(is_final=True)  # a resumed run that had nothing left to do
         if self.targets:
-            return "missed", f"the schedule ended at step {self.step} and the targets did not hold"
-        return "reached", f"finished {self.step} steps; there was no target"
+            if self._reached is not None:
+                return "reached", f"all targets held at step {self.logbook.step}"
+            return "missed", f"the schedule ended at step {self.logbook.step} and the targets did not hold"
+        return "reached", f"finished {self.logbook.step} steps; there was no target"
+
+    def _look_around(self, step: Step) -> tuple[Outcome, str] | None:
+        """Evaluate and save when it is time; return how the run ends, if it does here."""
+        judged = step.train_seconds if self.config.clock == "train" else step.wall_seconds
+        is_last = self.parts.horizon.is_over(Position(step.number, self.logbook.tokens, judged))
+        bound = self.session.out_of_budget(step.train_seconds, step.wall_seconds) if not is_last else None
+        is_best = False
+        is_due = self._evaluation_is_due(judged, is_last=is_last)
+        if is_due or bound is not None:
+            is_final = is_last or bound is not None
+            if self._evaluate(is_final=is_final) and is_due:  # one that only the limit brought about is off the grid
+                return "reached", f"all targets held at step {step.number}"
+            is_best = self.saver.note_metrics(step.number, self.metrics)
+        is_saved = self.saver.is_due(step.number, step.wall_seconds, is_last=is_last or bound is not None)
+        if is_saved or is_best or (step.is_interrupted and self.saver.is_wanted):
+            self._save(step.wall_seconds)
+        if step.is_interrupted:
+            signal = self.session.interrupted_by or "a signal to another process"
+            return "interrupted", f"{signal} at step {step.number}"
+        return ("out_of_budget", bound) if bound is not None else None
 
     def finish(self, outcome: Outcome, reason: str) -> None:
         """Save the weights, print the closing block and write the result, last and atomically."""
-        self._log_interval()
-        if self.config.training.save_model and outcome in ("reached", "missed", "out_of_budget"):
-            start = time.perf_counter()
-            save_model(self.parts.model, str(self.folder.weights_path))
-            self.seconds["saving"] += time.perf_counter() - start
+        self.logbook.log_interval()
+        self.parts.source.close()
+        start = time.perf_counter()
+        if self.config.training.load_best_model_at_end and outcome in KEEPS_WEIGHTS:
+            reason = f"{reason}; {self.saver.load_best()}"
+        if not self.parts.world.is_main:
+            return
+        if self.config.training.save_model and outcome in KEEPS_WEIGHTS:
+            save_weights(self.parts.model, self.folder.weights_path)
+        self.seconds["saving"] += time.perf_counter() - start
+        tokens = self.logbook.tokens
         if self.metrics:
-            shown = {**self.metrics, "eval_samples": len(self.parts.eval), "num_input_tokens_seen": self.tokens}
+            shown = {**self.metrics, "eval_samples": len(self.parts.eval), "num_input_tokens_seen": tokens}
             print(metrics_block("eval", {**shown, "eval_runtime": self.seconds["evaluation"]}), flush=True)
         self.folder.write(
             "result",
@@ -89,109 +139,110 @@ class TrainingRun:
                 "schema": "hotlap/result/1",
                 "outcome": outcome,
                 "reason": reason,
-                "step": self.step,
+                "step": self.logbook.step,
                 "train_seconds": self.clock.seconds,
                 "wall_seconds": self.session.wall_seconds,
-                "tokens": self.tokens,
+                "tokens": tokens,
                 "time_to_target": self._reached if outcome == "reached" else None,
-                "metrics": {**self.figures, **self.metrics, **self._dynamics()},
+                "metrics": {**self.logbook.figures, **self.metrics, **self.logbook.dynamics()},
                 "seconds": {**self.seconds, "steps": self.clock.seconds, **self.timer.seconds},
                 "peak_memory_bytes": _peak_memory_bytes(self.parts.device),
             },
         )
 
-    def _book(self, step: Step) -> None:
-        """Count the step, and every `logging_steps` write a point of training figures."""
-        self.step = step.number
-        self.tokens += step.num_tokens
-        self.slots += step.num_slots
-        self._interval_losses.append(step.loss)
-        self._recent_losses.append(step.loss)
-        limit = self.config.training.max_grad_norm
-        self.num_clipped += bool(limit and step.grad_norm is not None and step.grad_norm > limit)
-        self._last = step
-        if step.number % self.config.training.logging_steps == 0:
-            self._log_interval()
+    def _evaluation_is_due(self, reading_seconds: float, *, is_last: bool) -> bool:
+        training, step = self.config.training, self.logbook.step
+        delay = training.eval_delay * (self.parts.steps_per_epoch if training.eval_strategy == "epoch" else 1)
+        if is_last or step < delay:
+            return is_last
+        if training.eval_strategy == "epoch":
+            return step % self.parts.steps_per_epoch == 0
+        if training.eval_strategy == "steps" or training.eval_steps is not None:
+            every = training.eval_steps if training.eval_steps is not None else training.logging_steps
+            return step % training.interval(every, self.parts.horizon.max_steps) == 0
+        return bool(self.targets) and self.grid.is_due(reading_seconds)
 
-    def _log_interval(self) -> None:
-        """Write a point of training figures over the steps since the last one."""
-        step, (seconds, tokens, slots) = self._last, self._interval_start
-        if step is None or not self._interval_losses:
-            return
-        self.figures = {
-            "train_loss": sum(self._interval_losses) / len(self._interval_losses),
-            "grad_norm": step.grad_norm if step.grad_norm is not None else self.figures.get("grad_norm", 0.0),
-            "learning_rate": step.learning_rate,
-            "tokens_per_second": (self.tokens - tokens) / max(self.clock.seconds - seconds, 1e-9),
-            "padding_ratio": 1 - (self.tokens - tokens) / (self.slots - slots),
-        }
-        self._interval_losses = []
-        self._interval_start = (self.clock.seconds, self.tokens, self.slots)
-        self._append(self.figures)
-        shown = {"loss": self.figures["train_loss"], "grad_norm": self.figures["grad_norm"]}
-        print(log_line({**shown, "learning_rate": step.learning_rate, "epoch": self._epoch()}), flush=True)
+    @property
+    def _is_evaluated(self) -> bool:
+        return self._evaluated_step == self.logbook.step
 
-    def _evaluation_is_due(self, is_last: bool) -> bool:
-        training = self.config.training
-        if training.eval_steps is not None:
-            return is_last or self.step % training.eval_steps == 0
-        reading = self.clock.seconds if self.config.clock == "train" else self.session.wall_seconds
-        return bool(self.targets and self.grid.is_due(reading)) or is_last
-
-    def _evaluate(self, is_final: bool) -> bool:
+    def _evaluate(self, *, is_final: bool) -> bool:
         """Evaluate, generating only once the cheap targets hold; return whether all targets hold."""
+        gc.collect(0)
         start = time.perf_counter()
         metrics = self.evaluator.cheap_metrics()
         cheap = [target for target in self.targets if target.is_cheap]
-        if all(target.holds(metrics) for target in cheap) and (is_final or len(cheap) < len(self.targets)):
+        is_generated = is_final or len(cheap) < len(self.targets)
+        if self.evaluator.can_generate and is_generated and all(target.holds(metrics) for target in cheap):
             metrics |= self._generate()
         elapsed = time.perf_counter() - start
         self.seconds["evaluation"] += elapsed
-        self.metrics = metrics
-        self._losses_seen.append((self.clock.seconds, metrics["eval_loss"]))
-        self._append(metrics)
+        self.metrics, self._evaluated_step = metrics, self.logbook.step
+        self.logbook.book_evaluation(metrics)
         reached = all_hold(self.targets, metrics)
+        book = self.logbook
         if reached:
-            self._reached = {"train": self.clock.seconds, "wall": self.session.wall_seconds, "step": self.step}
-        if reached or is_final or self.config.training.eval_steps or self.clock.seconds >= self._printed_at:
-            self._printed_at = self.clock.seconds * _PRINT_RATIO
-            print(log_line({**metrics, "eval_runtime": elapsed, "epoch": self._epoch()}), flush=True)
+            self._reached = {"train": book.train_seconds, "wall": self.session.wall_seconds, "step": book.step}
+        is_by_steps = self.config.training.eval_strategy in ("steps", "epoch") or self.config.training.eval_steps
+        if reached or is_final or is_by_steps or book.train_seconds >= self._printed_at:
+            self._printed_at = book.train_seconds * _PRINT_RATIO
+            book.print({**metrics, "eval_runtime": elapsed, "epoch": book.epoch})
         if metrics["eval_loss"] != metrics["eval_loss"]:
-            raise DivergedError(f"eval_loss is not a number at step {self.step}; lower the learning rate")
+            raise DivergedError(f"eval_loss is not a number at step {book.step}; lower the learning rate")
         return reached
 
     def _generate(self) -> dict[str, float]:
         metrics, samples = self.evaluator.generation_metrics()
-        for sample in samples:
-            self.folder.append_sample({"step": self.step, "train_seconds": self.clock.seconds, **asdict(sample)})
+        if self.parts.world.is_main:
+            for sample in samples:
+                position = {"step": self.logbook.step, "train_seconds": self.logbook.train_seconds}
+                self.folder.append_sample({**position, **asdict(sample)})
         return metrics
 
-    def _dynamics(self) -> dict[str, float]:
-        """Return figures over the whole run that rules read; only those that the run was long enough for."""
-        found: dict[str, float] = {}
-        if self.step:
-            found["recent_train_loss"] = sum(self._recent_losses) / len(self._recent_losses)
-            found["clipped_ratio"] = self.num_clipped / self.step
-            found["tokens_per_second"] = self.tokens / self.clock.seconds
-            found["padding_ratio"] = 1 - self.tokens / self.slots
-        earlier = [loss for seconds, loss in self._losses_seen if seconds <= 0.9 * self.clock.seconds]
-        if earlier:
-            found["eval_loss_gain_last_tenth"] = earlier[-1] - self._losses_seen[-1][1]
-        return found
-
-    def _append(self, values: dict[str, float]) -> None:
-        position: dict[str, Any] = {
-            "step": self.step,
-            "train_seconds": self.clock.seconds,
-            "wall_seconds": self.session.wall_seconds,
-            "tokens": self.tokens,
+    def _save(self, wall_seconds: float) -> None:
+        start = time.perf_counter()
+        state: dict[str, Any] = {
+            **self.logbook.state(),
+            "metrics": self.metrics,
+            "evaluated_step": self._evaluated_step,
+            "next_evaluation": self.grid.next_reading,
+            "seconds": self.seconds,
+            "timer": self.timer.seconds,
         }
-        self.folder.append_point({**position, **values})
+        self.saver.save(state, wall_seconds)
+        self.seconds["saving"] += time.perf_counter() - start
 
-    def _epoch(self) -> float:
-        training = self.config.training
-        rows = self.step * training.per_device_train_batch_size * training.gradient_accumulation_steps
-        return round(rows / len(self.parts.train), 4)
+    def _batch_before(self) -> tuple[int, int] | None:
+        """Return the batch that a run resumed here was using."""
+        state = checkpoint_state(self.session.resume) if self.session.resume is not None else None
+        return (state["batch_size"], state["accumulation_steps"]) if state is not None else None
+
+    def _refuse_other_data(self) -> None:
+        """Raise DataError when a run is to go on with another corpus than it began with."""
+        before = self.folder.read("environment") if self.session.resume is not None else None
+        if before is not None and before["data"]["hash"] != self.parts.task.hash:
+            raise DataError(
+                f"the training data changed since the run began ({before['data']['hash']} is now "
+                f"{self.parts.task.hash}); put the old text back, or start a new run"
+            )
+
+    def _resume(self) -> Position:
+        """Take up the checkpoint that the session names; return where the training goes on."""
+        assert self.session.resume is not None
+        device, world = self.parts.device, self.parts.world
+        state, rng_states = load_checkpoint(self.session.resume, self.parts.model, self.parts.optimizers, device)
+        if world.is_main:
+            self.folder.drop_points_after(int(state["step"]))
+        self.logbook.restore(state)
+        self.saver.restore(state)
+        self.metrics, self._evaluated_step = dict(state["metrics"]), int(state["evaluated_step"])
+        self.grid = EvaluationGrid(self.config.clock, state["next_evaluation"])
+        self.clock = TrainClock(start_seconds=state["train_seconds"])
+        self.seconds, self.timer.seconds = dict(state["seconds"]), dict(state["timer"])
+        if len(rng_states) == world.size:  # on another number of devices dropout goes on with fresh numbers
+            restore_rng(rng_states[world.rank], device)
+        judged = self.logbook.train_seconds if self.config.clock == "train" else self.session.wall_seconds
+        return Position(self.logbook.step, self.logbook.tokens, judged)
 
 
 def _peak_memory_bytes(device: torch.device) -> int:

@@ -1,0 +1,50 @@
+"""Parts of a project's own: which a config names, the files they stand in, and the hashes of those files.
+
+Nothing is imported here; the training side does that (`train/custom.py`).
+"""
+
+import hashlib
+from pathlib import Path
+
+from hotlap.config.base import is_part
+from hotlap.config.schema import RunConfig
+from hotlap.core.errors import ConfigError
+
+
+def custom_parts(config: RunConfig) -> dict[str, str]:
+    """Return the parts of the project that a config names, `module:function` by dotted key."""
+    names = {
+        "task.name": config.task.name,
+        "model.name": config.model.name,
+        "training.optim": config.training.optim,
+        "training.lr_scheduler_type": config.training.lr_scheduler_type,
+    }
+    return {key: name for key, name in names.items() if is_part(name)}
+
+
+def source_of(directory: Path, part: str) -> Path:
+    """Return the file of the project's folder that `module:function` stands in.
+
+    Raises ConfigError when there is none.
+    """
+    module = part.partition(":")[0]
+    path = module.replace(".", "/")
+    places = [f"{path}.py", f"{path}/__init__.py"]
+    for place in places if is_part(part) and all(module.split(".")) else []:
+        if (directory / place).is_file():
+            return directory / place
+    raise ConfigError(
+        f"{part}: there is no file {places[0]} in {directory}; code of your own is named module:function, its file "
+        "standing in the project's folder"
+    )
+
+
+def source_hashes(config: RunConfig, directory: Path) -> dict[str, str]:
+    """Return the start of the SHA-256 of each file that a part of the project stands in, by dotted key.
+
+    Raises ConfigError when a file is missing.
+    """
+    return {
+        key: hashlib.sha256(source_of(directory, part).read_bytes()).hexdigest()[:16]
+        for key, part in custom_parts(config).items()
+    }

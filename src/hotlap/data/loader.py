@@ -1,0 +1,84 @@
+"""Where a training gets its batches from: made in place, or ahead of it by worker processes.
+
+In place means while the training waits: on a CPU every core is busy with the training, and a batch takes a few hundred
+microseconds. Workers pay on a GPU, whose host has cores to spare. Either way the batches are the same.
+"""
+
+from hotlap.data.arrays import BatchArrays, BatchMaker
+from hotlap.data.batches import Batch, batch_of
+from hotlap.data.encoding import Examples
+from hotlap.data.order import BatchOrder
+from hotlap.data.workers import WorkerPool
+
+
+class BatchSource:
+    """The micro-batches of one device, by their number in the endless order of all of them."""
+
+    def __init__(
+        self,
+        examples: Examples,
+        order: BatchOrder,
+        row_width: int | None,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+        workers: int = 0,
+        prefetch: int = 2,
+        pin_memory: bool = False,
+    ) -> None:
+        """Set up the source; workers are started with the first batch.
+
+        `row_width` is the length in tokens that rows are padded to (None: the longest of each batch), `prefetch` the
+        batches that each worker makes ahead of those asked for: then it waits, also while the clock is stopped.
+        """
+        self.order = order
+        self._maker = BatchMaker(examples, order, row_width, rank, world_size)
+        self._num_workers = workers
+        self._ahead = prefetch * workers
+        self._pin_memory = pin_memory
+        self._pool: WorkerPool | None = None
+        self._next = 0
+        """The number that follows the last batch taken."""
+        self._asked = 0
+        """The batches from `_next` to before this one have been asked of the workers."""
+
+    def micro_batches(self, first: int, count: int) -> tuple[list[Batch], int]:
+        """Return this device's part of batches `first` to `first` + `count`, and their targets on all devices.
+
+        Raises RunFailedError when a worker has ended.
+        """
+        made = [self._make(number, last=first + count) for number in range(first, first + count)]
+        batches = [batch_of(arrays) for arrays, _ in made]
+        if self._pin_memory:
+            batches = [batch.pin_memory() for batch in batches]
+        return batches, sum(num_targets for _, num_targets in made)
+
+    def start(self, first: int = 0) -> None:
+        """Start the workers, if there are any, and have them make batches from `first` on."""
+        if self._num_workers:
+            self._request(first, first)
+
+    def close(self) -> None:
+        """End the workers; a later call for batches would start them again."""
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
+
+    def _make(self, number: int, last: int) -> tuple[BatchArrays, int]:
+        if not self._num_workers:
+            return self._maker.make(number)
+        pool = self._request(number, last)
+        self._next = number + 1
+        return pool.take(number)
+
+    def _request(self, number: int, last: int) -> WorkerPool:
+        """Ask the workers for the batches from `number` to before `last` and those ahead, as far as it is not done."""
+        if self._pool is None:
+            self._pool = WorkerPool(self._maker, self._num_workers)
+            self._asked = number
+        elif not self._next <= number <= self._asked:
+            self._asked = number  # a jump: what was made ahead is dropped
+        for wanted in range(self._asked, last + self._ahead):
+            self._pool.ask(wanted)
+        self._next, self._asked = number, max(self._asked, last + self._ahead)
+        return self._pool

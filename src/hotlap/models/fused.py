@@ -1,0 +1,110 @@
+"""Functions that torch makes of many small steps, in few passes over the data: a CPU's time goes by memory traffic.
+
+On a GPU, and in compiled code, torch's own steps are taken. Values are the same to rounding, gradients too; those of
+the squared ReLU bit by bit.
+"""
+
+from typing import Any, Final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Rotation = tuple[Tensor, Tensor]
+"""Cosines and sines, each (B or 1, 1, T, K/2)."""
+
+_NARROW: Final = frozenset({torch.bfloat16, torch.float16})
+"""Types that are computed with in fp32 and rounded once."""
+
+
+def rms_norm(x: Tensor) -> Tensor:
+    """Return x with its last dimension scaled to a mean square of 1, without weights (arXiv 1910.07467)."""
+    if not _is_fused(x):
+        return F.rms_norm(x, x.shape[-1:])
+    normed: Tensor = _RmsNorm.apply(x)
+    return normed
+
+
+def rotate(x: Tensor, rotation: Rotation) -> Tensor:
+    """Turn pairs of dimensions of x (B, H, T, K) by the angles of their positions (RoPE, arXiv 2104.09864)."""
+    if _is_fused(x):
+        turned: Tensor = _Rotate.apply(x, *rotation)
+        return turned
+    cosine, sine = rotation
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1).type_as(x)
+
+
+def relu_squared(x: Tensor) -> Tensor:
+    """Return max(x, 0)² (arXiv 2109.08668)."""
+    if not _is_fused(x):
+        return F.relu(x).square()
+    squared: Tensor = _ReluSquared.apply(x)
+    return squared
+
+
+def _is_fused(x: Tensor) -> bool:
+    return x.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def _widened(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in _NARROW else x
+
+
+class _RmsNorm(torch.autograd.Function):
+    """y = x·s with s = 1 / √(mean(x²) + ε); the gradient is s·(g - y·mean(g·y))."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        wide = _widened(x)
+        norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
+        scale = norm.square_().div_(x.shape[-1]).add_(torch.finfo(wide.dtype).eps).rsqrt_()
+        y = (wide * scale).to(x.dtype)
+        ctx.save_for_backward(y, scale)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        y, scale = ctx.saved_tensors
+        g, wide = _widened(gradients[0]), _widened(y)
+        share = torch.linalg.vecdot(g, wide).unsqueeze(-1).div_(-y.shape[-1])
+        return torch.addcmul(g, wide, share).mul_(scale).to(y.dtype)
+
+
+class _Rotate(torch.autograd.Function):
+    """A rotation; its gradient is the rotation back."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+        ctx.save_for_backward(cosine, sine)
+        return _turned(x, cosine, sine, 1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        cosine, sine = ctx.saved_tensors
+        return _turned(gradients[0], cosine, sine, -1), None, None
+
+
+def _turned(x: Tensor, cosine: Tensor, sine: Tensor, sign: int) -> Tensor:
+    wide = _widened(x)
+    result = torch.empty(x.shape, dtype=wide.dtype)
+    (first, second), (left, right) = wide.chunk(2, dim=-1), result.chunk(2, dim=-1)
+    torch.mul(first, cosine, out=left).addcmul_(second, sine, value=-sign)
+    torch.mul(second, cosine, out=right).addcmul_(first, sine, value=sign)
+    return result.to(x.dtype)
+
+
+class _ReluSquared(torch.autograd.Function):
+    """y = r² with r = max(x, 0); the gradient is 2·g·r, which is 0 where r is."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        positive = F.relu(x)
+        ctx.save_for_backward(positive)
+        return positive.square()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (positive,) = ctx.saved_tensors
+        product: Tensor = (gradients[0] * positive).mul_(2)
+        return product

@@ -1,0 +1,155 @@
+"""GPT-2 as transformers builds it, with the weights of hotlap's own GPT; what of a config it cannot express.
+
+GPT-2's matrices lie transposed (its Conv1D multiplies from the other side); queries, keys and values stand in one
+matrix in the same order as in ours.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from hotlap.config.schema import GPTConfig, RunConfig
+from hotlap.core.errors import ConfigError, import_optional
+from hotlap.data.encoding import EOS, PAD
+
+_ACTIVATIONS: Final = {"gelu_new": "gelu_new", "gelu": "gelu", "relu_squared": "relu2"}
+_OPTIMIZERS: Final = ("adamw_torch", "adamw_torch_fused", "adafactor", "sgd")
+_SCHEDULES: Final = (
+    "linear",
+    "cosine",
+    "cosine_with_restarts",
+    "polynomial",
+    "constant",
+    "constant_with_warmup",
+    "inverse_sqrt",
+    "cosine_with_min_lr",
+    "cosine_warmup_with_min_lr",
+    "warmup_stable_decay",
+)
+_ROLE_SETTINGS: Final = tuple(
+    f"{role}_{what}" for role in ("embedding", "head", "vector") for what in ("learning_rate", "weight_decay")
+)
+_LAYER_NAMES: Final = (
+    ("attention_norm.layer_norm", "ln_1", False),
+    ("attention.qkv", "attn.c_attn", True),
+    ("attention.projection", "attn.c_proj", True),
+    ("mlp_norm.layer_norm", "ln_2", False),
+    ("mlp.up", "mlp.c_fc", True),
+    ("mlp.projection", "mlp.c_proj", True),
+)
+"""Our name in a block, GPT-2's, and whether its weight lies transposed."""
+
+
+def refuse_unsupported(config: RunConfig) -> None:
+    """Raise ConfigError with every setting that the Trainer or its GPT-2 has nothing for."""
+    problems = [*_model_problems(config), *_training_problems(config)]
+    if config.devices > 1:
+        problems.append(f"devices: {config.devices}; it runs on one device")
+    if problems:
+        rows = "".join(f"\n  {problem}" for problem in problems)
+        raise ConfigError(f"backend hf cannot run this config (backend fast can):{rows}")
+
+
+def _model_problems(config: RunConfig) -> Iterator[str]:
+    model = config.model
+    if not isinstance(model, GPTConfig):
+        yield f"model.name: {model.name}; it knows gpt alone"
+        return
+    needed = {"positions": "learned", "norm": "layer_norm", "qk_norm": False, "smear": False, "use_bias": True}
+    for name, value in needed.items():
+        if getattr(model, name) != value:
+            yield f"model.{name}: {getattr(model, name)}; GPT-2 has {value}"
+    if model.hidden_act not in _ACTIVATIONS:
+        yield f"model.hidden_act: {model.hidden_act}; GPT-2 takes {', '.join(_ACTIVATIONS)}"
+
+
+def _training_problems(config: RunConfig) -> Iterator[str]:
+    training = config.training
+    if training.optim not in _OPTIMIZERS:
+        yield f"training.optim: {training.optim}; it takes {', '.join(_OPTIMIZERS)}"
+    if training.lr_scheduler_type not in _SCHEDULES:
+        yield f"training.lr_scheduler_type: {training.lr_scheduler_type}; it takes {', '.join(_SCHEDULES)}"
+    if training.schedule_by != "steps":
+        yield f"training.schedule_by: {training.schedule_by}; the Trainer counts steps"
+    if training.padding == "packed":
+        yield "training.padding: packed; it pads rows"
+    for name in _ROLE_SETTINGS:
+        if getattr(training, name) is not None:
+            yield f"training.{name}: the Trainer has one value for all parameters"
+    for name in ("load_best_model_at_end", "measure_gradient_noise", "measure_update_norm"):
+        if getattr(training, name):
+            yield f"training.{name}: it does not do that"
+
+
+def hf_model(config: GPTConfig, vocab_size: int, own_state: Mapping[str, Tensor] | None = None) -> Any:
+    """Return a GPT2LMHeadModel of the config's shape and dropout rates, with our GPT's weights where they are given.
+
+    It has one position more than ours: its rows hold the last target too, which is never an input of ours.
+    Raises MissingExtraError without transformers and ConfigError for weights that GPT-2 has no place for.
+    """
+    transformers: Any = import_optional("transformers", "hf")
+    model = transformers.GPT2LMHeadModel(
+        transformers.GPT2Config(
+            vocab_size=vocab_size,
+            n_positions=config.max_position_embeddings + 1,
+            n_embd=config.hidden_size,
+            n_layer=config.num_hidden_layers,
+            n_head=config.num_attention_heads,
+            n_inner=config.intermediate_size,
+            activation_function=_ACTIVATIONS[config.hidden_act],
+            embd_pdrop=config.embd_pdrop,
+            attn_pdrop=config.attn_pdrop,
+            resid_pdrop=config.resid_pdrop,
+            layer_norm_epsilon=1e-5,
+            initializer_range=config.initializer_range,
+            tie_word_embeddings=config.tie_word_embeddings,
+            bos_token_id=EOS,
+            eos_token_id=EOS,
+            pad_token_id=PAD,
+            use_cache=False,
+        )
+    )
+    if own_state is not None:
+        theirs = dict(model.named_parameters())
+        with torch.no_grad():
+            for name, (their_name, is_transposed) in _counterparts(config, own_state).items():
+                source = own_state[name].T if is_transposed else own_state[name]
+                theirs[their_name].zero_()[: len(source)].copy_(source)
+    return model
+
+
+def share_weights(model: Any, own: nn.Module, config: GPTConfig) -> None:
+    """Make our GPT look at the weights of the GPT-2: whatever the Trainer does to them, ours has it at once."""
+    theirs = dict(model.named_parameters())
+    parameters = dict(own.named_parameters())
+    for name, (their_name, is_transposed) in _counterparts(config, parameters).items():
+        data = theirs[their_name].data
+        parameters[name].data = data.T if is_transposed else data[: len(parameters[name])]
+
+
+def own_weights(own: nn.Module) -> None:
+    """Give our GPT memory of its own again, laid out as before `share_weights`."""
+    for parameter in own.parameters():
+        parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
+
+
+def _counterparts(config: GPTConfig, own: Mapping[str, Tensor]) -> dict[str, tuple[str, bool]]:
+    """Return for each of our parameters GPT-2's name for it, and whether it lies transposed there."""
+    found = {
+        "embedding.weight": ("transformer.wte.weight", False),
+        "positions.weight": ("transformer.wpe.weight", False),
+        "final_norm.layer_norm.weight": ("transformer.ln_f.weight", False),
+        "final_norm.layer_norm.bias": ("transformer.ln_f.bias", False),
+    }
+    for layer in range(config.num_hidden_layers):
+        for ours, theirs, is_matrix in _LAYER_NAMES:
+            found[f"blocks.{layer}.{ours}.weight"] = (f"transformer.h.{layer}.{theirs}.weight", is_matrix)
+            found[f"blocks.{layer}.{ours}.bias"] = (f"transformer.h.{layer}.{theirs}.bias", False)
+    if not config.tie_word_embeddings:
+        found["head.weight"] = ("lm_head.weight", False)
+    if found.keys() != own.keys():
+        differing = ", ".join(sorted(found.keys() ^ own.keys()))
+        raise ConfigError(f"backend hf cannot run this model: GPT-2 and it differ in {differing}")
+    return found
