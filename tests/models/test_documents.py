@@ -1,5 +1,6 @@
 """Packed rows: each document is computed as if it were alone, by every way of doing so."""
 
+import shutil
 from typing import Any
 
 import pytest
@@ -131,6 +132,30 @@ def test_flex_attention_gets_the_same_mask(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("hotlap.models.documents._flex", lambda: (None, note))
     flex_block_mask(ids)
     assert torch.equal(given["mask"], document_mask(ids))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch's compiler needs one for C++")
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("is_compiled", [False, True])
+@pytest.mark.parametrize("positions", ["learned", "rope"])
+def test_flex_attention_gives_what_the_mask_gives(
+    positions: str, is_compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a CPU, forward only, which is all that FlexAttention does there; as a part of compiled code and alone."""
+    choices: dict[str, Any] = {"hidden_size": 32, "positions": positions, "qk_norm": True}
+    model = build(**choices)
+    tokens, ids, places, _ = packed()
+    monkeypatch.setattr(gpt, "splits_documents", lambda _: False)
+
+    def hidden(tokens: Tensor, places: Tensor, ids: Tensor) -> Tensor:
+        return model.hidden(tokens, positions=places, document_ids=ids)
+
+    with torch.no_grad():
+        expected = hidden(tokens, places, ids)[ids >= 0]
+        monkeypatch.setattr(gpt, "has_flex_attention", lambda *_: True)
+        found = (torch.compile(hidden) if is_compiled else hidden)(tokens, places, ids)[ids >= 0]
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.gpu

@@ -98,7 +98,8 @@ def flex_block_mask(document_ids: Tensor) -> Any:
 def flex_attention(query: Tensor, key: Tensor, value: Tensor, block_mask: Any) -> Tensor:
     """Return attention under a block mask; all shapes are (B, H, T, K)."""
     attend, _ = _flex()
-    mixed: Tensor = attend(query, key, value, block_mask=block_mask)
+    # Of one layout, since torch 2.13 compiles strided values beside contiguous keys to wrong results.
+    mixed: Tensor = attend(query.contiguous(), key.contiguous(), value.contiguous(), block_mask=block_mask)
     return mixed
 
 

@@ -1,0 +1,104 @@
+"""Parts of the project's own, `module:function`, through the whole worker."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_runs import fill_run, run_worker
+
+from hotlap.core.study_folder import ProjectFolder
+
+SOURCE = """
+import torch
+from torch import nn
+from hotlap.tasks.examples import Example, TaskData
+
+
+class Recurrent(nn.Module):
+    def __init__(self, vocab_size, width):
+        super().__init__()
+        self.embedding = nn.Embedding(vocab_size, width)
+        self.core = nn.GRU(width, width, batch_first=True)
+        self.head = nn.Linear(width, vocab_size)
+
+    def hidden(self, input_ids):
+        return self.core(self.embedding(input_ids))[0]
+
+    def logits(self, hidden):
+        return self.head(hidden)
+
+
+def recurrent(vocab_size, width=8):
+    return Recurrent(vocab_size, width)
+
+
+def no_model(vocab_size):
+    return nn.Linear(2, 2)
+
+
+def plain_descent(named_parameters, training):
+    return torch.optim.SGD([p for _, p in named_parameters], lr=training.learning_rate)
+
+
+def halved(position, warmup, horizon, factor=0.5):
+    return 1.0 if position < horizon / 2 else factor
+
+
+def counting(count):
+    examples = tuple(Example(f"{n}>", str(n + 1)) for n in range(count))
+    return TaskData(examples[4:], examples[:4], "numbers")
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> ProjectFolder:
+    (tmp_path / "mine.py").write_text(SOURCE, encoding="utf-8")
+    return ProjectFolder(tmp_path).create()
+
+
+def run(project: ProjectFolder, patch: dict[str, Any]) -> tuple[int, dict[str, Any], list[dict[str, Any]], str]:
+    folder = fill_run(project, None, {})
+    config = {
+        "task": {"name": "mine:counting", "count": 40},
+        "model": {"name": "mine:recurrent", "width": 12},
+        "training": {
+            "optim": "mine:plain_descent",
+            "lr_scheduler_type": "mine:halved",
+            "lr_scheduler_kwargs": {"factor": 0.25},
+            "learning_rate": 0.5,
+            "max_steps": 8,
+            "logging_steps": 1,
+        },
+        **patch,
+    }
+    folder.write_config(json.dumps(config))  # JSON is YAML
+    code = run_worker(folder)
+    return code, folder.read("environment") or {}, folder.points(), folder.log_tail()
+
+
+def test_task_model_optimizer_and_schedule_of_the_projects_own(project: ProjectFolder) -> None:
+    code, environment, points, log = run(project, {})
+    assert code == 0, log
+    rates = [point["learning_rate"] for point in points if "learning_rate" in point]
+    assert rates == [0.5] * 4 + [0.125] * 4
+    losses = [point["train_loss"] for point in points if "train_loss" in point]
+    assert losses[-1] < losses[0]
+    assert environment["sources"].keys() == {"task.name", "model.name", "training.optim", "training.lr_scheduler_type"}
+    assert environment["data"]["num_train"] == 36
+    assert any("eval_loss" in point for point in points)
+    assert not any("eval_chrf" in point for point in points), "this model cannot generate"
+
+
+@pytest.mark.parametrize(
+    ("patch", "message"),
+    [
+        ({"model": {"name": "mine:no_model"}}, "has to return a torch.nn.Module with the methods hidden and logits"),
+        ({"model": {"name": "mine:recurent"}}, "did you mean 'recurrent'?"),
+        ({"model": {"name": "yours:recurrent"}}, "there is no file yours.py"),
+    ],
+)
+def test_what_does_not_fit_is_one_clear_message(project: ProjectFolder, patch: dict[str, Any], message: str) -> None:
+    code, _, _, log = run(project, patch)
+    assert code == 5
+    assert message in log and "Traceback" not in log
