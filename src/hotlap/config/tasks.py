@@ -36,7 +36,7 @@ class LanguageModelConfig(Section):
     text: str | None = None
     """Glob of the text files, relative to the config; absent: the source code of Python's standard library."""
     block_size: int = Field(256, ge=2)
-    """Length of an example, in bytes."""
+    """Bytes predicted per example; it reads one more."""
     max_eval_samples: int = Field(64, ge=1)
     """Examples in the evaluation set."""
 

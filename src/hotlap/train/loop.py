@@ -142,12 +142,8 @@ def _accumulate_gradients(
     """
     total = torch.zeros((), device=parts.device)
     for place, batch in enumerate(batches):
-        here = batch.to(parts.device)
         with syncing(parts.objective, is_last=place == len(batches) - 1):
-            with parts.autocast():
-                loss = parts.objective(
-                    here.input_ids, here.target_positions, here.targets, here.document_ids, here.positions
-                )
+            loss = parts.loss(batch)
             loss = loss / num_targets
             timer.book("forward")
             (loss * parts.world.size if parts.world.size > 1 else loss).backward()  # type: ignore[no-untyped-call]

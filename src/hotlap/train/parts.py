@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hotlap.config.parts import custom_parts
 from hotlap.config.schedule import schedule_of
 from hotlap.config.schema import GPTConfig, RunConfig, TrainingConfig
 from hotlap.core.errors import ConfigError
+from hotlap.data.batches import Batch
 from hotlap.data.encoding import VOCAB_SIZE, Examples, encode_task
 from hotlap.data.loader import BatchSource
 from hotlap.data.order import BatchOrder
@@ -23,13 +24,14 @@ from hotlap.models.protocol import can_generate, takes_documents
 from hotlap.optim.build import Optimizers, build_optimizers
 from hotlap.tasks.examples import Task
 from hotlap.tasks.registry import load_task
-from hotlap.train.batch_size import find_batch_size, unchanged
+from hotlap.train.batch_size import find_batch_size, is_out_of_memory, unchanged
 from hotlap.train.custom import load_part
-from hotlap.train.distributed import World, pick_device, sum_over_ranks, threads_per_rank, wrap
+from hotlap.train.distributed import World, any_rank, pick_device, sum_over_ranks, syncing, threads_per_rank, wrap
 from hotlap.train.horizon import Horizon
 from hotlap.train.memory import refuse_model_too_big
 from hotlap.train.objective import Objective
 
+_EXAMPLES_PER_ROW: Final = 4  # of the longest in a packed row, so that little is left over
 _WARM_UP_BATCHES: Final = 3  # of different shapes, so that what is compiled takes any shape
 
 
@@ -73,6 +75,15 @@ class Parts:
     def autocast(self) -> AbstractContextManager[Any]:
         """Return bfloat16 autocast where the config asks for it."""
         return torch.autocast(self.device.type, torch.bfloat16) if self.config.training.bf16 else nullcontext()
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the summed loss over a batch's targets, as it is trained on."""
+        here = batch.to(self.device)
+        with self.autocast():
+            summed: Tensor = self.objective(
+                here.input_ids, here.target_positions, here.targets, here.document_ids, here.positions
+            )
+        return summed
 
     def synchronize(self) -> None:
         """Wait for the device, so that a clock reading means what it says."""
@@ -197,8 +208,9 @@ def _build_source(config: RunConfig, world: World, train: Examples, batch_size: 
     training = config.training
     longest = int(train.lengths.max())
     row_length = longest
-    if training.padding == "packed" and isinstance(config.model, GPTConfig):
-        row_length = config.model.max_position_embeddings + 1
+    if training.padding == "packed":
+        limit = getattr(config.model, "max_position_embeddings", 0)
+        row_length = max(limit + 1, _EXAMPLES_PER_ROW * (longest - 1) + 1)  # positions start anew with each example
     order = BatchOrder(
         train.lengths,
         batch_size * world.size,
@@ -233,33 +245,43 @@ def _chosen_batch(parts: Parts) -> tuple[int, int]:
 def _probe(parts: Parts, rows: int) -> tuple[float, int]:
     """Return tokens per second and peak memory in bytes of two optimizer steps with so many rows per device.
 
-    The first step sets the optimizer's state up, the second is timed. All devices get the same numbers.
+    The first step sets the optimizer's state up, the second is timed. All devices get the same numbers, and all run
+    out of memory when one does.
     """
     world, source = parts.world, _build_source(parts.config, parts.world, parts.train, rows)
     steps = (parts.config.training.total_batch_size or 0) // world.size // rows
-    seconds = tokens = 0.0
+    seconds, tokens, failure = 1.0, 0, None
     if world.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(world.device)
-    with unchanged(parts.model, parts.optimizers, world.device):
-        for number in range(2):
-            parts.synchronize()
-            start = time.perf_counter()
-            batches, num_targets = source.micro_batches(number * steps, steps)
-            for batch in batches:
-                here = batch.to(world.device)
-                with parts.autocast():
-                    loss = parts.objective(
-                        here.input_ids, here.target_positions, here.targets, here.document_ids, here.positions
-                    )
-                (loss / num_targets).backward()
-            parts.optimizers.step()
-            parts.optimizers.zero_grad()
-            parts.synchronize()
-            seconds, tokens = time.perf_counter() - start, float(sum(batch.num_tokens for batch in batches))
-    source.close()
+    try:
+        with unchanged(parts.model, parts.optimizers, world.device):
+            for number in range(2):
+                seconds, tokens = _timed_step(parts, source, number * steps, steps)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        failure = error
+    finally:
+        source.close()
+    if any_rank(world, failure is not None):
+        raise failure or torch.OutOfMemoryError(f"another device has no memory for {rows} rows")
     peak = torch.cuda.max_memory_allocated(world.device) if world.device.type == "cuda" else 0
-    sums = sum_over_ranks(world, torch.tensor([tokens, seconds, float(peak)], dtype=torch.float64)).tolist()
+    sums = sum_over_ranks(world, torch.tensor([tokens, seconds, peak], dtype=torch.float64)).tolist()
     return sums[0] / (sums[1] / world.size), int(sums[2] / world.size)
+
+
+def _timed_step(parts: Parts, source: BatchSource, first: int, count: int) -> tuple[float, int]:
+    """Take one optimizer step of so many micro-batches; return its seconds and tokens on this device."""
+    parts.synchronize()
+    start = time.perf_counter()
+    batches, num_targets = source.micro_batches(first, count)
+    for place, batch in enumerate(batches):
+        with syncing(parts.objective, is_last=place == len(batches) - 1):
+            (parts.loss(batch) / num_targets).backward()  # type: ignore[no-untyped-call]
+    parts.optimizers.step()
+    parts.optimizers.zero_grad()
+    parts.synchronize()
+    return time.perf_counter() - start, sum(batch.num_tokens for batch in batches)
 
 
 def _warm_up(parts: Parts) -> None:
@@ -267,12 +289,7 @@ def _warm_up(parts: Parts) -> None:
     state = torch.get_rng_state()
     for number in range(_WARM_UP_BATCHES):
         batches, num_targets = parts.source.micro_batches(number, 1)
-        here = batches[0].to(parts.device)
-        with parts.autocast():
-            loss = parts.objective(
-                here.input_ids, here.target_positions, here.targets, here.document_ids, here.positions
-            )
-        (loss / num_targets).backward()
+        (parts.loss(batches[0]) / num_targets).backward()  # type: ignore[no-untyped-call]
         parts.optimizers.zero_grad()
     parts.synchronize()
     torch.set_rng_state(state)

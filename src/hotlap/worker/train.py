@@ -66,6 +66,7 @@ class TrainingRun:
         gc.collect()
         gc.freeze()  # what is built lives until the end; looking through it again and again would stall steps
         gc.disable()
+        self.parts.source.start(self._start.steps * self.parts.accumulation_steps)
         ending = self.begin()
         if ending is not None:
             return ending
