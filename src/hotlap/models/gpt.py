@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from hotlap.config.schema import GPTConfig
+from hotlap.models.chosen import choose
 from hotlap.models.documents import (
     DocumentRows,
     document_mask,
@@ -88,8 +89,8 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size, bias=config.use_bias)
         self.projection = nn.Linear(config.hidden_size, config.hidden_size, bias=config.use_bias)
 
-    def forward(self, x: Tensor, context: Context) -> Tensor:
-        """Map (B, T, D) to (B, T, D)."""
+    def forward(self, x: Tensor, context: Context, chosen: Tensor | None = None) -> Tensor:
+        """Map (B, T, D) to (B, T, D), or to (N, D) at the chosen positions."""
         width = x.shape[-1]
         combined = self.qkv(x)
         if context.documents is not None:
@@ -107,7 +108,8 @@ class Attention(nn.Module):
         if context.cache is not None:
             key, value = context.cache.extend(self.layer, key, value)
         mixed = self._mix(query, key, value, context).transpose(1, 2).reshape(rows, length, width)
-        return self.projection(mixed if context.documents is None else context.documents.join(mixed))
+        mixed = mixed if context.documents is None else context.documents.join(mixed)
+        return self.projection(choose(mixed, chosen))
 
     def _mix(self, query: Tensor, key: Tensor, value: Tensor, context: Context) -> Tensor:
         """Return the values (B, H, T_all, K) mixed for each query: (B, H, T, K)."""
@@ -155,9 +157,9 @@ class Block(nn.Module):
         self.mlp = MLP(config)
         self.dropout = Dropout(config.resid_pdrop)
 
-    def forward(self, x: Tensor, context: Context) -> Tensor:
-        """Map (B, T, D) to (B, T, D)."""
-        x = x + self.dropout(self.attention(self.attention_norm(x), context))
+    def forward(self, x: Tensor, context: Context, chosen: Tensor | None = None) -> Tensor:
+        """Map (B, T, D) to (B, T, D), or to (N, D) at the chosen positions: all look, but only those go on."""
+        x = choose(x, chosen) + self.dropout(self.attention(self.attention_norm(x), context, chosen))
         return x + self.dropout(self.mlp(self.mlp_norm(x)))
 
 
@@ -206,13 +208,17 @@ class GPT(nn.Module):
         cache: KeyValueCache | None = None,
         is_real: Tensor | None = None,
         document_ids: Tensor | None = None,
+        chosen: Tensor | None = None,
     ) -> Tensor:
-        """Return the normalised residual stream (B, T, D) of input_ids (B, T).
+        """Return the normalised residual stream (B, T, D) of input_ids (B, T), or (N, D) at the chosen positions.
 
         `positions` (B, T) default to 0, 1, …; `mask` and `cache` serve generation; `is_real` (B, T) is False on
         padding that stands before a row. `document_ids` (B, T), with `positions` that restart in each document, keeps
-        apart the documents of a row; padding has a negative one.
+        apart the documents of a row; padding has a negative one. `chosen` (N,) are places in the flattened (B·T),
+        each named once: past the last attention nothing is computed for the others.
         """
+        if chosen is not None and len(chosen) == input_ids.numel():
+            chosen = None  # all of them, in order
         x = self.embedding(input_ids)
         if is_real is not None:
             x = x * is_real.unsqueeze(-1)
@@ -224,11 +230,13 @@ class GPT(nn.Module):
             x = x + self.positions(positions)
         x = self.dropout(x)
         context = self._context(positions, mask, cache, document_ids)
-        for block in self.blocks:
+        last = len(self.blocks) - 1
+        for layer, block in enumerate(self.blocks):
+            wanted = chosen if layer == last else None
             if self.gradient_checkpointing and torch.is_grad_enabled():
-                x = checkpoint(block, x, context, use_reentrant=False)
+                x = checkpoint(block, x, context, wanted, use_reentrant=False)
             else:
-                x = block(x, context)
+                x = block(x, context, wanted)
         return self.final_norm(x)
 
     def logits(self, hidden: Tensor) -> Tensor:

@@ -12,8 +12,9 @@ class CausalLM(Protocol):
     A model of your own is an `nn.Module` with these two methods, returned by a function that takes the size of the
     vocabulary and the keys of the section `model`. Of `hidden` it needs `input_ids` alone. The rest is for features:
     `positions` and `document_ids` for `padding: packed`, `positions`, `mask`, `cache` and `is_real` for the metrics
-    that generate text. A matrix `head_weight` (V, D), where `logits` is nothing but the product with it, makes the
-    loss over a large vocabulary quicker. Position t may depend on tokens 0 … t only. Tied weights share the tensor.
+    that generate text; `chosen` spares work: the positions whose hidden states are wanted, given back as (N, D). A
+    matrix `head_weight` (V, D), where `logits` is nothing but the product with it, makes the loss over a large
+    vocabulary quicker. Position t may depend on tokens 0 … t only. Tied weights share the tensor.
     """
 
     def hidden(
@@ -24,6 +25,7 @@ class CausalLM(Protocol):
         cache: Any = None,
         is_real: Tensor | None = None,
         document_ids: Tensor | None = None,
+        chosen: Tensor | None = None,
     ) -> Tensor:
         """Return the last hidden states (B, T, D) of input_ids (B, T); `GPT.hidden` describes the arguments."""
 
@@ -34,6 +36,23 @@ class CausalLM(Protocol):
 def takes_documents(model: nn.Module) -> bool:
     """Say whether a model keeps apart several documents in a row, which `padding: packed` needs."""
     return _takes(model, "positions", "document_ids")
+
+
+def hidden_at(
+    model: nn.Module,
+    chosen: Tensor,
+    input_ids: Tensor,
+    positions: Tensor | None = None,
+    document_ids: Tensor | None = None,
+) -> Tensor:
+    """Return a `CausalLM`'s last hidden states (N, D) at `chosen` (N,) of the flattened (B·T) of input_ids (B, T)."""
+    hidden: Any = model.hidden
+    documents = {} if document_ids is None else {"positions": positions, "document_ids": document_ids}
+    if _takes(model, "chosen"):
+        found: Tensor = hidden(input_ids, chosen=chosen, **documents)
+        return found.flatten(0, -2)
+    everywhere: Tensor = hidden(input_ids, **documents)
+    return everywhere.flatten(0, 1).index_select(0, chosen)
 
 
 def can_generate(model: nn.Module) -> bool:

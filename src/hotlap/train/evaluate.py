@@ -18,7 +18,7 @@ from torch import Tensor
 
 from hotlap.data.batches import Batch, collate
 from hotlap.data.encoding import EncodedExample, decode, word_numbers
-from hotlap.models.protocol import CausalLM
+from hotlap.models.protocol import CausalLM, hidden_at
 from hotlap.tasks.scoring import generation_scores
 from hotlap.train.distributed import gather_objects, sum_over_ranks
 from hotlap.train.generate import generate
@@ -110,8 +110,7 @@ class Evaluator:
 def target_loss(parts: Parts, batch: Batch) -> tuple[Tensor, Tensor]:
     """Return the summed cross-entropy over the batch's targets and their logits (N, V), in fp32."""
     model, here = cast(CausalLM, parts.model), batch.to(parts.device)
-    chosen = model.hidden(here.input_ids).flatten(0, 1).index_select(0, here.target_positions)
-    logits = model.logits(chosen).float()
+    logits = model.logits(hidden_at(parts.model, here.target_positions, here.input_ids)).float()
     return F.cross_entropy(logits, here.targets, reduction="sum"), logits
 
 

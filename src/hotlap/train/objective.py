@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from hotlap.models.protocol import CausalLM
+from hotlap.models.protocol import CausalLM, hidden_at
 
 LARGE_VOCABULARY: Final = 8192
 """From this size on the logits are computed in pieces."""
@@ -36,12 +36,7 @@ class Objective(nn.Module):
 
         Nothing here waits for the device.
         """
-        model = cast(CausalLM, self.model)
-        if document_ids is None:
-            hidden = model.hidden(input_ids)
-        else:
-            hidden = model.hidden(input_ids, positions=positions, document_ids=document_ids)
-        chosen = hidden.flatten(0, 1).index_select(0, target_positions)
+        chosen = hidden_at(self.model, target_positions, input_ids, positions, document_ids)
         if self.vocab_size < LARGE_VOCABULARY:
             return self._loss(chosen, targets)
         size = max(1, _PIECE // self.vocab_size)
