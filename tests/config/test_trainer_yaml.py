@@ -158,8 +158,8 @@ model: {hidden_sizes: 3}
     assert problems(tmp_path, text, "deepspeed=zero.json", "training.seed=x") == [
         "FILE has 11 problem(s):",
         "  FILE:3: fp16: not supported: use bf16, which needs no loss scaling, got True",
-        "  FILE:5: report_to: not supported: trackers come later; every figure is in points.jsonl in the run's folder, "
-        "got 'wandb'",
+        "  FILE:5: report_to: not supported: trackers come later; every figure is in metrics.jsonl in the run's "
+        "folder, got 'wandb'",
         "  the command line: deepspeed: not supported: sharding comes later; a model has to fit one device, "
         "got 'zero.json'",
         "  FILE:10: model.hidden_sizes: unknown key; did you mean 'hidden_size'?",

@@ -16,7 +16,7 @@ from hotlap.core.study_folder import ProjectFolder
 from hotlap.launch.locks import study_lock
 from hotlap.runs.history import load_history
 from hotlap.study import study as study_module
-from hotlap.study.study import open_study, read_study
+from hotlap.study.study import as_studied, open_study, read_study
 from hotlap.study.view import view_study
 
 VALUES = {"name": "toy", "targets": ["eval_loss < 0.76"], "budget": {"run": "15m", "total": "1h"}}
@@ -148,3 +148,18 @@ def test_an_ended_study_is_opened_again(project: ProjectFolder) -> None:
     assert again.sitting != study.sitting
     values = again.config.model_dump(mode="json")
     assert load_history(project, again.folder, values, "train").base_config == again.history.base_config
+
+
+def test_a_study_evaluates_on_the_grid_and_saves_no_checkpoints() -> None:
+    given = config(training__eval_strategy="steps", training__eval_steps=50, training__save_steps=100)
+    studied, idle = as_studied(given)
+    training = studied.training
+    assert (training.eval_strategy, training.eval_steps, training.save_steps) == (None, None, None)
+    assert set(idle) == {"eval_strategy", "eval_steps", "save_steps"}
+    assert as_studied(config())[1] == ()
+    config_from_values(studied.model_dump(mode="json"))  # what is stored can be read again
+
+
+def test_another_backend_cannot_be_searched(project: ProjectFolder) -> None:
+    with pytest.raises(ConfigError, match="hotlap's own training loop"):
+        open_study(project, config(backend="hf"))

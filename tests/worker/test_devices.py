@@ -124,7 +124,7 @@ def test_a_budget_ends_all_processes_in_time(module_project: ProjectFolder) -> N
     folder = finished(launch(module_project, 2, ENDLESS, {"train_seconds": 1.0}))
     result = result_of(folder)
     assert result["outcome"] == "out_of_budget"
-    assert 1.0 <= result["train_seconds"] < 2.0
+    assert 0.5 <= result["train_seconds"] < 2.0  # the step that would not fit is not taken
     assert folder.weights_path.exists()
 
 

@@ -28,26 +28,6 @@ def test_the_wall_clock_counts_from_the_launch(make_run: MakeRun, monkeypatch: p
     assert Session(make_run()).wall_seconds == 0  # started by hand
 
 
-@pytest.mark.parametrize(
-    ("limits", "train_seconds", "reason"),
-    [
-        (None, 1e9, None),
-        ({}, 1e9, None),
-        ({"train_seconds": None, "wall_seconds": None}, 1e9, None),
-        ({"train_seconds": 5.0, "wall_seconds": None}, 4.9, None),
-        ({"train_seconds": 5.0, "wall_seconds": None}, 5.0, "5.0 s on the train clock, the limit is 5.0 s"),
-        ({"train_seconds": None, "wall_seconds": 7.0}, 0.1, "7.5 s on the wall clock, the limit is 7.0 s"),
-        ({"train_seconds": 5.0, "wall_seconds": 8.0}, 4.9, None),
-    ],
-)
-def test_a_bound_that_was_passed_is_named(
-    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, limits: object, train_seconds: float, reason: str | None
-) -> None:
-    monkeypatch.setattr(session_module.time, "monotonic", lambda: 107.5)
-    session = Session(make_run({}, {"launched_monotonic": 100.0, "limits": limits}))
-    assert session.out_of_budget(train_seconds) == reason
-
-
 @pytest.fixture
 def handlers() -> Iterator[None]:
     """Give the signals back to the test runner."""
@@ -68,8 +48,12 @@ def test_a_signal_is_noted_and_nothing_more(make_run: MakeRun, name: str) -> Non
 
 
 @pytest.mark.usefixtures("handlers")
-def test_the_process_group_ends_once_the_driver_is_gone(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    killed: list[tuple[int, int]] = []
+@pytest.mark.parametrize("leads", [True, False])
+def test_a_worker_ends_once_its_driver_is_gone_and_its_group_if_it_leads_one(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, leads: bool
+) -> None:
+    """A worker started by hand lives in the group of somebody's script, which goes on."""
+    killed: list[tuple[str, int, int]] = []
     looks = iter([True, True, False])
     driver = {**process_identity(), "pid": 4_000_000}
 
@@ -80,10 +64,15 @@ def test_the_process_group_ends_once_the_driver_is_gone(make_run: MakeRun, monke
 
     monkeypatch.setattr(session_module, "is_alive", is_alive)
     monkeypatch.setattr(session_module, "_WATCH_SECONDS", 0.0)
-    monkeypatch.setattr(session_module.os, "killpg", lambda group, number: killed.append((group, number)))
+    own = os.getpid()
+    monkeypatch.setattr(session_module.os, "getpgid", lambda _: own if leads else own + 1)
+    monkeypatch.setattr(session_module.os, "killpg", lambda group, number: killed.append(("group", group, number)))
+    monkeypatch.setattr(session_module.os, "kill", lambda pid, number: killed.append(("process", pid, number)))
     Session(make_run({}, {"driver": driver})).listen()
     deadline = time.monotonic() + 30
     while not killed:
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    assert killed == [(os.getpgid(0), signal.SIGKILL)]
+    time.sleep(0.05)
+    expected = [("group", own, signal.SIGKILL)] if leads else []
+    assert killed == [*expected, ("process", own, signal.SIGKILL)]

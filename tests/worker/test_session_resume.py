@@ -20,14 +20,6 @@ def test_the_wall_clock_goes_on_where_it_stood(make_run: MakeRun, monkeypatch: p
     assert (session.wall_seconds, session.process_seconds) == (27.5, 7.5)
 
 
-def test_lost_seconds_count_for_the_limit(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session_module.time, "monotonic", lambda: 107.5)
-    command = {"launched_monotonic": 100.0, "wall_before_seconds": 20.0, "limits": {"wall_seconds": 25.0}}
-    session = Session(make_run({}, command))
-    assert session.out_of_budget(0.0) == "27.5 s on the wall clock, the limit is 25.0 s"
-    assert session.out_of_budget(0.0, 24.0) is None, "a reading that all processes share comes before the own one"
-
-
 @pytest.mark.parametrize(
     ("command", "name"), [(None, None), ({"resume": ""}, None), ({"resume": "checkpoint-20"}, "checkpoint-20")]
 )

@@ -41,8 +41,8 @@ class FakeSession:
         self.interrupted_by: str | None = None
         self.limit_seconds = math.inf
 
-    def out_of_budget(self, train_seconds: float, wall_seconds: float) -> str | None:
-        return "the limit" if train_seconds >= self.limit_seconds else None
+    def limit(self, clock: str) -> float | None:
+        return self.limit_seconds if clock == "train" else None
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def test_a_run_ends_at_the_first_evaluation_at_which_all_targets_hold(make_train
 def test_a_limit_is_looked_at_after_every_step(make_training: MakeTraining) -> None:
     run = make_training({"training.eval_steps": 10, "targets": ["eval_loss < 99"]})
     cast(FakeSession, run.session).limit_seconds = 3
-    assert run.train() == ("out_of_budget", "the limit")
+    assert run.train() == ("out_of_budget", "3.0 s on the train clock, the limit is 3.0 s")
     assert steps_with(run, "eval_loss") == [3]
     run.finish("out_of_budget", "the limit")
     result = result_of(run)
@@ -168,7 +168,7 @@ def test_an_evaluation_that_is_not_a_number_is_written_down_and_diverges(
     run = make_training({"training.eval_steps": 3})
     broken = {"eval_loss": math.nan, "perplexity": math.inf, "eval_byte_accuracy": 0.0, "eval_word_accuracy": 0.0}
     monkeypatch.setattr(Evaluator, "cheap_metrics", lambda _: dict(broken))
-    with pytest.raises(DivergedError, match="eval_loss is not a number at step 3"):
+    with pytest.raises(DivergedError, match="eval_loss is nan at step 3"):
         run.train()
     assert steps_with(run, "eval_loss") == [3]
 
@@ -243,3 +243,40 @@ def test_the_last_block_shows_the_last_evaluation(
     assert float(shown["eval_loss"]) == round(metrics["eval_loss"], 4)
     assert shown["num_input_tokens_seen"] == str(result_of(run)["tokens"])
     assert shown["eval_samples"] == str(len(run.parts.eval))
+
+
+def test_eval_strategy_no_leaves_the_end_alone(make_training: MakeTraining) -> None:
+    run = make_training({"training.eval_strategy": "no", "training.eval_steps": 4})
+    run.train()
+    assert steps_with(run, "eval_loss") == [12]
+
+
+def test_a_schedule_in_seconds_ends_with_its_budget_as_it_was_meant_to(make_training: MakeTraining) -> None:
+    run = make_training({"training.schedule_by": "seconds", "training.eval_steps": None, "budget.run": 6})
+    cast(FakeSession, run.session).limit_seconds = 6
+    assert run.train() == ("reached", "finished 6 steps; there was no target")
+    assert steps_with(run, "eval_loss") == [6]
+
+
+def test_a_tighter_limit_of_a_study_is_no_end_of_the_schedule(make_training: MakeTraining) -> None:
+    run = make_training({"training.schedule_by": "seconds", "training.eval_steps": None, "budget.run": 60})
+    cast(FakeSession, run.session).limit_seconds = 3
+    assert run.train()[0] == "out_of_budget"
+
+
+def test_the_target_is_saved_and_best_where_that_is_asked_for(make_training: MakeTraining) -> None:
+    patch = {"training.save_steps": 100, "training.load_best_model_at_end": True, "training.eval_steps": 4}
+    run = make_training({**patch, "targets": ["eval_loss < 99"]})
+    assert run.train() == ("reached", "all targets held at step 4")
+    run.finish("reached", "all targets held at step 4")
+    assert run.folder.checkpoint_path(4).is_dir()
+    assert "the weights of step 4 are back" in result_of(run)["reason"]
+
+
+def test_weights_that_are_not_finite_are_never_saved(make_training: MakeTraining) -> None:
+    run = make_training({"training.save_steps": 1})
+    with torch.no_grad():
+        next(run.parts.model.parameters()).view(-1)[0] = math.inf
+    with pytest.raises(DivergedError, match="not finite"):
+        run._save(1.0)
+    assert not run.folder.checkpoints()

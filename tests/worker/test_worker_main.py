@@ -180,7 +180,7 @@ def test_a_limit_on_the_training_clock_ends_the_run(runs: dict[str, RunFolder]) 
     result = result_of(folder)
     assert (result["outcome"], result["time_to_target"]) == ("out_of_budget", None)
     assert re.fullmatch(r"[\d.]+ s on the train clock, the limit is 0\.1 s", result["reason"])
-    assert result["train_seconds"] >= 0.05
+    assert 0.02 <= result["train_seconds"] < 0.5  # the step that would not fit is not taken
     assert result["metrics"]["eval_loss"] < 99
     assert folder.weights_path.exists()
 

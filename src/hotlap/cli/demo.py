@@ -1,4 +1,4 @@
-"""`hotlap demo`: the whole tour on real text in a few minutes, with nothing to write first."""
+"""`hotlap demo`: a speedrun on real text in a few minutes, with nothing to write first."""
 
 from pathlib import Path
 from typing import Annotated

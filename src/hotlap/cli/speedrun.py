@@ -35,7 +35,7 @@ def drive(config: Any, project: Path) -> int:
     from hotlap.launch.orphans import reap_orphans
     from hotlap.launch.prepare import prepare_data
     from hotlap.study.loop import run_study
-    from hotlap.study.study import open_study
+    from hotlap.study.study import as_studied, open_study
     from hotlap.study.view import study_summary, write_study_journal
 
     folder = ProjectFolder(project.absolute()).create()
@@ -45,6 +45,8 @@ def drive(config: Any, project: Path) -> int:
             screen.says(f"{run_id} had lost its driver and was stopped")
         screen.says(f"task {config.task.name}: {prepare_data(folder, config)}")
         study = open_study(folder, config)
+        if idle := as_studied(config)[1]:
+            screen.says(f"not used in a study, whose runs are all evaluated on the clock's grid: {', '.join(idle)}")
         if study.history.runs:
             screen.says(f"going on with {config.name}: {len(study.history.runs)} runs so far")
         reason = run_study(study, screen, write_study_journal)

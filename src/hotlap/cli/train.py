@@ -48,13 +48,18 @@ def train(
     json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")] = False,
 ) -> None:
     """Train once: until the targets hold, the schedule ends or the budget is spent."""
+    from hotlap.core.errors import ConfigError
     from hotlap.core.records import EXIT_CODES
     from hotlap.core.study_folder import ProjectFolder
     from hotlap.launch.prepare import prepare_data
 
+    if resume and plot_schedule:
+        raise ConfigError(
+            "--plot-schedule draws a config, such as: hotlap train .hotlap/runs/r0007/config.yaml --plot-schedule"
+        )
     path, name = config_and_run([word for word in (config, run) if word], is_resume=resume)
     folder = ProjectFolder(project.absolute())
-    if resume and not plot_schedule:
+    if resume:
         record, run_folder = resume_training(folder, name, path, settings or [], quiet=json)
     else:
         loaded = load_with_notices(path or DEFAULT_CONFIG, settings or [])

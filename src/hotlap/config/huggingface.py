@@ -64,7 +64,7 @@ def translate(training: Mapping[str, Any]) -> Translation:
     for key, value in training.items():
         row = FATES.get(key)
         if row is None:
-            if value is not None or key not in _NONE_IS_DEFAULT:
+            if value is not None or not (key in _NONE_IS_DEFAULT or key in told.sources):
                 told.values[key] = value
         elif row.fate == "no effect":
             told.notices.append(Remark(key, f"no effect here: {row.text}"))
@@ -120,12 +120,12 @@ def _splits_nothing(value: Any) -> bool:
     return value is None or (isinstance(value, Mapping) and not value.get("split_batches"))
 
 
-_NONE_IS_DEFAULT: Final = frozenset({"gradient_checkpointing", "include_num_input_tokens_seen"})
+_NONE_IS_DEFAULT: Final = frozenset({"gradient_checkpointing", "include_num_input_tokens_seen", "warmup_ratio"})
 
 _NO_EFFECT: Final[Mapping[str, str]] = {
     "output_dir": "each run has a folder of its own under .hotlap/runs",
     "overwrite_output_dir": "a run never writes into the folder of another",
-    "logging_dir": "figures go to points.jsonl in the run's folder",
+    "logging_dir": "figures go to metrics.jsonl in the run's folder",
     "run_name": "runs are numbered; the top-level key name gives them a name",
     "project": "there is no tracker to report to",
     "trackio_space_id": "there is no tracker to report to",
@@ -165,7 +165,7 @@ _NO_EFFECT: Final[Mapping[str, str]] = {
     "remove_unused_columns": "the task decides what an example holds",
     "label_names": "the task decides what an example holds",
     "length_column_name": "lengths are known",
-    "dataloader_multiprocessing_context": "workers are started as it is safe here",
+    "dataloader_multiprocessing_context": "workers are started in the way that is safe here",
     "dataloader_in_order": "batches always come in order",
     "torch_empty_cache_steps": "the allocator keeps its memory",
     "use_liger_kernel": "large vocabularies are always computed in chunks",
@@ -202,7 +202,7 @@ _RENAMED: Final[Mapping[str, tuple[str, Callable[[Any], Any]]]] = {
 _NOT_SUPPORTED: Final[Mapping[str, tuple[str, Callable[[Any], bool]]]] = {
     "fp16": ("use bf16, which needs no loss scaling", _one_of(False, None)),
     "fp16_full_eval": ("use bf16_full_eval", _one_of(False, None)),
-    "report_to": ("trackers come later; every figure is in points.jsonl in the run's folder", _reports_nowhere),
+    "report_to": ("trackers come later; every figure is in metrics.jsonl in the run's folder", _reports_nowhere),
     "push_to_hub": ("upload model.safetensors from the run's folder yourself", _one_of(False, None)),
     "resume_from_checkpoint": ("resume with hotlap train --resume", _one_of(False, None)),
     "ignore_data_skip": ("a resumed run goes on at its place in the data", _one_of(False, None)),

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from hotlap.config.base import is_part
 from hotlap.config.schema import RunConfig
 from hotlap.core.errors import ConfigError
 from hotlap.core.schedules import learning_rate_factor
@@ -35,7 +36,7 @@ class Schedule:
         """
         if self.custom is not None:
             return float(self.custom(position, self.warmup, self.horizon, **self.arguments))
-        if ":" in self.name:
+        if is_part(self.name):
             raise ConfigError(
                 f"training.lr_scheduler_type {self.name} is code of the project, which only a training runs; "
                 f"its learning rates stand in the run's points"
@@ -62,8 +63,8 @@ def schedule_of(
     if horizon is None:
         key = "max_steps" if unit == "steps" else "max_tokens"
         raise ConfigError(
-            f"training.schedule_by is {unit}, but nothing says how many there are; set them, for instance with "
-            f"-s training.{key}=1000"
+            "how many steps there are follows from num_train_epochs and the data; set them to see the schedule, for "
+            f"instance with -s training.{key}=1000"
         )
     if unit == "steps":
         warmup: float = training.warmup_steps_of(int(horizon))

@@ -63,7 +63,9 @@ def resolve_trainer_yaml(values: Mapping[Any, Any]) -> Resolved:
     added = values.get("training", {})
     if not isinstance(added, Mapping):
         return Resolved(values)  # no section at all: the schema says so
-    elsewhere = {"training", *TRAINING_NAMES, *_TASK_NAMES}
+    task = values.get("task") or {}
+    is_taken = isinstance(task, Mapping) and "max_eval_samples" not in task
+    elsewhere = {"training", *TRAINING_NAMES, *(_TASK_NAMES if is_taken else ())}
     rest = {key: value for key, value in values.items() if key not in elsewhere}
     translation = translate({**flat, **added})
     training = {**_defaults({**rest, **flat, **added}), **translation.values}
@@ -75,8 +77,7 @@ def resolve_trainer_yaml(values: Mapping[Any, Any]) -> Resolved:
         if written not in added:
             resolved.origins["training", key] = (written,)
     for key in _TASK_NAMES & values.keys():
-        task = rest.get("task", {})
-        if isinstance(task, Mapping) and key not in task:
+        if is_taken and values[key] is not None:
             resolved.values["task"] = {**task, key: values[key]}
             resolved.origins["task", key] = (key,)
     return resolved

@@ -151,7 +151,7 @@ class TrainingSettings(Section):
     bf16: bool = False
     """Run the forward pass under bfloat16 autocast."""
     bf16_full_eval: bool = False
-    """Evaluate with weights in bfloat16."""
+    """Evaluate under bfloat16 autocast, also where training is not."""
     tf32: bool | None = None
     """Multiply fp32 matrices in TensorFloat-32 on GPUs that have it; absent: as torch has it."""
     torch_compile: bool = False
@@ -209,7 +209,7 @@ class TrainingSettings(Section):
     metric_for_best_model: MetricName | None = None
     """Metric that says which evaluation is the best, with or without eval_; absent: eval_loss where it is needed."""
     greater_is_better: bool | None = None
-    """Whether more of that metric is better; absent: for all but loss and perplexity."""
+    """Whether more of that metric is better; absent: for all but loss, perplexity and bits_per_byte."""
     load_best_model_at_end: bool = False
     """End with the weights of the best evaluation."""
     measure_gradient_noise: bool = False

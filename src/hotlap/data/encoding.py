@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from hotlap.core.errors import DataError
 from hotlap.tasks.examples import Example, Task, TaskData, TokenWindows, map_tokens
 
 VOCAB_SIZE: Final = 256
@@ -80,10 +81,20 @@ def _map_examples(
 
 
 def encode_task(task: Task) -> tuple[Examples, Examples]:
-    """Return the examples of a task as tokens, for training and for evaluation."""
+    """Return the examples of a task as tokens, for training and for evaluation.
+
+    Raises DataError when there are none, or when one has no prefix.
+    """
     if isinstance(task, TaskData):
-        return end_to_end([encode(e) for e in task.train]), end_to_end([encode(e) for e in task.eval])
-    return _windows(task.train), _windows(task.eval)
+        parts = end_to_end([encode(e) for e in task.train]), end_to_end([encode(e) for e in task.eval])
+    else:
+        parts = _windows(task.train), _windows(task.eval)
+    for name, examples in zip(("training", "evaluation"), parts, strict=True):
+        if not len(examples):
+            raise DataError(f"the task has no {name} examples ({task.source}); give it more text")
+        if examples.prefix_lengths.min() < 1:
+            raise DataError(f"a {name} example has an empty prefix; the first byte has to stand after something")
+    return parts
 
 
 def end_to_end(examples: Sequence[EncodedExample]) -> Examples:

@@ -47,7 +47,7 @@ class BatchSource:
 
         Raises RunFailedError when a worker has ended.
         """
-        made = [self._make(number, last=first + count) for number in range(first, first + count)]
+        made = [self._make(number) for number in range(first, first + count)]
         batches = [batch_of(arrays) for arrays, _ in made]
         if self._pin_memory:
             batches = [batch.pin_memory() for batch in batches]
@@ -57,6 +57,8 @@ class BatchSource:
         """Start the workers, if there are any, and have them make batches from `first` on."""
         if self._num_workers:
             self._request(first, first)
+        elif first:
+            self.order.rows(first)  # what a resumed run has to sort or pack comes before the clock
 
     def close(self) -> None:
         """End the workers; a later call for batches would start them again."""
@@ -64,10 +66,10 @@ class BatchSource:
             self._pool.close()
             self._pool = None
 
-    def _make(self, number: int, last: int) -> tuple[BatchArrays, int]:
+    def _make(self, number: int) -> tuple[BatchArrays, int]:
         if not self._num_workers:
             return self._maker.make(number)
-        pool = self._request(number, last)
+        pool = self._request(number, number + 1)  # no more at once: orders fill a pipe before anybody reads results
         self._next = number + 1
         return pool.take(number)
 

@@ -29,9 +29,8 @@ QUIET_NOISE_PERCENT: Final = 5.0
 BUSY_PERCENT: Final = 10.0
 MIN_FREE_BYTES: Final = 2 * 2**30
 EXTRAS: Final = {
-    "train": ("tokenizers", "safetensors", "sacrebleu", "regex"),
-    "report": ("plotly", "matplotlib", "scikit-learn", "scipy"),
-    "dashboard": ("starlette", "uvicorn", "sse-starlette", "jinja2"),
+    "train": ("numpy", "safetensors", "sacrebleu"),
+    "report": ("matplotlib",),
     "hf": ("transformers", "accelerate"),
 }
 _BF16_FLAGS: Final = ("avx512_bf16", "amx_bf16")

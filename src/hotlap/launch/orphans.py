@@ -27,8 +27,11 @@ def reap_orphans(project: ProjectFolder, grace_seconds: float = 5.0) -> list[str
 
 
 def _is_orphan(folder: RunFolder, marks: Collection[str]) -> bool:
-    """Say whether a run lives on without its driver: its first process, or a rank that has lost that one, too."""
-    if not folder.is_running() and run_mark(folder) not in marks:
+    """Say whether a run lives on without its driver: its first process, or a rank that has lost that one, too.
+
+    Only what a launcher started carries the run's mark; a worker that somebody started by hand is left alone.
+    """
+    if run_mark(folder) not in marks:
         return False
     driver = (folder.read("command") or {}).get("driver")
     return isinstance(driver, dict) and driver.get("host") == socket.gethostname() and not is_alive(driver)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from hotlap.config.base import is_part
 from hotlap.config.load import load_config
 from hotlap.config.parts import custom_parts, source_hashes
 from hotlap.config.schedule import schedule_of
@@ -195,8 +196,22 @@ def _refuse_finished(folder: RunFolder, old: RunConfig, new: RunConfig, changes:
     elif not _is_longer(old, new):
         raise ConfigError(
             f"{folder.run_id} has finished ({reason}); to train longer, extend the schedule with, for example, "
-            f"-s training.max_steps={2 * int(result.get('step') or 1000)}"
+            f"-s {_longer(new, int(result.get('step') or 1000))}"
         )
+
+
+def _longer(config: RunConfig, steps: int) -> str:
+    """Return a setting that makes the training longer."""
+    training = config.training
+    if training.schedule_by == "tokens":
+        return f"training.max_tokens={2 * (training.max_tokens or 1)}"
+    if training.schedule_by == "seconds":
+        return f"budget.run={2 * config.budget.run:g}"
+    return (
+        f"training.num_train_epochs={2 * training.num_train_epochs:g}"
+        if training.is_by_epochs
+        else f"training.max_steps={2 * steps}"
+    )
 
 
 def _is_longer(old: RunConfig, new: RunConfig) -> bool:
@@ -204,6 +219,8 @@ def _is_longer(old: RunConfig, new: RunConfig) -> bool:
     before, after = old.training, new.training
     if after.schedule_by == "tokens":
         return (after.max_tokens or 0) > (before.max_tokens or 0)
+    if after.schedule_by == "seconds":
+        return new.budget.run > old.budget.run
     if after.is_by_epochs and before.is_by_epochs:
         return after.num_train_epochs > before.num_train_epochs
     return after.is_by_epochs or before.is_by_epochs or after.max_steps > before.max_steps
@@ -271,7 +288,7 @@ def _changed_sources(folder: RunFolder, config: RunConfig) -> list[str]:
 
 def _jump(old: RunConfig, new: RunConfig, state: Mapping[str, Any], wall_before: float) -> list[str]:
     """Say how a moved end of the schedule changes the learning rate of the next step."""
-    if ":" in old.training.lr_scheduler_type:
+    if is_part(old.training.lr_scheduler_type):
         return []
     before, after = _learning_rate(old, old, state, wall_before), _learning_rate(old, new, state, wall_before)
     if before is None or after is None or before[0] == after[0]:

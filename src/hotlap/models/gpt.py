@@ -217,7 +217,7 @@ class GPT(nn.Module):
         apart the documents of a row; padding has a negative one. `chosen` (N,) are places in the flattened (B·T),
         each named once: past the last attention nothing is computed for the others.
         """
-        if chosen is not None and len(chosen) == input_ids.numel():
+        if chosen is not None and not torch.compiler.is_compiling() and len(chosen) == input_ids.numel():
             chosen = None  # all of them, in order
         x = self.embedding(input_ids)
         if is_real is not None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from statistics import mean, median
 from typing import Any
 
+from hotlap.config.base import is_part
 from hotlap.config.load import get_dotted
 from hotlap.config.schedule import schedule_of
 from hotlap.config.schema import GPTConfig, RunConfig
@@ -78,7 +79,7 @@ class Evidence:
     def learning_rate_factor_at_target(self) -> float:
         """Share of the peak learning rate that was in use when the target was reached."""
         training = self.config.training
-        if ":" in training.lr_scheduler_type:
+        if is_part(training.lr_scheduler_type):
             return math.nan  # a function of the project: only the training side can call it
         schedule = schedule_of(self.config, max_steps=self.max_steps)
         tokens_per_step = mean(run.tokens / run.steps for run in self.runs if run.steps)

@@ -29,7 +29,7 @@ def precision(evidence: Evidence) -> Iterator[Idea]:
 def padding(evidence: Evidence) -> Iterator[Idea]:
     """Rows of like length in one batch leave little to pad."""
     share = evidence.metric("padding_ratio")
-    if evidence.config.training.padding == "bucketed" or not share > 0.03:
+    if evidence.config.training.batch_order in ("bucketed", "packed") or not share > 0.03:
         return
     yield Idea(
         family="padding",

@@ -10,11 +10,13 @@ from hotlap.policies.ideas import Idea, Rule
 _CURVE_STARTS_WORSE: Final = 0.6
 """Race exemption of families whose curves start worse than they end: schedules, batch size."""
 _SHORTEST_WARMUP: Final = 5
+"""Steps of warm-up that are never worth saving."""
 _LONG_WARMUP: Final = 0.12
 """Share of the steps to target above which warm-up counts as long."""
 _MUON_STEPS_RATIO: Final = 0.4
 """Steps that Muon is expected to need, relative to AdamW's: the largest single gain in public records."""
-"""Steps of warm-up that are never worth saving."""
+_WITH_ADAM: Final = ("adamw_torch", "adamw_torch_fused", "muon")
+_WITHOUT_WARMUP: Final = ("constant", "triangular")
 
 
 def dropout(evidence: Evidence) -> Iterator[Idea]:
@@ -139,8 +141,8 @@ def warmup(evidence: Evidence) -> Iterator[Idea]:
     """Warm-up is lost time once the run is not much longer than it."""
     training = evidence.config.training
     steps = training.warmup_steps_of(evidence.max_steps)
-    if training.schedule_by != "steps":
-        return  # a fraction of another horizon
+    if training.schedule_by != "steps" or training.lr_scheduler_type in _WITHOUT_WARMUP:
+        return  # a fraction of another horizon, or none at all
     share = steps / evidence.steps_to_target
     if share < _LONG_WARMUP or steps <= _SHORTEST_WARMUP:
         return
@@ -213,10 +215,13 @@ def optimizer(evidence: Evidence) -> Iterator[Idea]:
     share = evidence.share_of_step("optimizer")
     if training.optim != "muon":
         patch: dict[str, object] = {"training.optim": "muon"}
+        if training.optim_args:
+            patch["training.optim_args"] = None  # they were for the optimizer before
         expected_steps = _MUON_STEPS_RATIO * evidence.steps_to_target
         warmup_note = ""
         warmup_steps = training.warmup_steps_of(evidence.max_steps)
-        if training.schedule_by == "steps" and warmup_steps > max(_SHORTEST_WARMUP, _LONG_WARMUP * expected_steps):
+        has_warmup = training.schedule_by == "steps" and training.lr_scheduler_type not in _WITHOUT_WARMUP
+        if has_warmup and warmup_steps > max(_SHORTEST_WARMUP, _LONG_WARMUP * expected_steps):
             patch |= _short_warmup(expected_steps)
             warmup_note = (
                 f" The learning rate rises until step {warmup_steps}, which Muon might not even need; its "
@@ -226,8 +231,8 @@ def optimizer(evidence: Evidence) -> Iterator[Idea]:
             family="optimizer",
             title=f"optim {training.optim} → muon",
             observation=(
-                f"{evidence.steps_to_target} AdamW steps reach the target; the optimizer takes {share:.0%} of a step, "
-                f"so a dearer update that learns more per step would be affordable.{warmup_note}"
+                f"{evidence.steps_to_target} {training.optim} steps reach the target; the optimizer takes {share:.0%} "
+                f"of a step, so a dearer update that learns more per step would be affordable.{warmup_note}"
             ),
             hypothesis="Orthogonalised updates of the hidden matrices need less than half the steps.",
             patch=patch,
@@ -248,8 +253,8 @@ def optimizer(evidence: Evidence) -> Iterator[Idea]:
 
 def adam_betas(evidence: Evidence) -> Iterator[Idea]:
     """A long memory of squared gradients suits long runs."""
-    beta2 = evidence.config.training.adam_beta2
-    if beta2 <= 0.95 or 1 / (1 - beta2) < 0.25 * evidence.steps_to_target:
+    training, beta2 = evidence.config.training, evidence.config.training.adam_beta2
+    if training.optim not in _WITH_ADAM or beta2 <= 0.95 or 1 / (1 - beta2) < 0.25 * evidence.steps_to_target:
         return
     yield Idea(
         family="adam_betas",
@@ -279,7 +284,7 @@ def clipping(evidence: Evidence) -> Iterator[Idea]:
             f"computed in all."
         ),
         hypothesis=(
-            "AdamW and Muon normalise their updates themselves; without clipping steps are cheaper and none is cut."
+            "Without clipping steps are cheaper and none is cut; optimizers that normalise their updates need it least."
         ),
         patch={"training.max_grad_norm": 0.0},
         predicted_ratio=0.95,

@@ -51,10 +51,12 @@ class StudySettings:
     def from_config(cls, config: RunConfig) -> "StudySettings":
         """Take the settings from a config.
 
-        Raises ConfigError when there is no target, or when a record could never be claimed.
+        Raises ConfigError when there is no target, for another backend, or when a record could never be claimed.
         """
         if not config.targets:
             raise ConfigError("a study needs targets; add for example targets: [eval_loss < 0.76]")
+        if config.backend == "hf":
+            raise ConfigError("a study searches with hotlap's own training loop; backend: hf is for hotlap train")
         check_record_plan(config.record.runs, config.record.alpha)
         return cls(
             clock=config.clock,

@@ -73,11 +73,14 @@ def open_study(project: ProjectFolder, config: RunConfig) -> Study:
 
     Raises StudyError when its protocol has changed, ConfigError when the config cannot be studied.
     """
+    config, _ = as_studied(config)
     settings = StudySettings.from_config(config)
     folder = project.study(config.name).create()
     protocol = study_protocol(config, project.project)
     stored = folder.protocol()
     if stored is not None:
+        # settings that came with a newer hotlap have their defaults
+        stored = {**stored, "config": config_from_values(stored["config"]).model_dump(mode="json")}
         refuse_changed_protocol(config.name, stored, protocol)
     if stored != protocol:
         folder.write_protocol(protocol)  # with a new budget or patience, too: the journal tells them
@@ -114,6 +117,29 @@ def read_study(project: ProjectFolder, name: str | None = None) -> tuple[RunConf
     protocol = folder.protocol() or {}
     config = config_from_values(protocol["config"])
     return config, load_history(project, folder, protocol["config"], config.clock), protocol
+
+
+def as_studied(config: RunConfig) -> tuple[RunConfig, tuple[str, ...]]:
+    """Return the config as a study runs it, and the settings that it sets aside.
+
+    All runs are evaluated on the same grid of clock readings, and none goes on from a checkpoint.
+    """
+    training = config.training
+    idle = {
+        "eval_strategy": None,
+        "eval_steps": None,
+        "eval_delay": 0.0,
+        "eval_on_start": False,
+        "save_strategy": "no",
+        "save_steps": None,
+        "save_every": None,
+        "load_best_model_at_end": False,
+        "metric_for_best_model": None,
+        "greater_is_better": None,
+    }
+    default = type(training)()
+    changed = tuple(key for key in idle if getattr(training, key) not in (idle[key], getattr(default, key)))
+    return config.model_copy(update={"training": training.model_copy(update=idle)}), changed
 
 
 def study_protocol(config: RunConfig, directory: Path) -> dict[str, Any]:

@@ -88,8 +88,13 @@ class Evaluator:
         examples, world = self._parts.eval, self._parts.world
         prompts = [example.ids[: example.prefix_length] for example in self._own]
         longest = max(example.num_targets for example in examples)
+        size = self._parts.config.training.per_device_eval_batch_size
         with _evaluating(self._parts):
-            mine = [decode(ids) for ids in generate(self._parts, prompts, longest + 8)] if prompts else []
+            mine = [
+                decode(ids)
+                for start in range(0, len(prompts), size)
+                for ids in generate(self._parts, prompts[start : start + size], longest + 8)
+            ]
         generated = [""] * len(examples)
         for rank, texts in enumerate(gather_objects(world, mine)):
             generated[rank :: world.size] = texts

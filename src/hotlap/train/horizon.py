@@ -30,7 +30,8 @@ class Horizon:
         return self.schedule.factor(places[self.schedule.unit])
 
     def is_over(self, position: Position) -> bool:
-        """Say whether the training ends before the next step; a schedule in seconds ends with the budget."""
-        if self.schedule.unit == "tokens":
-            return position.tokens >= self.schedule.horizon
-        return self.schedule.unit == "steps" and position.steps >= self.max_steps
+        """Say whether the training ends before the next step."""
+        if self.schedule.unit == "steps":
+            return position.steps >= self.max_steps
+        done = position.tokens if self.schedule.unit == "tokens" else position.seconds
+        return done >= self.schedule.horizon

@@ -81,13 +81,12 @@ def train_steps(parts: Parts, clock: TrainClock, timer: StepTimer, signs: Signs)
     Raises DivergedError after the step whose loss or gradient norm is not finite.
     """
     training = parts.config.training
-    logging_steps = training.interval(training.logging_steps, parts.horizon.max_steps)
     position = signs.start
     noise = NoiseScale(parts.world.size) if training.measure_gradient_noise else None
     parts.objective.train()
     while not parts.horizon.is_over(position):
         number = position.steps + 1
-        is_measured = number % logging_steps == 0
+        is_measured = is_logged(parts, number)
         with clock.counting():
             timer.start()
             batches, num_targets = parts.source.micro_batches(
@@ -131,6 +130,18 @@ def train_steps(parts: Parts, clock: TrainClock, timer: StepTimer, signs: Signs)
             is_interrupted=shared.is_interrupted,
             figures=figures,
         )
+
+
+def is_logged(parts: Parts, step: int) -> bool:
+    """Say whether a line of training figures is written after a step."""
+    training = parts.config.training
+    if training.logging_first_step and step == 1:
+        return True
+    if training.logging_strategy == "epoch":
+        return step % parts.steps_per_epoch == 0
+    return training.logging_strategy == "steps" and (
+        step % training.interval(training.logging_steps, parts.horizon.max_steps) == 0
+    )
 
 
 def _accumulate_gradients(

@@ -1,6 +1,8 @@
 """Build everything that a training needs from its config: data, model, optimizer, device."""
 
 import math
+import os
+import random
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -8,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -56,16 +59,13 @@ class Parts:
     """Rows per device in one forward pass."""
     accumulation_steps: int
     """Forward passes per optimizer step."""
+    steps_per_epoch: int = 1
+    """Optimizer steps in the first pass over the training examples."""
 
     @property
     def device(self) -> torch.device:
         """The device of this process."""
         return self.world.device
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Optimizer steps in the first pass over the training examples."""
-        return max(1, math.ceil(self.source.order.batches_per_epoch(0) / self.accumulation_steps))
 
     @property
     def can_generate(self) -> bool:
@@ -120,7 +120,7 @@ def build_parts(
     task = load_task(config.task, directory, cache, custom.get("task.name"))
     train, evaluation = encode_task(task)
     _check_length(config, max(int(train.lengths.max()), int(evaluation.lengths.max())))
-    torch.manual_seed(training.seed)
+    _seed(training.seed)
     model = _build_model(config, custom.get("model.name"))
     refuse_model_too_big(model, training, world.device, world.local_size)
     model = model.to(world.device)
@@ -151,14 +151,22 @@ def build_parts(
     )
     parts.batch_size, parts.accumulation_steps = batch or _chosen_batch(parts)
     parts.source = _build_source(config, world, train, parts.batch_size)
+    parts.steps_per_epoch = max(1, math.ceil(parts.source.order.batches_per_epoch(0) / parts.accumulation_steps))
     max_steps = training.max_steps
     if training.is_by_epochs:
         max_steps = math.ceil(training.num_train_epochs * parts.steps_per_epoch)
     schedule = schedule_of(config, max_steps=max_steps, custom=custom.get("training.lr_scheduler_type"))
     parts.horizon = Horizon(schedule, max_steps)
-    if training.torch_compile:
-        _warm_up(parts)
+    if training.torch_compile or (world.device.type == "cuda" and training.padding == "packed"):
+        _warm_up(parts)  # FlexAttention compiles, too
     return parts
+
+
+def _seed(seed: int) -> None:
+    """Seed every generator: a part of the project's own may draw from any of them."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
 
 
 def _set_up_device(training: TrainingConfig, world: World) -> None:
@@ -166,9 +174,11 @@ def _set_up_device(training: TrainingConfig, world: World) -> None:
         torch.set_num_threads(threads_per_rank(world))
     else:
         torch.cuda.set_device(world.device)
-    if training.tf32:
-        torch.backends.cuda.matmul.allow_tf32 = True
-        torch.backends.cudnn.allow_tf32 = True
+    if training.tf32 is not None:
+        torch.backends.cuda.matmul.allow_tf32 = training.tf32
+        torch.backends.cudnn.allow_tf32 = training.tf32
+    if training.full_determinism:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS refuses to be deterministic without
     torch.use_deterministic_algorithms(training.full_determinism)
 
 
@@ -255,28 +265,30 @@ def _probe(parts: Parts, rows: int) -> tuple[float, int]:
         torch.cuda.reset_peak_memory_stats(world.device)
     try:
         with unchanged(parts.model, parts.optimizers, world.device):
-            for number in range(2):
-                seconds, tokens = _timed_step(parts, source, number * steps, steps)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        failure = error
+            try:  # without sharing gradients, so that nobody waits for a device that has no memory
+                _timed_step(parts, source, 0, steps, shares=False)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                failure = error
+            if any_rank(world, failure is not None):
+                raise failure or torch.OutOfMemoryError(f"another device has no memory for {rows} rows")
+            for number in range(1, _WARM_UP_BATCHES if parts.config.training.torch_compile else 2):
+                seconds, tokens = _timed_step(parts, source, number * steps, steps, shares=True)
     finally:
         source.close()
-    if any_rank(world, failure is not None):
-        raise failure or torch.OutOfMemoryError(f"another device has no memory for {rows} rows")
     peak = torch.cuda.max_memory_allocated(world.device) if world.device.type == "cuda" else 0
     sums = sum_over_ranks(world, torch.tensor([tokens, seconds, peak], dtype=torch.float64)).tolist()
     return sums[0] / (sums[1] / world.size), int(sums[2] / world.size)
 
 
-def _timed_step(parts: Parts, source: BatchSource, first: int, count: int) -> tuple[float, int]:
+def _timed_step(parts: Parts, source: BatchSource, first: int, count: int, *, shares: bool) -> tuple[float, int]:
     """Take one optimizer step of so many micro-batches; return its seconds and tokens on this device."""
     parts.synchronize()
     start = time.perf_counter()
     batches, num_targets = source.micro_batches(first, count)
     for place, batch in enumerate(batches):
-        with syncing(parts.objective, is_last=place == len(batches) - 1):
+        with syncing(parts.objective, is_last=shares and place == len(batches) - 1):
             (parts.loss(batch) / num_targets).backward()  # type: ignore[no-untyped-call]
     parts.optimizers.step()
     parts.optimizers.zero_grad()
@@ -286,10 +298,9 @@ def _timed_step(parts: Parts, source: BatchSource, first: int, count: int) -> tu
 
 def _warm_up(parts: Parts) -> None:
     """Compile on the first batches and forget what they taught, so that compiling is set-up and not training."""
-    state = torch.get_rng_state()
-    for number in range(_WARM_UP_BATCHES):
-        batches, num_targets = parts.source.micro_batches(number, 1)
-        (parts.loss(batches[0]) / num_targets).backward()  # type: ignore[no-untyped-call]
-        parts.optimizers.zero_grad()
-    parts.synchronize()
-    torch.set_rng_state(state)
+    with unchanged(parts.model, parts.optimizers, parts.device):
+        for number in range(_WARM_UP_BATCHES):
+            batches, num_targets = parts.source.micro_batches(number, 1)
+            (parts.loss(batches[0]) / num_targets).backward()  # type: ignore[no-untyped-call]
+            parts.optimizers.zero_grad()
+        parts.synchronize()

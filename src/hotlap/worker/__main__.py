@@ -1,5 +1,6 @@
 """Run one run folder to its end: `python -m hotlap.worker FOLDER`. Started by the launcher, by torchrun, or by hand."""
 
+import gc
 import sys
 import traceback
 from contextlib import suppress
@@ -50,7 +51,7 @@ def main() -> int:
                 outcome, reason = run.train()
                 break
             except Exception as error:  # noqa: BLE001  raised again, unless a smaller batch may help
-                config = _with_smaller_batch(config, world, error)
+                config = _with_smaller_batch(session, config, world, error)
     except DivergedError as error:
         outcome, reason = "diverged", str(error)
     except HotlapError as error:
@@ -102,16 +103,20 @@ def _build(session: Session, config: RunConfig, world: World) -> Run:
     return TrainingRun(session, config, world)
 
 
-def _with_smaller_batch(config: RunConfig, world: World, error: Exception) -> RunConfig:
+def _with_smaller_batch(session: Session, config: RunConfig, world: World, error: Exception) -> RunConfig:
     """Return the config with half the batch and twice the accumulation, where the config allows that; else raise."""
     training = config.training
-    if not training.auto_find_batch_size or not is_out_of_memory(error) or world.size > 1:
+    is_wanted = training.auto_find_batch_size and training.per_device_train_batch_size != "auto"
+    if not is_wanted or not is_out_of_memory(error) or world.size > 1 or session.resume is not None:
         raise error
     smaller = smaller_batch(int(training.per_device_train_batch_size), training.gradient_accumulation_steps)
     if smaller is None:
         raise error
     rows, steps = smaller
     print(f"out of memory: going on with per_device_train_batch_size {rows}, gradient_accumulation_steps {steps}")
+    gc.unfreeze()
+    gc.enable()
+    session.folder.drop_points_after(-1)  # the next attempt begins at the first step
     changed = {"per_device_train_batch_size": rows, "gradient_accumulation_steps": steps}
     return config.model_copy(update={"training": training.model_copy(update=changed)})
 

@@ -21,6 +21,8 @@ class HFTrainingRun:
 
     def __init__(self, session: Session, config: RunConfig, world: World) -> None:
         refuse_unsupported(config)
+        if world.size > 1:
+            raise ConfigError(f"backend hf trains on one device here, these are {world.size} processes")
         if session.resume is not None:
             raise ConfigError("backend hf cannot resume a run: it saves no checkpoints; start it anew")
         if _wants_checkpoints(config.training):

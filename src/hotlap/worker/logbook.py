@@ -3,7 +3,7 @@
 from collections import deque
 from typing import Any
 
-from hotlap.train.loop import Step
+from hotlap.train.loop import Step, is_logged
 from hotlap.train.parts import Parts
 from hotlap.worker.console import log_line
 from hotlap.worker.session import Session
@@ -18,7 +18,6 @@ class Logbook:
         self._folder = session.folder
         self._parts = parts
         self._training = parts.config.training
-        self._logging_steps = self._training.interval(self._training.logging_steps, parts.horizon.max_steps)
         self.step = self.tokens = self.slots = 0
         self.train_seconds = self.wall_seconds = 0.0
         self.figures: dict[str, float] = {}
@@ -28,6 +27,7 @@ class Logbook:
         self._interval_losses: list[float] = []
         self._interval_start = (0.0, 0, 0)
         self._last: Step | None = None
+        self._grad_norm: float | None = None
 
     def book(self, step: Step) -> None:
         """Count the step, and write a point of training figures when it is time."""
@@ -40,24 +40,18 @@ class Logbook:
         limit = self._training.max_grad_norm
         self._num_clipped += bool(limit and step.grad_norm is not None and step.grad_norm > limit)
         self._last = step
-        if self._is_logged(step.number):
+        self._grad_norm = step.grad_norm if step.grad_norm is not None else self._grad_norm
+        if is_logged(self._parts, step.number):
             self.log_interval()
-
-    def _is_logged(self, step: int) -> bool:
-        if self._training.logging_first_step and step == 1:
-            return True
-        if self._training.logging_strategy == "epoch":
-            return step % self._parts.steps_per_epoch == 0
-        return self._training.logging_strategy == "steps" and step % self._logging_steps == 0
 
     def log_interval(self) -> None:
         """Write a point of training figures over the steps since the last one."""
         step, (seconds, tokens, slots) = self._last, self._interval_start
-        if step is None or not self._interval_losses:
+        if step is None or not self._interval_losses or self._training.logging_strategy == "no":
             return
         self.figures = {
             "train_loss": sum(self._interval_losses) / len(self._interval_losses),
-            "grad_norm": step.grad_norm if step.grad_norm is not None else self.figures.get("grad_norm", 0.0),
+            **({"grad_norm": step.grad_norm} if step.grad_norm is not None else {}),
             "learning_rate": step.learning_rate,
             "tokens_per_second": (self.tokens - tokens) / max(self.train_seconds - seconds, 1e-9),
             "padding_ratio": 1 - (self.tokens - tokens) / (self.slots - slots),
@@ -66,8 +60,10 @@ class Logbook:
         self._interval_losses = []
         self._interval_start = (self.train_seconds, self.tokens, self.slots)
         self.append(self.figures)
-        shown = {"loss": self.figures["train_loss"], "grad_norm": self.figures["grad_norm"]}
-        self.print({**shown, "learning_rate": step.learning_rate, "epoch": self.epoch, **self._tokens_seen()})
+        shown: dict[str, float] = {
+            key: self.figures[key] for key in ("grad_norm", "learning_rate") if key in self.figures
+        }
+        self.print({"loss": self.figures["train_loss"], **shown, "epoch": self.epoch, **self._tokens_seen()})
 
     def book_evaluation(self, metrics: dict[str, float]) -> None:
         """Write a point of an evaluation."""
@@ -108,6 +104,8 @@ class Logbook:
             found["clipped_ratio"] = self._num_clipped / self.step
             found["tokens_per_second"] = self.tokens / self.train_seconds
             found["padding_ratio"] = 1 - self.tokens / self.slots
+        if self._grad_norm is not None:
+            found["grad_norm"] = self._grad_norm
         earlier = [loss for seconds, loss in self._eval_losses if seconds <= 0.9 * self.train_seconds]
         if earlier:
             found["eval_loss_gain_last_tenth"] = earlier[-1] - self._eval_losses[-1][1]
@@ -127,6 +125,7 @@ class Logbook:
             "interval_losses": self._interval_losses,
             "interval_start": self._interval_start,
             "figures": self.figures,
+            "grad_norm": self._grad_norm,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -140,3 +139,4 @@ class Logbook:
         seconds, tokens, slots = state["interval_start"]
         self._interval_start = (seconds, tokens, slots)
         self.figures = dict(state["figures"])
+        self._grad_norm = state["grad_norm"]

@@ -23,6 +23,7 @@ class Saver:
         self._last_step = 0
         self.best_step = 0
         self.best_value: float | None = None
+        self.best_metrics: dict[str, float] = {}
 
     @property
     def is_wanted(self) -> bool:
@@ -34,7 +35,7 @@ class Saver:
     def is_due(self, step: int, wall_seconds: float, *, is_last: bool) -> bool:
         """Say whether a checkpoint is due at a step's end; the same on every device, since the readings are."""
         training = self._training
-        if training.save_every is not None and wall_seconds - self._saved_wall >= training.save_every:
+        if training.save_every is not None and (is_last or wall_seconds - self._saved_wall >= training.save_every):
             return True
         if training.save_strategy == "steps" and self._every_steps is not None:
             return step % self._every_steps == 0 or is_last
@@ -43,27 +44,24 @@ class Saver:
     def note_metrics(self, step: int, metrics: dict[str, float]) -> bool:
         """Remember the best evaluation; return whether it is one to save for its own sake."""
         training = self._training
-        if training.metric_for_best_model is None and not training.load_best_model_at_end:
+        name = training.metric_for_best_model
+        if name is None or name not in metrics:
             return False
-        name = training.metric_for_best_model or "eval_loss"
-        name = name if name in metrics or name.startswith("eval_") else f"eval_{name}"
-        if name not in metrics:
-            return False
-        greater = training.greater_is_better
-        sign = 1.0 if (greater if greater is not None else not name.endswith("loss")) else -1.0
+        sign = 1.0 if training.greater_is_better else -1.0
         if self.best_value is not None and sign * metrics[name] <= sign * self.best_value:
             return False
-        self.best_value, self.best_step = metrics[name], step
-        return training.save_strategy == "best"
+        self.best_value, self.best_step, self.best_metrics = metrics[name], step, metrics
+        return training.save_strategy == "best" or training.load_best_model_at_end
 
     def save(self, state: dict[str, Any], wall_seconds: float) -> None:
         """Write a checkpoint of the present step, then delete what is no longer to be kept."""
         step = int(state["step"])
         if step == self._last_step:
             return
-        state = {**state, "best_step": self.best_step, "best_value": self.best_value}
-        state |= {"max_steps": self._parts.horizon.max_steps}
-        state |= {"batch_size": self._parts.batch_size, "accumulation_steps": self._parts.accumulation_steps}
+        parts = self._parts
+        state = {**state, "best_step": self.best_step, "best_value": self.best_value, "best_metrics": self.best_metrics}
+        state |= {"max_steps": parts.horizon.max_steps, "world_size": parts.world.size}
+        state |= {"batch_size": parts.batch_size, "accumulation_steps": parts.accumulation_steps}
         rng_states = gather_objects(self._parts.world, capture_rng(self._parts.device))
         if self._parts.world.is_main:
             optimizers = None if self._training.save_only_model else self._parts.optimizers
@@ -75,15 +73,16 @@ class Saver:
     def restore(self, state: dict[str, Any]) -> None:
         """Take up what a checkpoint says of the ones before it."""
         self.best_step, self.best_value = state["best_step"], state["best_value"]
+        self.best_metrics = dict(state["best_metrics"])
         self._saved_wall, self._last_step = state["wall_seconds"], int(state["step"])
 
-    def load_best(self) -> str:
-        """Put the best checkpoint's weights back; return what was done, for people."""
+    def load_best(self, metrics: dict[str, float]) -> tuple[str, dict[str, float]]:
+        """Put the best checkpoint's weights back; return what was done, for people, and the metrics of the weights."""
         path = self._folder.checkpoint_path(self.best_step)
         if not self.best_step or not path.exists():
-            return "no checkpoint of the best evaluation was saved: the last weights stay"
+            return "no checkpoint of the best evaluation was saved: the last weights stay", metrics
         load_checkpoint(path, self._parts.model, None, self._parts.device)
-        return f"the weights of step {self.best_step} are back (best value {self.best_value:.4g})"
+        return f"the weights of step {self.best_step} are back (best value {self.best_value:.4g})", self.best_metrics
 
 
 KEEPS_WEIGHTS: frozenset[Outcome] = frozenset(("reached", "missed", "out_of_budget"))

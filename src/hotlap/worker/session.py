@@ -51,15 +51,6 @@ class Session:
         limits = self.command.get("limits") or {}
         return limits.get(f"{clock}_seconds")
 
-    def out_of_budget(self, train_seconds: float, wall_seconds: float | None = None) -> str | None:
-        """Say which bound was passed, or None; the wall clock is read where no reading is given."""
-        wall = self.wall_seconds if wall_seconds is None else wall_seconds
-        for clock, reading in (("train", train_seconds), ("wall", wall)):
-            bound = self.limit(clock)
-            if bound is not None and reading >= bound:
-                return f"{reading:.1f} s on the {clock} clock, the limit is {bound:.1f} s"
-        return None
-
     @property
     def interrupted_by(self) -> str | None:
         """Name of the signal that asked the run to end, or None."""
@@ -83,11 +74,18 @@ def _watch_parent(parent: int) -> None:
     """End this process's group once what started it is gone, such as a killed torchrun."""
     while os.getppid() == parent:
         time.sleep(_WATCH_SECONDS)
-    os.killpg(os.getpgid(0), signal.SIGKILL)
+    _end_now()
 
 
 def _watch_driver(driver: dict[str, Any]) -> None:
     """End the whole process group once the driver is gone: nobody would read the result."""
     while is_alive(driver):
         time.sleep(_WATCH_SECONDS)
-    os.killpg(os.getpgid(0), signal.SIGKILL)
+    _end_now()
+
+
+def _end_now() -> None:
+    """Kill this process, and its group if it leads one: started by hand, the group is somebody's script."""
+    if os.getpgid(0) == os.getpid():
+        os.killpg(os.getpid(), signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGKILL)

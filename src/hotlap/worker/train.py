@@ -1,6 +1,7 @@
 """The verb `train`: one training from its config to its result, in this process."""
 
 import gc
+import math
 import resource
 import time
 from dataclasses import asdict
@@ -11,16 +12,17 @@ import torch
 
 from hotlap.config.schema import RunConfig
 from hotlap.core.clock import EvaluationGrid, TrainClock
-from hotlap.core.errors import DataError, DivergedError
+from hotlap.core.errors import ConfigError, DataError, DivergedError
 from hotlap.core.records import Outcome
 from hotlap.core.run_folder import checkpoint_state
-from hotlap.core.targets import all_hold
+from hotlap.core.targets import GENERATION_METRICS, all_hold
 from hotlap.train.checkpoint import load_checkpoint, restore_rng, save_weights
-from hotlap.train.distributed import World
+from hotlap.train.distributed import World, broadcast_floats
 from hotlap.train.evaluate import Evaluator
 from hotlap.train.horizon import Position
 from hotlap.train.loop import Signs, Step, StepTimer, train_steps
 from hotlap.train.parts import Parts, build_parts
+from hotlap.worker.budget import Budget
 from hotlap.worker.console import metrics_block
 from hotlap.worker.environment import environment_facts
 from hotlap.worker.logbook import Logbook
@@ -43,10 +45,17 @@ class TrainingRun:
         self.targets = self.config.parsed_targets()
         directory = Path(session.command.get("directory", "."))
         cache = self.folder.path.parent.parent / "cache"
-        self.parts: Parts = build_parts(config, directory, cache, world, self._batch_before())
+        self.parts: Parts = build_parts(config, directory, cache, world, self._batch_before(world))
         self.evaluator = Evaluator(self.parts)
+        unmeasured = [target.metric for target in self.targets if not target.is_cheap]
+        if unmeasured and not self.evaluator.can_generate:
+            raise ConfigError(
+                f"targets: {', '.join(unmeasured)} needs generated text, which this model or task cannot give; use "
+                "eval_loss"
+            )
         self.logbook = Logbook(session, self.parts)
         self.saver = Saver(session, self.parts)
+        self.budget = Budget(session, self.parts, saves_checkpoints=self.saver.is_wanted)
         self.grid = EvaluationGrid(self.config.clock)
         self.clock = TrainClock()
         self.timer = StepTimer()
@@ -79,6 +88,7 @@ class TrainingRun:
 
     def begin(self) -> tuple[Outcome, str] | None:
         """Evaluate before the first step where the config wants that; return how the run ends, if it does here."""
+        self.budget.start(self.evaluator, self.clock.seconds)
         if self.config.training.eval_on_start and not self._start.steps and self._evaluate(is_final=False):
             return "reached", "all targets held before the first step"
         return None
@@ -101,22 +111,35 @@ class TrainingRun:
     def _look_around(self, step: Step) -> tuple[Outcome, str] | None:
         """Evaluate and save when it is time; return how the run ends, if it does here."""
         judged = step.train_seconds if self.config.clock == "train" else step.wall_seconds
-        is_last = self.parts.horizon.is_over(Position(step.number, self.logbook.tokens, judged))
-        bound = self.session.out_of_budget(step.train_seconds, step.wall_seconds) if not is_last else None
-        is_best = False
+        position = Position(step.number, self.logbook.tokens, judged)
+        is_last = self.parts.horizon.is_over(position)
         is_due = self._evaluation_is_due(judged, is_last=is_last)
-        if is_due or bound is not None:
-            is_final = is_last or bound is not None
-            if self._evaluate(is_final=is_final) and is_due:  # one that only the limit brought about is off the grid
-                return "reached", f"all targets held at step {step.number}"
+        bound = self.budget.passed(step, is_evaluated=is_due) if not is_last else None
+        if bound is not None and self._ends_with_budget():
+            is_last, is_due, bound = True, True, None  # a schedule in seconds has come to its end, as it was meant to
+        is_best = reached = False
+        is_final = is_last or bound is not None
+        if is_due or is_final:
+            reached = (
+                self._evaluate(is_final=is_final) and is_due
+            )  # one that only the limit brought about is off the grid
             is_best = self.saver.note_metrics(step.number, self.metrics)
-        is_saved = self.saver.is_due(step.number, step.wall_seconds, is_last=is_last or bound is not None)
+        is_saved = self.saver.is_due(step.number, step.wall_seconds, is_last=is_final or reached)
         if is_saved or is_best or (step.is_interrupted and self.saver.is_wanted):
             self._save(step.wall_seconds)
+        if reached:
+            return "reached", f"all targets held at step {step.number}"
+        if is_last:
+            return None if self.parts.horizon.is_over(position) else self.conclude()
         if step.is_interrupted:
             signal = self.session.interrupted_by or "a signal to another process"
             return "interrupted", f"{signal} at step {step.number}"
         return ("out_of_budget", bound) if bound is not None else None
+
+    def _ends_with_budget(self) -> bool:
+        """Say whether the limit of the judged clock is where the schedule ends; a study may set a tighter one."""
+        schedule, limit = self.parts.horizon.schedule, self.session.limit(self.config.clock)
+        return schedule.unit == "seconds" and limit is not None and limit >= schedule.horizon
 
     def finish(self, outcome: Outcome, reason: str) -> None:
         """Save the weights, print the closing block and write the result, last and atomically."""
@@ -124,7 +147,8 @@ class TrainingRun:
         self.parts.source.close()
         start = time.perf_counter()
         if self.config.training.load_best_model_at_end and outcome in KEEPS_WEIGHTS:
-            reason = f"{reason}; {self.saver.load_best()}"
+            done, self.metrics = self.saver.load_best(self.metrics)
+            reason = f"{reason}; {done}"
         if not self.parts.world.is_main:
             return
         if self.config.training.save_model and outcome in KEEPS_WEIGHTS:
@@ -156,6 +180,8 @@ class TrainingRun:
         delay = training.eval_delay * (self.parts.steps_per_epoch if training.eval_strategy == "epoch" else 1)
         if is_last or step < delay:
             return is_last
+        if training.eval_strategy == "no":
+            return False
         if training.eval_strategy == "epoch":
             return step % self.parts.steps_per_epoch == 0
         if training.eval_strategy == "steps" or training.eval_steps is not None:
@@ -174,7 +200,9 @@ class TrainingRun:
         metrics = self.evaluator.cheap_metrics()
         cheap = [target for target in self.targets if target.is_cheap]
         is_generated = is_final or len(cheap) < len(self.targets)
-        if self.evaluator.can_generate and is_generated and all(target.holds(metrics) for target in cheap):
+        is_chosen_by = self.config.training.metric_for_best_model in GENERATION_METRICS
+        is_open = is_generated and all(target.holds(metrics) for target in cheap)
+        if self.evaluator.can_generate and (is_open or is_chosen_by):
             metrics |= self._generate()
         elapsed = time.perf_counter() - start
         self.seconds["evaluation"] += elapsed
@@ -184,12 +212,13 @@ class TrainingRun:
         book = self.logbook
         if reached:
             self._reached = {"train": book.train_seconds, "wall": self.session.wall_seconds, "step": book.step}
-        is_by_steps = self.config.training.eval_strategy in ("steps", "epoch") or self.config.training.eval_steps
+        strategy = self.config.training.eval_strategy
+        is_by_steps = strategy in ("steps", "epoch") or (strategy is None and self.config.training.eval_steps)
         if reached or is_final or is_by_steps or book.train_seconds >= self._printed_at:
             self._printed_at = book.train_seconds * _PRINT_RATIO
             book.print({**metrics, "eval_runtime": elapsed, "epoch": book.epoch})
-        if metrics["eval_loss"] != metrics["eval_loss"]:
-            raise DivergedError(f"eval_loss is not a number at step {book.step}; lower the learning rate")
+        if not math.isfinite(metrics["eval_loss"]):
+            raise DivergedError(f"eval_loss is {metrics['eval_loss']} at step {book.step}; lower the learning rate")
         return reached
 
     def _generate(self) -> dict[str, float]:
@@ -202,6 +231,8 @@ class TrainingRun:
 
     def _save(self, wall_seconds: float) -> None:
         start = time.perf_counter()
+        if not all(bool(parameter.isfinite().all()) for parameter in self.parts.model.parameters()):
+            raise DivergedError(f"weights are not finite at step {self.logbook.step}; lower the learning rate")
         state: dict[str, Any] = {
             **self.logbook.state(),
             "metrics": self.metrics,
@@ -213,9 +244,14 @@ class TrainingRun:
         self.saver.save(state, wall_seconds)
         self.seconds["saving"] += time.perf_counter() - start
 
-    def _batch_before(self) -> tuple[int, int] | None:
+    def _batch_before(self, world: World) -> tuple[int, int] | None:
         """Return the batch that a run resumed here was using."""
         state = checkpoint_state(self.session.resume) if self.session.resume is not None else None
+        if state is not None and state["world_size"] != world.size:
+            raise ConfigError(
+                f"the checkpoint was saved by {state['world_size']} process(es), these are {world.size}: the batches "
+                "would be others; start as many"
+            )
         return (state["batch_size"], state["accumulation_steps"]) if state is not None else None
 
     def _refuse_other_data(self) -> None:
@@ -243,6 +279,7 @@ class TrainingRun:
         if len(rng_states) == world.size:  # on another number of devices dropout goes on with fresh numbers
             restore_rng(rng_states[world.rank], device)
         judged = self.logbook.train_seconds if self.config.clock == "train" else self.session.wall_seconds
+        (judged,) = broadcast_floats(world, [judged])  # all processes go on with one learning rate
         return Position(self.logbook.step, self.logbook.tokens, judged)
 
 
