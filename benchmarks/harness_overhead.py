@@ -1,6 +1,6 @@
 """What hotlap costs a run beyond the training itself: launcher, sampler, logging and what nobody accounts for.
 
-    python benchmarks/harness_overhead.py                     # about six minutes on two cores
+    python benchmarks/harness_overhead.py                     # about four minutes on two cores
     python benchmarks/harness_overhead.py --repeats 5 --steps 5000
 
 The string-repetition GPT of 0.46M parameters, batch 16, runs in turn in four ways: as `hotlap train` runs it; as a
@@ -123,7 +123,7 @@ def main() -> None:
     """Run the sides in turn and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3, help="runs of each side")
-    parser.add_argument("--steps", type=int, default=2000, help="steps of each run")
+    parser.add_argument("--steps", type=int, default=500, help="steps of each run")
     arguments = parser.parse_args()
     found: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
     environment: dict[str, Any] = {}
