@@ -8,7 +8,7 @@ from torch import nn
 
 from hotlap.config.schema import GPTConfig
 from hotlap.models.gpt import GPT
-from hotlap.optim.roles import names_without_decay, role_of, roles_of
+from hotlap.optim.roles import names_without_decay, roles_of
 
 
 class Foreign(nn.Module):
@@ -56,14 +56,6 @@ def test_roles_in_a_foreign_model(is_tied: bool, head: str) -> None:
         "ln_f.bias": "vector",
         "root.weight": "vector",
     }
-
-
-def test_a_role_can_be_asked_for_one_parameter() -> None:
-    model = Foreign(is_tied=False)
-    found = {name: role_of(name, parameter, model) for name, parameter in model.named_parameters()}
-    assert found == roles_of(model)
-    assert role_of("head.weight", nn.Parameter(torch.zeros(2, 2)), nn.Identity()) == "head"
-    assert role_of("weight", nn.Parameter(torch.zeros(2, 2)), nn.Identity()) == "matrix"
 
 
 def test_biases_and_norms_do_not_decay() -> None:

@@ -1,6 +1,8 @@
 """Building the parts of a training: what depends on which seed, and what does not fit."""
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -75,3 +77,18 @@ def test_bf16_is_fast_where_the_processor_says_so(
     assert bf16_is_fast(torch.device("cpu")) == is_fast
     (tmp_path / "cpuinfo").unlink()
     assert not bf16_is_fast(torch.device("cpu"))
+
+
+def test_building_does_not_load_the_compiler(tmp_path: Path) -> None:
+    """It takes a second, and most runs never compile anything."""
+    (tmp_path / "corpus.txt").write_text("\n\n".join(f"sentence number {n} is here" for n in range(200)))
+    program = (
+        "import sys; from pathlib import Path; from hotlap.config.load import config_from_values; "
+        "from hotlap.train.parts import build_parts; "
+        "training = {'optim': 'muon', 'use_cpu': True}; "
+        "config = config_from_values({'task': {'text': 'corpus.txt'}, 'training': training}); "
+        "build_parts(config, Path(sys.argv[1]), Path(sys.argv[1]) / 'cache'); "
+        "assert 'torch._dynamo' not in sys.modules"
+    )
+    ended = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr

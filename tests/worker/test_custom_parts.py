@@ -29,6 +29,18 @@ class Recurrent(nn.Module):
         return self.head(hidden)
 
 
+class Greedy(Recurrent):
+    # Has memory for two rows.
+    def hidden(self, input_ids):
+        if self.training and len(input_ids) > 2:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+        return super().hidden(input_ids)
+
+
+def greedy(vocab_size, width=8):
+    return Greedy(vocab_size, width)
+
+
 def recurrent(vocab_size, width=8):
     return Recurrent(vocab_size, width)
 
@@ -57,7 +69,9 @@ def project(tmp_path: Path) -> ProjectFolder:
     return ProjectFolder(tmp_path).create()
 
 
-def run(project: ProjectFolder, patch: dict[str, Any]) -> tuple[int, dict[str, Any], list[dict[str, Any]], str]:
+def run(
+    project: ProjectFolder, patch: dict[str, Any], **training: Any
+) -> tuple[int, dict[str, Any], list[dict[str, Any]], str]:
     folder = fill_run(project, None, {})
     config = {
         "task": {"name": "mine:counting", "count": 40},
@@ -69,6 +83,7 @@ def run(project: ProjectFolder, patch: dict[str, Any]) -> tuple[int, dict[str, A
             "learning_rate": 0.5,
             "max_steps": 8,
             "logging_steps": 1,
+            **training,
         },
         **patch,
     }
@@ -102,3 +117,29 @@ def test_what_does_not_fit_is_one_clear_message(project: ProjectFolder, patch: d
     code, _, _, log = run(project, patch)
     assert code == 5
     assert message in log and "Traceback" not in log
+
+
+GREEDY = {"model": {"name": "mine:greedy"}}
+
+
+def test_a_batch_that_does_not_fit_ends_as_out_of_memory_with_the_sizes(project: ProjectFolder) -> None:
+    code, _, points, log = run(project, GREEDY, per_device_train_batch_size=8)
+    assert code == 5 and not points
+    assert "out_of_memory: RuntimeError: DefaultCPUAllocator" in log and "Traceback" not in log
+    assert "8 rows a batch of up to 5 tokens" in log
+
+
+def test_a_smaller_batch_is_taken_at_the_same_total_where_that_is_asked_for(project: ProjectFolder) -> None:
+    code, environment, points, log = run(
+        project, GREEDY, per_device_train_batch_size=8, auto_find_batch_size=True, save_steps=1
+    )
+    assert code == 0, log
+    assert (environment["batch_size"], environment["accumulation_steps"]) == (2, 4)
+    assert [point["step"] for point in points if "train_loss" in point] == list(range(1, 9))
+
+
+def test_the_batch_that_is_searched_for_fits(project: ProjectFolder) -> None:
+    code, environment, _, log = run(project, GREEDY, per_device_train_batch_size="auto", total_batch_size=8)
+    assert code == 0, log
+    assert environment["batch_size"] in (1, 2)
+    assert environment["batch_size"] * environment["accumulation_steps"] == 8

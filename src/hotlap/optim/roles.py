@@ -15,13 +15,11 @@ _HEADS: Final = frozenset({"head", "lm_head", "embed_out"})
 _NOT_DECAYED: Final = re.compile(r"bias|layernorm|rmsnorm|(^|\.)norm($|\.)|_norm($|\.)")
 
 
-def role_of(name: str, parameter: Tensor, model: nn.Module) -> Role:
-    """Return the role of a model's parameter; a head that shares the embedding's weight counts as embedding."""
-    return _role(name, parameter, _embeddings(model))
-
-
 def roles_of(model: nn.Module) -> Mapping[str, Role]:
-    """Return the role of each parameter by its name, in the model's order; a shared one once."""
+    """Return the role of each parameter by its name, in the model's order.
+
+    A shared one stands there once; a head that shares the embedding's weight counts as embedding.
+    """
     embeddings = _embeddings(model)
     return {name: _role(name, parameter, embeddings) for name, parameter in model.named_parameters()}
 

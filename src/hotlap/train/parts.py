@@ -179,7 +179,8 @@ def _set_up_device(training: TrainingConfig, world: World) -> None:
         torch.backends.cudnn.allow_tf32 = training.tf32
     if training.full_determinism:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS refuses to be deterministic without
-    torch.use_deterministic_algorithms(training.full_determinism)
+    if torch.are_deterministic_algorithms_enabled() != training.full_determinism:
+        torch.use_deterministic_algorithms(training.full_determinism)  # imports torch's compiler: a second
 
 
 def _check_length(config: RunConfig, longest: int) -> None:

@@ -1,6 +1,7 @@
 """Run one run folder to its end: `python -m hotlap.worker FOLDER`. Started by the launcher, by torchrun, or by hand."""
 
 import gc
+import shutil
 import sys
 import traceback
 from contextlib import suppress
@@ -117,6 +118,8 @@ def _with_smaller_batch(session: Session, config: RunConfig, world: World, error
     gc.unfreeze()
     gc.enable()
     session.folder.drop_points_after(-1)  # the next attempt begins at the first step
+    for _, path in session.folder.checkpoints():
+        shutil.rmtree(path)
     changed = {"per_device_train_batch_size": rows, "gradient_accumulation_steps": steps}
     return config.model_copy(update={"training": training.model_copy(update=changed)})
 

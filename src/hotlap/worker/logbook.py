@@ -35,7 +35,8 @@ class Logbook:
         self.tokens += step.num_tokens
         self.slots += step.num_slots
         self.train_seconds, self.wall_seconds = step.train_seconds, step.wall_seconds
-        self._interval_losses.append(step.loss)
+        if self._training.logging_strategy != "no":
+            self._interval_losses.append(step.loss)
         self._recent_losses.append(step.loss)
         limit = self._training.max_grad_norm
         self._num_clipped += bool(limit and step.grad_norm is not None and step.grad_norm > limit)
@@ -47,7 +48,7 @@ class Logbook:
     def log_interval(self) -> None:
         """Write a point of training figures over the steps since the last one."""
         step, (seconds, tokens, slots) = self._last, self._interval_start
-        if step is None or not self._interval_losses or self._training.logging_strategy == "no":
+        if step is None or not self._interval_losses:
             return
         self.figures = {
             "train_loss": sum(self._interval_losses) / len(self._interval_losses),

@@ -120,9 +120,8 @@ class TrainingRun:
         is_best = reached = False
         is_final = is_last or bound is not None
         if is_due or is_final:
-            reached = (
-                self._evaluate(is_final=is_final) and is_due
-            )  # one that only the limit brought about is off the grid
+            all_held = self._evaluate(is_final=is_final)
+            reached = all_held and is_due  # an evaluation that only the limit brought about is off the grid
             is_best = self.saver.note_metrics(step.number, self.metrics)
         is_saved = self.saver.is_due(step.number, step.wall_seconds, is_last=is_final or reached)
         if is_saved or is_best or (step.is_interrupted and self.saver.is_wanted):
