@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from hotlap.config.schema import GPTConfig
-from hotlap.models.chosen import choose
+from hotlap.models import gpt
+from hotlap.models.chosen import choose, positions_from
 from hotlap.models.gpt import GPT
 
 SHAPE: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -52,3 +53,22 @@ def test_what_is_not_chosen_gets_no_gradient() -> None:
     assert x.grad is not None
     assert x.grad.flatten(0, 1).any(-1).nonzero().flatten().tolist() == [1, 6]
     assert choose(x, None) is x
+
+
+def test_positions_keep_their_places_in_rows_cut_off_before_the_first() -> None:
+    first, cut = positions_from(CHOSEN, IDS.shape[1])
+    assert first == (CHOSEN % 11).min() == 0
+    later = CHOSEN[CHOSEN % 11 >= 4]
+    first, cut = positions_from(later, IDS.shape[1])
+    assert first == 4
+    assert torch.equal(IDS[:, 4:].flatten()[cut], IDS.flatten()[later])
+    assert positions_from(CHOSEN[:0], 11)[0] == 0
+
+
+def test_only_the_columns_from_the_first_chosen_ask_in_the_last_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    attend = gpt.causal_attention
+    monkeypatch.setattr(gpt, "causal_attention", lambda q, *rest: asked.append(q.shape[2]) or attend(q, *rest))
+    model = GPT(GPTConfig(**SHAPE), 256)
+    model.hidden(IDS, chosen=torch.tensor([6, 10, 20, 32]))
+    assert asked == [11, 5]

@@ -2,9 +2,8 @@
 
 import pytest
 import torch
-import torch.nn.functional as F
 
-from hotlap.models.dropout import Dropout, attention_spelled_out, dropout
+from hotlap.models.dropout import Dropout, dropout
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
@@ -45,18 +44,3 @@ def test_nothing_is_dropped_at_zero_or_while_evaluating() -> None:
     x = torch.randn(5, 6)
     assert dropout(x, 0.0) is x
     assert Dropout(0.9).eval()(x) is x
-
-
-def test_attention_without_dropout_is_torchs_causal_attention() -> None:
-    torch.manual_seed(0)
-    query, key, value = torch.randn(3, 2, 4, 9, 8).unbind(0)
-    expected = F.scaled_dot_product_attention(query, key, value, is_causal=True)
-    torch.testing.assert_close(attention_spelled_out(query, key, value, 0.0), expected)
-
-
-def test_attention_spelled_out_keeps_its_mean() -> None:
-    torch.manual_seed(0)
-    query, key, value = torch.randn(3, 1, 2, 5, 4).unbind(0)
-    expected = F.scaled_dot_product_attention(query, key, value, is_causal=True)
-    mean = torch.stack([attention_spelled_out(query, key, value, 0.2) for _ in range(4000)]).mean(0)
-    torch.testing.assert_close(mean, expected, atol=0.06, rtol=0)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hotlap.models import fused
-from hotlap.models.fused import relu_squared, rms_norm, rotate
+from hotlap.models.fused import gelu_tanh, relu_squared, rms_norm, rotate
 
 Function = Callable[[Tensor], Tensor]
 
@@ -23,6 +23,7 @@ FUNCTIONS: dict[str, Function] = {
     "rotate": lambda x: rotate(x, rotation(x.shape[-2], x.shape[-1] // 2)),
     "rotate each row": lambda x: rotate(x, rotation(x.shape[-2], x.shape[-1] // 2, x.shape[0])),
     "relu_squared": relu_squared,
+    "gelu_tanh": gelu_tanh,
 }
 
 
@@ -58,6 +59,7 @@ def test_values_and_gradients_are_those_of_torchs_steps(
     torch.testing.assert_close(gradient, expected_gradient, rtol=1e-6, atol=2e-6 * float(expected_gradient.abs().max()))
 
 
+@pytest.mark.parametrize("function", [function for name, function in FUNCTIONS.items() if name != "gelu_tanh"])
 def test_low_precision_is_rounded_as_torch_rounds_it(function: Function, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     x = (torch.randn(2, 3, 50, 32) * 3).bfloat16()
@@ -75,7 +77,7 @@ def test_the_squared_relu_has_torchs_gradient_bit_by_bit(monkeypatch: pytest.Mon
         assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
 
 
-@pytest.mark.parametrize("function", [rms_norm, relu_squared])
+@pytest.mark.parametrize("function", [rms_norm, relu_squared, gelu_tanh])
 def test_gradients_are_exact(function: Function) -> None:
     assert torch.autograd.gradcheck(function, (torch.randn(3, 6, dtype=torch.float64, requires_grad=True),))
 
@@ -84,6 +86,27 @@ def test_the_gradient_of_a_rotation_is_exact() -> None:
     turn = rotation(4, 3, dtype=torch.float64)
     x = torch.randn(2, 1, 4, 6, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: rotate(x, turn), (x,))
+
+
+def test_gelu_in_low_precision_is_as_near_as_torchs() -> None:
+    torch.manual_seed(0)
+    x = (torch.randn(400, 500) * 3).bfloat16().requires_grad_()
+    exact = F.gelu(x.detach().double(), approximate="tanh").bfloat16()
+    own, torchs = gelu_tanh(x), F.gelu(x, approximate="tanh")
+    assert (own == exact).float().mean() > (torchs == exact).float().mean()
+    torch.testing.assert_close(own, exact, rtol=2**-7, atol=1e-6)
+    slopes = [torch.autograd.grad(y.sum(), x)[0] for y in (own, torchs)]
+    torch.testing.assert_close(*slopes, rtol=2**-6, atol=2**-7)
+
+
+def test_gelu_in_pieces_is_gelu_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.randn(5, 7, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    whole = gelu_tanh(x)
+    (slope,) = torch.autograd.grad(whole.sum(), x)
+    monkeypatch.setattr(fused, "_PIECE", 8)
+    torch.testing.assert_close(gelu_tanh(x), whole)
+    torch.testing.assert_close(torch.autograd.grad(gelu_tanh(x).sum(), x)[0], slope)
+    assert gelu_tanh(x[:0]).shape == (0, 7)
 
 
 def test_nothing_stays_nothing() -> None:

@@ -30,3 +30,13 @@ def choose(x: Tensor, positions: Tensor | None) -> Tensor:
         return flat.index_select(0, positions)
     chosen: Tensor = _Choose.apply(flat, positions)
     return chosen
+
+
+def positions_from(positions: Tensor, length: int) -> tuple[int, Tensor]:
+    """Return the first column among `positions` (N,) of rows of `length`, and the same places in rows cut off there.
+
+    This reads the positions, which a GPU would be waited for.
+    """
+    row = positions // length
+    first = int((positions - row * length).min()) if len(positions) else 0
+    return first, positions - first * (row + 1)

@@ -18,9 +18,7 @@ class _CpuDropout(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, p: float) -> Tensor:
-        draws = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
-        bits = draws.view(torch.int16)[: x.numel()].view(x.shape)
-        mask = (bits >= round(p * _LEVELS) - _LEVELS // 2).to(x.dtype).mul_(1 / (1 - p))
+        mask = dropout_factors(x, p)
         ctx.save_for_backward(mask)
         return x * mask
 
@@ -28,6 +26,13 @@ class _CpuDropout(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (mask,) = ctx.saved_tensors
         return gradients[0] * mask, None
+
+
+def dropout_factors(x: Tensor, p: float) -> Tensor:
+    """Draw what dropout multiplies x with on a CPU: a tensor like x that holds 0 or 1 / (1 - p)."""
+    draws = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
+    bits = draws.view(torch.int16)[: x.numel()].view(x.shape)
+    return (bits >= round(p * _LEVELS) - _LEVELS // 2).to(x.dtype).mul_(1 / (1 - p))
 
 
 def dropout(x: Tensor, p: float) -> Tensor:
@@ -50,22 +55,3 @@ class Dropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return x with dropout."""
         return dropout(x, self.p) if self.training else x
-
-
-def attention_spelled_out(query: Tensor, key: Tensor, value: Tensor, p: float) -> Tensor:
-    """Return causal attention with dropout on its weights, as plain matrix products; all shapes are (B, H, T, K).
-
-    On a CPU torch's own attention leaves its fast path as soon as there is dropout, and has none for short rows in
-    bfloat16: there this takes a quarter to a half of the time (AVX512-BF16, T up to 512; level at 768).
-    """
-    rows, heads, length, size = query.shape
-    future = torch.full((length, length), -torch.inf, dtype=query.dtype).triu(1)
-    folded = (rows * heads, length, size)
-    scores = torch.baddbmm(
-        future.expand(rows * heads, length, length),
-        query.reshape(folded),
-        key.reshape(folded).mT,
-        alpha=size**-0.5,
-    )
-    weights = dropout(scores.softmax(-1), p)
-    return torch.bmm(weights, value.reshape(folded)).view(query.shape)

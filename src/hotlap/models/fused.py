@@ -4,6 +4,7 @@ On a GPU, and in compiled code, torch's own steps are taken. Values are the same
 the squared ReLU bit by bit.
 """
 
+import math
 from typing import Any, Final
 
 import torch
@@ -15,6 +16,8 @@ Rotation = tuple[Tensor, Tensor]
 
 _NARROW: Final = frozenset({torch.bfloat16, torch.float16})
 """Types that are computed with in fp32 and rounded once."""
+
+_PIECE: Final = 1 << 19  # elements whose intermediate results stay in a CPU's cache
 
 
 def rms_norm(x: Tensor) -> Tensor:
@@ -41,6 +44,14 @@ def relu_squared(x: Tensor) -> Tensor:
         return F.relu(x).square()
     squared: Tensor = _ReluSquared.apply(x)
     return squared
+
+
+def gelu_tanh(x: Tensor) -> Tensor:
+    """Return GELU in its approximation by tanh (arXiv 1606.08415), GPT-2's `gelu_new`."""
+    if not _is_fused(x):
+        return F.gelu(x, approximate="tanh")
+    curved: Tensor = _GeluTanh.apply(x)
+    return curved
 
 
 def _is_fused(x: Tensor) -> bool:
@@ -108,3 +119,44 @@ class _ReluSquared(torch.autograd.Function):
         (positive,) = ctx.saved_tensors
         product: Tensor = (gradients[0] * positive).mul_(2)
         return product
+
+
+class _GeluTanh(torch.autograd.Function):
+    """y = x·s with s = σ(2u), u = √(2/π)·(x + 0.044715·x³), as tanh(u) = 2σ(2u) - 1 and σ is the quicker one.
+
+    The slope s + y·(1 - s)·2u' needs nothing that is dear once s is there, so it is computed on the way forward and
+    kept in place of x.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        x = x.contiguous()
+        y = torch.empty_like(x)
+        slope = torch.empty_like(x) if ctx.needs_input_grad[0] else None
+        pieces = [tensor.view(-1).split(_PIECE) for tensor in (x, y) if x.numel()]
+        slopes = slope.view(-1).split(_PIECE) if slope is not None else None
+        for number, (part, result) in enumerate(zip(*pieces, strict=True)):
+            _gelu_tanh_into(result, slopes[number] if slopes is not None else None, part)
+        if slope is not None:
+            ctx.save_for_backward(slope)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (slope,) = ctx.saved_tensors
+        return gradients[0] * slope
+
+
+def _gelu_tanh_into(y: Tensor, slope: Tensor | None, x: Tensor) -> None:
+    """Write value and slope at x (n,) into tensors like it."""
+    wide = _widened(x)
+    linear, cubic = 2 * math.sqrt(2 / math.pi), 2 * math.sqrt(2 / math.pi) * 0.044715
+    square = wide * wide
+    s = (square * cubic).add_(linear).mul_(wide).sigmoid_()
+    value = torch.mul(wide, s, out=y if y.dtype == wide.dtype else None)
+    if slope is not None:
+        change = torch.addcmul(value, value, s, value=-1)  # y·(1 - s)
+        torch.addcmul(s, change, square.mul_(3 * cubic).add_(linear), out=change)
+        slope.copy_(change)
+    if value is not y:
+        y.copy_(value)

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from hotlap.config.schema import GPTConfig
-from hotlap.models.chosen import choose
+from hotlap.models.attention import causal_attention, has_own_attention
+from hotlap.models.chosen import choose, positions_from
 from hotlap.models.documents import (
     DocumentRows,
     document_mask,
@@ -24,10 +25,8 @@ from hotlap.models.documents import (
     has_flex_attention,
     splits_documents,
 )
-from hotlap.models.dropout import Dropout, attention_spelled_out
-from hotlap.models.fused import Rotation, relu_squared, rms_norm, rotate
-
-_SHORT = 512  # rows up to this length are quicker without torch's attention in bfloat16 on a CPU
+from hotlap.models.dropout import Dropout
+from hotlap.models.fused import Rotation, gelu_tanh, relu_squared, rms_norm, rotate
 
 
 @dataclass(slots=True)
@@ -63,6 +62,11 @@ class Context:
     """Where attention happens in rows of one document each; T in `rotation` is then their length."""
     block_mask: Any = None
     """FlexAttention's mask."""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether each row is one document, as given."""
+        return self.mask is None and self.documents is None and self.block_mask is None and self.cache is None
 
 
 class Norm(nn.Module):
@@ -107,7 +111,10 @@ class Attention(nn.Module):
             query, key = rotate(query, context.rotation), rotate(key, context.rotation)
         if context.cache is not None:
             key, value = context.cache.extend(self.layer, key, value)
-        mixed = self._mix(query, key, value, context).transpose(1, 2).reshape(rows, length, width)
+        if chosen is not None and context.is_plain and has_own_attention(x):
+            first, chosen = positions_from(chosen, length)
+            query = query[:, :, first:]
+        mixed = self._mix(query, key, value, context).transpose(1, 2).flatten(2)
         mixed = mixed if context.documents is None else context.documents.join(mixed)
         return self.projection(choose(mixed, chosen))
 
@@ -116,11 +123,9 @@ class Attention(nn.Module):
         dropout = self.dropout if self.training else 0.0
         if context.block_mask is not None:
             return flex_attention(query, key, value, context.block_mask)
-        if context.mask is None and query.device.type == "cpu":
-            is_short = query.dtype == torch.bfloat16 and query.shape[2] <= _SHORT
-            if dropout or is_short:
-                return attention_spelled_out(query, key, value, dropout)
-        return F.scaled_dot_product_attention(query, key, value, context.mask, dropout, context.mask is None)
+        if context.mask is None:
+            return causal_attention(query, key, value, dropout)
+        return F.scaled_dot_product_attention(query, key, value, context.mask, dropout)
 
 
 class MLP(nn.Module):
@@ -143,7 +148,7 @@ class MLP(nn.Module):
         if self.activation == "swiglu":
             gate, value = inner.chunk(2, dim=-1)
             return self.projection(F.silu(gate) * value)
-        return self.projection(F.gelu(inner, approximate="tanh" if self.activation == "gelu_new" else "none"))
+        return self.projection(gelu_tanh(inner) if self.activation == "gelu_new" else F.gelu(inner))
 
 
 class Block(nn.Module):

@@ -4,6 +4,8 @@ Weights, gradients and optimizer state follow from the number of parameters; act
 (34 bytes per token, layer and unit of width for a block in bf16: Korthikanti et al. 2022, arXiv 2205.05198).
 """
 
+import ctypes
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -21,6 +23,8 @@ _MOMENT_BYTES: Final = {"adamw_torch": 8, "adamw_torch_fused": 8, "muon": 4, "sg
 """Bytes of optimizer state per parameter; 0 for one of the user's own, of which nothing is known."""
 _BLOCK_BYTES: Final = 34
 _BLOCK_INPUT_BYTES: Final = 2
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # <malloc.h>
+_LARGEST_INT: Final = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,3 +149,17 @@ def _show(num_bytes: int) -> str:
         if num_bytes >= size:
             return f"{num_bytes / size:.1f} {unit}"
     return f"{num_bytes} B"
+
+
+def keep_freed_memory() -> bool:
+    """Let glibc keep the memory that tensors gave back, and say whether it does.
+
+    It would return blocks of some megabytes to the system at once, and the next step would wait for the same pages to
+    be handed out and zeroed again. Other C libraries are left alone, and so is who has set glibc's variables.
+    """
+    if any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return False
+    return all(mallopt(parameter, _LARGEST_INT) for parameter in (_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD))

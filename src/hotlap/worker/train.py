@@ -21,6 +21,7 @@ from hotlap.train.distributed import World, broadcast_floats
 from hotlap.train.evaluate import Evaluator
 from hotlap.train.horizon import Position
 from hotlap.train.loop import Signs, Step, StepTimer, train_steps
+from hotlap.train.memory import keep_freed_memory
 from hotlap.train.parts import Parts, build_parts
 from hotlap.worker.budget import Budget
 from hotlap.worker.console import metrics_block
@@ -39,6 +40,7 @@ class TrainingRun:
     """
 
     def __init__(self, session: Session, config: RunConfig, world: World) -> None:
+        keep_freed_memory()
         self.session = session
         self.folder = session.folder
         self.config = config

@@ -1,0 +1,93 @@
+"""Attention in blocks of queries gives what torch's gives: values, gradients, any lengths, with and without dropout."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from hotlap.models import attention
+from hotlap.models.attention import _CausalAttention, _cuts, causal_attention
+
+
+def parts(queries: int, keys: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]:
+    """Return query, key and value of 2 rows and 3 heads as views of one tensor, the way the model has them."""
+    combined = torch.randn(2, keys, 3, 3, 8, dtype=dtype, requires_grad=True)
+    query, key, value = (x.transpose(1, 2) for x in combined.unbind(2))
+    return query[:, :, keys - queries :], key, value
+
+
+def reference(query: Tensor, key: Tensor, value: Tensor, factors: Tensor | float = 1.0) -> Tensor:
+    hidden = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool).triu(key.shape[2] - query.shape[2] + 1)
+    scores = (query @ key.mT / key.shape[-1] ** 0.5).masked_fill(hidden, -torch.inf)
+    return (scores.softmax(-1) * factors) @ value
+
+
+def gradients(mixed: Tensor, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    weight = torch.linspace(-1, 1, mixed.numel(), dtype=mixed.dtype).view(mixed.shape)
+    return torch.autograd.grad(mixed, inputs, weight)
+
+
+@given(keys=st.integers(1, 530), share=st.floats(0, 1))
+@settings(max_examples=40, deadline=None)
+def test_values_and_gradients_at_any_lengths(keys: int, share: float) -> None:
+    torch.manual_seed(keys)
+    inputs = parts(max(1, round(share * keys)), keys)
+    mixed, expected = _CausalAttention.apply(*inputs, 0.0), reference(*inputs)
+    torch.testing.assert_close(mixed, expected, rtol=1e-5, atol=1e-5)
+    for got, wanted in zip(gradients(mixed, inputs), gradients(expected, inputs), strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-4, atol=2e-5)
+
+
+@given(st.integers(1, 2000))
+def test_blocks_cover_the_queries_in_even_pieces(queries: int) -> None:
+    cuts = _cuts(queries)
+    sizes = [last - first for first, last in pairwise(cuts)]
+    assert cuts[0] == 0
+    assert sum(sizes) == queries
+    assert 0 < min(sizes) <= max(sizes) <= 200
+    assert all(cut % 16 == 0 for cut in cuts[1:-1])
+
+
+def test_gradients_are_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "_cuts", lambda queries: [0, 2, queries])
+    query, key, value = (x.detach().requires_grad_() for x in parts(4, 6, torch.float64))
+    assert torch.autograd.gradcheck(lambda *x: _CausalAttention.apply(*x, 0.0), (query, key, value))
+
+
+@pytest.mark.parametrize(("dtype", "length"), [(torch.float32, 40), (torch.float32, 600), (torch.bfloat16, 300)])
+def test_either_way_is_torchs_causal_attention(dtype: torch.dtype, length: int) -> None:
+    torch.manual_seed(0)
+    inputs = parts(length, length, dtype)
+    expected = F.scaled_dot_product_attention(*inputs, is_causal=True)
+    tolerance = 1e-5 if dtype == torch.float32 else 2e-2
+    torch.testing.assert_close(causal_attention(*inputs), expected, rtol=tolerance, atol=tolerance)
+
+
+def test_dropout_multiplies_the_weights_and_their_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    inputs = parts(7, 7)
+    factors = (torch.rand(6, 7, 7) > 0.3).float() / 0.7
+    monkeypatch.setattr(attention, "dropout_factors", lambda weights, p: factors)
+    mixed = causal_attention(*inputs, 0.3)
+    expected = reference(*inputs, factors.view(2, 3, 7, 7))
+    torch.testing.assert_close(mixed, expected)
+    for got, wanted in zip(gradients(mixed, inputs), gradients(expected, inputs), strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_dropout_keeps_the_mean() -> None:
+    torch.manual_seed(0)
+    query, key, value = torch.randn(3, 1, 2, 5, 4).unbind(0)
+    expected = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+    mean = torch.stack([causal_attention(query, key, value, 0.2) for _ in range(4000)]).mean(0)
+    torch.testing.assert_close(mean, expected, atol=0.06, rtol=0)
+
+
+def test_nothing_is_kept_without_gradients() -> None:
+    with torch.no_grad():
+        mixed = causal_attention(*parts(9, 9))
+    assert mixed.grad_fn is None
