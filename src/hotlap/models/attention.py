@@ -58,7 +58,7 @@ class _CausalAttention(torch.autograd.Function):
         queries = query.shape[2]
         ctx.shape, ctx.cuts, ctx.past = query.shape, _cuts(queries), keys - queries
         q, k, v = (x.reshape(rows * heads, -1, size) for x in (query, key, value))
-        mixed = torch.empty_like(q)
+        mixed: list[Tensor] = []
         kept: list[Tensor] = []
         for first, last in pairwise(ctx.cuts):
             end = ctx.past + last
@@ -67,11 +67,11 @@ class _CausalAttention(torch.autograd.Function):
             scores = torch.baddbmm(hidden, q[:, first:last], k[:, :end].mT, alpha=1 / math.sqrt(size))
             weights = torch._softmax(scores, -1, False, out=scores)
             factors = dropout_factors(weights, p) if p else None
-            mixed[:, first:last] = torch.bmm(weights if factors is None else weights * factors, v[:, :end])
+            mixed.append(torch.bmm(weights if factors is None else weights * factors, v[:, :end]))
             kept += [weights] if factors is None else [weights, factors]
         ctx.has_dropout = p > 0
         ctx.save_for_backward(q, k, v, *kept)
-        return mixed.view(query.shape)
+        return _joined(mixed).view(query.shape)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
@@ -80,7 +80,8 @@ class _CausalAttention(torch.autograd.Function):
         g = gradients[0].reshape(q.shape)
         blocks = list(pairwise(ctx.cuts))
         step = 2 if ctx.has_dropout else 1
-        dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+        dq: list[Tensor] = []
+        dk, dv = torch.empty_like(k), torch.empty_like(v)
         for number in range(len(blocks) - 1, -1, -1):
             (first, last), is_longest = blocks[number], number == len(blocks) - 1
             end = ctx.past + last
@@ -89,10 +90,14 @@ class _CausalAttention(torch.autograd.Function):
             slope = torch.bmm(g[:, first:last], v[:, :end].mT)
             slope = slope if factors is None else slope.mul_(factors)
             torch._softmax_backward_data(slope, weights, -1, weights.dtype, grad_input=slope)
-            dq[:, first:last] = torch.bmm(slope, k[:, :end])
+            dq.append(torch.bmm(slope, k[:, :end]))
             beta = 0 if is_longest else 1  # the block that meets all keys fills the memory, the others add to it
             dv[:, :end].baddbmm_(dropped.mT, g[:, first:last], beta=beta)
             dk[:, :end].baddbmm_(slope.mT, q[:, first:last], beta=beta)
         scale = 1 / math.sqrt(size)
-        dq, dk, dv = (x.view(rows, heads, -1, size) for x in (dq.mul_(scale), dk.mul_(scale), dv))
-        return dq, dk, dv, None
+        query, key, value = (x.view(rows, heads, -1, size) for x in (_joined(dq[::-1]).mul_(scale), dk.mul_(scale), dv))
+        return query, key, value, None
+
+
+def _joined(blocks: list[Tensor]) -> Tensor:
+    return torch.cat(blocks, dim=1) if len(blocks) > 1 else blocks[0]

@@ -17,7 +17,7 @@ Rotation = tuple[Tensor, Tensor]
 _NARROW: Final = frozenset({torch.bfloat16, torch.float16})
 """Types that are computed with in fp32 and rounded once."""
 
-_PIECE: Final = 1 << 19  # elements whose intermediate results stay in a CPU's cache
+_PIECE: Final = 1 << 19  # elements: in low precision the intermediate results are twice as large
 
 
 def rms_norm(x: Tensor) -> Tensor:
@@ -133,10 +133,9 @@ class _GeluTanh(torch.autograd.Function):
         x = x.contiguous()
         y = torch.empty_like(x)
         slope = torch.empty_like(x) if ctx.needs_input_grad[0] else None
-        pieces = [tensor.view(-1).split(_PIECE) for tensor in (x, y) if x.numel()]
-        slopes = slope.view(-1).split(_PIECE) if slope is not None else None
-        for number, (part, result) in enumerate(zip(*pieces, strict=True)):
-            _gelu_tanh_into(result, slopes[number] if slopes is not None else None, part)
+        for first in range(0, x.numel(), _PIECE):
+            here = slice(first, first + _PIECE)
+            _gelu_tanh_into(y.view(-1)[here], slope if slope is None else slope.view(-1)[here], x.view(-1)[here])
         if slope is not None:
             ctx.save_for_backward(slope)
         return y
@@ -147,16 +146,22 @@ class _GeluTanh(torch.autograd.Function):
         return gradients[0] * slope
 
 
+_LINEAR: Final = 2 * math.sqrt(2 / math.pi)  # 2u = x·(_LINEAR + _CUBIC·x²)
+_CUBIC: Final = 0.044715 * _LINEAR
+
+
 def _gelu_tanh_into(y: Tensor, slope: Tensor | None, x: Tensor) -> None:
     """Write value and slope at x (n,) into tensors like it."""
     wide = _widened(x)
-    linear, cubic = 2 * math.sqrt(2 / math.pi), 2 * math.sqrt(2 / math.pi) * 0.044715
-    square = wide * wide
-    s = (square * cubic).add_(linear).mul_(wide).sigmoid_()
-    value = torch.mul(wide, s, out=y if y.dtype == wide.dtype else None)
+    is_narrow = wide is not x
+    linear = torch.full((), _LINEAR, dtype=wide.dtype)
+    s = torch.addcmul(linear, wide, wide, value=_CUBIC).mul_(wide).sigmoid_()
+    value = torch.mul(wide, s, out=None if is_narrow else y)
     if slope is not None:
-        change = torch.addcmul(value, value, s, value=-1)  # y·(1 - s)
-        torch.addcmul(s, change, square.mul_(3 * cubic).add_(linear), out=change)
-        slope.copy_(change)
-    if value is not y:
+        change = torch.addcmul(linear, wide, wide, value=3 * _CUBIC)
+        rest = torch.addcmul(value, value, s, value=-1, out=None if is_narrow else slope)  # y·(1 - s)
+        total = torch.addcmul(s, rest, change, out=rest)
+        if is_narrow:
+            slope.copy_(total)
+    if is_narrow:
         y.copy_(value)

@@ -95,28 +95,37 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, context: Context, chosen: Tensor | None = None) -> Tensor:
         """Map (B, T, D) to (B, T, D), or to (N, D) at the chosen positions."""
-        width = x.shape[-1]
-        combined = self.qkv(x)
-        if context.documents is not None:
-            combined = context.documents.split(combined)
-        rows, length, _ = combined.shape
-        # Three views, as the gradients of three parts are put together in one copy, those of an unbind in two.
-        query, key, value = (
-            part.view(rows, length, self.num_heads, width // self.num_heads).transpose(1, 2)
-            for part in combined.chunk(3, dim=-1)
-        )
+        first = 0
+        if chosen is not None and context.is_plain and has_own_attention(x):
+            first, chosen = positions_from(chosen, x.shape[1])
+        query, key, value = self._project(x, first, context.documents)
         if self.qk_norm:
             query, key = rms_norm(query), rms_norm(key)
         if context.rotation is not None:
-            query, key = rotate(query, context.rotation), rotate(key, context.rotation)
+            cosine, sine = context.rotation
+            query = rotate(query, (cosine[..., first:, :], sine[..., first:, :]))
+            key = rotate(key, context.rotation)
         if context.cache is not None:
             key, value = context.cache.extend(self.layer, key, value)
-        if chosen is not None and context.is_plain and has_own_attention(x):
-            first, chosen = positions_from(chosen, length)
-            query = query[:, :, first:]
         mixed = self._mix(query, key, value, context).transpose(1, 2).flatten(2)
         mixed = mixed if context.documents is None else context.documents.join(mixed)
         return self.projection(choose(mixed, chosen))
+
+    def _project(self, x: Tensor, first: int, documents: DocumentRows | None) -> list[Tensor]:
+        """Return queries of the positions from `first` on, keys and values of all, each (B, H, positions, K)."""
+        if first:
+            sizes = (x.shape[-1], 2 * x.shape[-1])
+            weights = self.qkv.weight.split(sizes)
+            biases = (None, None) if self.qkv.bias is None else self.qkv.bias.split(sizes)
+            parts = (
+                F.linear(x[:, first:], weights[0], biases[0]),
+                *F.linear(x, weights[1], biases[1]).chunk(2, dim=-1),
+            )
+        else:
+            combined = self.qkv(x) if documents is None else documents.split(self.qkv(x))
+            # Three views, as the gradients of three parts are put together in one copy, those of an unbind in two.
+            parts = combined.chunk(3, dim=-1)
+        return [part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for part in parts]
 
     def _mix(self, query: Tensor, key: Tensor, value: Tensor, context: Context) -> Tensor:
         """Return the values (B, H, T_all, K) mixed for each query: (B, H, T, K)."""
