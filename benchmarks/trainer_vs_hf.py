@@ -98,8 +98,8 @@ def plain_loop(config_path: Path, project: Path, warmup: int) -> dict[str, float
 
     from hotlap.config.load import load_config
     from hotlap.core.study_folder import ProjectFolder
+    from hotlap.train.build import build_parts
     from hotlap.train.distributed import join_world
-    from hotlap.train.parts import build_parts
 
     config = load_config(config_path)
     parts = build_parts(config, project, ProjectFolder(project).cache_path, join_world(config.training))
@@ -164,8 +164,8 @@ def count_flops(config_path: Path, project: Path) -> dict[str, float]:
 
     from hotlap.config.load import load_config
     from hotlap.core.study_folder import ProjectFolder
+    from hotlap.train.build import build_parts
     from hotlap.train.distributed import join_world
-    from hotlap.train.parts import build_parts
 
     config = load_config(config_path)
     parts = build_parts(config, project, ProjectFolder(project).cache_path, join_world(config.training))

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from hotlap.config.load import config_from_values
-from hotlap.train import parts as parts_module
-from hotlap.train.parts import Parts, build_parts
+from hotlap.train import build
+from hotlap.train.build import build_parts
+from hotlap.train.parts import Parts
 
 WORDS = ("a", "the", "cat", "dog", "sat", "ran", "on", "under", "red", "mat", "hill", "é", "über", "why", "not")
 CONFIG = {
@@ -31,7 +32,7 @@ MakeParts = Callable[..., Parts]
 def make_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeParts:
     """Build the parts of the tiny config with a patch of dotted keys."""
     monkeypatch.setattr("hotlap.train.distributed.usable_cores", lambda: 1)
-    monkeypatch.setattr(parts_module, "pick_device", lambda *_: torch.device("cpu"))
+    monkeypatch.setattr(build, "pick_device", lambda *_: torch.device("cpu"))
     draw = random.Random(5)
     sentences = [" ".join(draw.choices(WORDS, k=draw.randint(2, 6))) for _ in range(400)]
     (tmp_path / "corpus.txt").write_text("\n\n".join(sentences), encoding="utf-8")

@@ -89,7 +89,7 @@ def run(
     }
     folder.write_config(json.dumps(config))  # JSON is YAML
     code = run_worker(folder)
-    return code, folder.read("environment") or {}, folder.points(), folder.log_tail()
+    return code, folder.read("environment") or {}, folder.points(), folder.stdout_path.read_text()
 
 
 def test_task_model_optimizer_and_schedule_of_the_projects_own(project: ProjectFolder) -> None:
@@ -126,7 +126,7 @@ def test_a_batch_that_does_not_fit_ends_as_out_of_memory_with_the_sizes(project:
     code, _, points, log = run(project, GREEDY, per_device_train_batch_size=8)
     assert code == 5 and not points
     assert "out_of_memory: RuntimeError: DefaultCPUAllocator" in log and "Traceback" not in log
-    assert "8 rows a batch of up to 5 tokens" in log
+    assert "8 rows a batch of up to 5 tokens" in log and "weights 18.7 KiB, gradients 18.7 KiB" in log
 
 
 def test_a_smaller_batch_is_taken_at_the_same_total_where_that_is_asked_for(project: ProjectFolder) -> None:
@@ -143,3 +143,5 @@ def test_the_batch_that_is_searched_for_fits(project: ProjectFolder) -> None:
     assert code == 0, log
     assert environment["batch_size"] in (1, 2)
     assert environment["batch_size"] * environment["accumulation_steps"] == 8
+    assert [trial["batch_size"] for trial in environment["batch_size_trials"]] == [1, 2]
+    assert f"per_device_train_batch_size {environment['batch_size']}, gradient_accumulation_steps" in log

@@ -33,10 +33,11 @@ SETTINGS = {
     "training.optim": "muon",
     "training.lr_scheduler_type": "cosine",
     "training.warmup_steps": 4,
+    "training.measure_gradient_noise": True,
     "model.embd_pdrop": 0.1,
     "model.resid_pdrop": 0.1,
 }
-CURVE = ("step", "tokens", "train_loss", "grad_norm", "learning_rate", "eval_loss")
+CURVE = ("step", "tokens", "train_loss", "grad_norm", "learning_rate", "gradient_noise_scale", "eval_loss")
 """What has to be equal in the points; the clocks are not."""
 
 WORKER = """

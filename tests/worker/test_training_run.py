@@ -17,10 +17,10 @@ from hotlap.core.clock import TrainClock
 from hotlap.core.errors import DivergedError
 from hotlap.core.run_folder import RunFolder
 from hotlap.models.gpt import GPT
+from hotlap.train.build import build_parts
 from hotlap.train.distributed import World
 from hotlap.train.evaluate import Evaluator
 from hotlap.train.loop import Signs, StepTimer, train_steps
-from hotlap.train.parts import build_parts
 from hotlap.worker import train as train_module
 from hotlap.worker.session import Session
 from hotlap.worker.train import TrainingRun

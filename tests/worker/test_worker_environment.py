@@ -12,7 +12,8 @@ import torch
 from hotlap.config.load import load_config
 from hotlap.core.run_folder import RunFolder
 from hotlap.core.study_folder import ProjectFolder
-from hotlap.train.parts import Parts, build_parts
+from hotlap.train.build import build_parts
+from hotlap.train.parts import Parts
 from hotlap.worker.environment import environment_facts
 
 CONTRACT = Path(__file__).parents[2] / "docs" / "run-folder.md"

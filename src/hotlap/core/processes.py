@@ -1,6 +1,7 @@
 """Who is who among processes: a pid alone may be reused, so an identity holds its start and the machine's boot."""
 
 import os
+import platform
 import socket
 from pathlib import Path
 from typing import Any
@@ -54,3 +55,11 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def processor_name() -> str:
+    """Return the processor's name, as far as the system tells it."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or "unknown")

@@ -4,7 +4,7 @@ Nothing here waits for the device before its `result` is asked for.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import final
 
 import torch
@@ -97,6 +97,14 @@ class NoiseScale:
         # Both averages start at 0, which their ratio does not show.
         self._signal = self._decay * self._signal + (1 - self._decay) * signal
         self._noise = self._decay * self._noise + (1 - self._decay) * noise
+
+    def state_dict(self) -> dict[str, float]:
+        """Return the averages between two steps."""
+        return {"signal": float(self._signal), "noise": float(self._noise)}
+
+    def load_state_dict(self, state: Mapping[str, float]) -> None:
+        """Go on from averages that `state_dict` gave."""
+        self._signal, self._noise = torch.tensor(state["signal"]), torch.tensor(state["noise"])
 
     def result(self) -> dict[str, float]:
         """Return `gradient_noise_scale` in the unit of `size`; nothing while the averages make no sense."""

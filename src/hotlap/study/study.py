@@ -13,6 +13,7 @@ from hotlap.config.load import config_from_values
 from hotlap.config.parts import source_hashes
 from hotlap.config.schema import RunConfig
 from hotlap.core.errors import StudyError
+from hotlap.core.processes import processor_name
 from hotlap.core.records import Decision, History, Proposal, RecordClaim, RunRecord
 from hotlap.core.study_folder import ProjectFolder, StudyFolder
 from hotlap.launch.devices import run_devices
@@ -156,7 +157,7 @@ def study_protocol(config: RunConfig, directory: Path) -> dict[str, Any]:
         "device": devices_of(config)[0],
         "sources": source_hashes(config, directory),
         "threads": worker_threads(),
-        "processor": _processor(),
+        "processor": processor_name(),
     }
 
 
@@ -182,14 +183,6 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _processor() -> str:
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    return next(
-        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor()
-    )
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

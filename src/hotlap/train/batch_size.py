@@ -32,7 +32,8 @@ class BatchSizeTrial:
 
     batch_size: int
     tokens_per_second: float
-    peak_bytes: int
+    peak_bytes: int | None
+    """Of a GPU's memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +45,15 @@ class BatchSizeChoice:
     trials: tuple[BatchSizeTrial, ...]
 
 
-def find_batch_size(measure: Callable[[int], tuple[float, int]], total: int, world_size: int = 1) -> BatchSizeChoice:
+def find_batch_size(
+    measure: Callable[[int], tuple[float, int | None]], total: int, world_size: int = 1
+) -> BatchSizeChoice:
     """Return the fastest of the sizes 1, 2, 4, … that divide each device's share of `total` rows per step.
 
     `measure` takes a few optimizer steps with so many rows per device and returns tokens per second and the peak of
-    memory in bytes, the same on all devices, or raises an error of `is_out_of_memory`, likewise on all. Larger sizes
-    are not tried once one does not fit, or throughput has fallen twice in a row. Raises ConfigError when `total` does
-    not spread evenly over the devices, and `measure`'s error when not even one row fits.
+    a GPU's memory in bytes, the same on all devices, or raises an error of `is_out_of_memory`, likewise on all. Larger
+    sizes are not tried once one does not fit, or throughput has fallen twice in a row. Raises ConfigError when `total`
+    does not spread evenly over the devices, and `measure`'s error when not even one row fits.
     """
     if total < 1 or total % world_size:
         raise ConfigError(

@@ -15,7 +15,7 @@ from torch import Tensor
 from hotlap.core.clock import TrainClock
 from hotlap.core.errors import DivergedError
 from hotlap.data.batches import Batch
-from hotlap.optim.measure import NoiseScale, UpdateNorm, clip_gradients, gradient_norm
+from hotlap.optim.measure import UpdateNorm, clip_gradients, gradient_norm
 from hotlap.train.distributed import share_step, syncing
 from hotlap.train.horizon import Position
 from hotlap.train.parts import Parts
@@ -82,7 +82,6 @@ def train_steps(parts: Parts, clock: TrainClock, timer: StepTimer, signs: Signs)
     """
     training = parts.config.training
     position = signs.start
-    noise = NoiseScale(parts.world.size) if training.measure_gradient_noise else None
     parts.objective.train()
     while not parts.horizon.is_over(position):
         number = position.steps + 1
@@ -94,7 +93,7 @@ def train_steps(parts: Parts, clock: TrainClock, timer: StepTimer, signs: Signs)
             )
             timer.book("data")
             learning_rate = parts.optimizers.set_learning_rate(parts.horizon.factor(position))
-            loss = _accumulate_gradients(parts, batches, num_targets, timer, noise)
+            loss = _accumulate_gradients(parts, batches, num_targets, timer)
             norm = _clip(parts, training.max_grad_norm, is_measured=is_measured)
             update = UpdateNorm(parts.optimizers) if training.measure_update_norm and is_measured else None
             if parts.device.type != "cpu" or _is_finite(loss, norm):  # on a GPU, asking would mean waiting
@@ -114,8 +113,8 @@ def train_steps(parts: Parts, clock: TrainClock, timer: StepTimer, signs: Signs)
         grad_norm = None if norm is None else norm.item()
         _refuse_divergence(number, shared.loss, grad_norm)
         figures = update.result() if update is not None else {}
-        if noise is not None and is_measured:
-            figures |= noise.result()
+        if parts.noise is not None and is_measured:
+            figures |= parts.noise.result()
         reading = shared.train_seconds if parts.config.clock == "train" else shared.wall_seconds
         position = Position(number, position.tokens + shared.num_tokens, reading)
         yield Step(
@@ -144,9 +143,7 @@ def is_logged(parts: Parts, step: int) -> bool:
     )
 
 
-def _accumulate_gradients(
-    parts: Parts, batches: list[Batch], num_targets: int, timer: StepTimer, noise: NoiseScale | None
-) -> Tensor:
+def _accumulate_gradients(parts: Parts, batches: list[Batch], num_targets: int, timer: StepTimer) -> Tensor:
     """Add up the gradients of the mean over all target tokens of the step; return this device's share of that mean.
 
     The gradients are averaged over the processes when they are shared, hence the factor.
@@ -159,8 +156,8 @@ def _accumulate_gradients(
             timer.book("forward")
             (loss * parts.world.size if parts.world.size > 1 else loss).backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
-        if noise is not None:
-            noise.add_micro_batch(parts.parameters, len(batches), num_targets)
+        if parts.noise is not None:
+            parts.noise.add_micro_batch(parts.parameters, len(batches), num_targets)
         timer.book("backward")
     return total
 

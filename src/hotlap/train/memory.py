@@ -50,14 +50,15 @@ class MemoryEstimate:
         return self.state + self.activations + self.logits
 
     def describe(self) -> str:
-        """Return the parts in words; those of a micro-batch only where they were asked for."""
+        """Return the parts in words; those of a micro-batch only where they are known."""
         parts = [
             f"weights {_show(self.weights)}",
             f"gradients {_show(self.gradients)}",
             f"optimizer state {_show(self.optimizer)}",
         ]
-        if self.activations or self.logits:
-            parts += [f"activations about {_show(self.activations)}", f"logits about {_show(self.logits)}"]
+        for name, size in (("activations", self.activations), ("logits", self.logits)):
+            if size:
+                parts.append(f"{name} about {_show(size)}")
         return ", ".join(parts)
 
 
@@ -108,6 +109,15 @@ def refuse_if_too_big(estimate: MemoryEstimate, device_bytes: int, device_name: 
     )
 
 
+def model_estimate(model: nn.Module, training: TrainingConfig, tokens_per_microbatch: int) -> MemoryEstimate:
+    """Return what one process needs for a model: the largest table is its embedding, and blocks are in module lists."""
+    tables = [module.weight.shape for module in model.modules() if isinstance(module, nn.Embedding)]
+    vocab_size, hidden_size = max(tables, key=lambda shape: shape.numel(), default=(0, 1))
+    num_layers = max((len(module) for module in model.modules() if isinstance(module, nn.ModuleList)), default=0)
+    num_parameters = sum(parameter.numel() for parameter in model.parameters())
+    return memory_estimate(num_parameters, training, tokens_per_microbatch, hidden_size, num_layers, vocab_size)
+
+
 def refuse_model_too_big(
     model: nn.Module, training: TrainingConfig, device: torch.device, processes_on_cpu: int = 1
 ) -> None:
@@ -115,10 +125,7 @@ def refuse_model_too_big(
 
     Call it before the model is moved to the device. Processes on a CPU share its memory.
     """
-    tables = [module.weight.shape for module in model.modules() if isinstance(module, nn.Embedding)]
-    vocab_size, hidden_size = max(tables, key=lambda shape: shape.numel(), default=(0, 1))
-    num_parameters = sum(parameter.numel() for parameter in model.parameters())
-    estimate = memory_estimate(num_parameters, training, 0, hidden_size, 0, vocab_size)
+    estimate = model_estimate(model, training, 0)
     if device.type == "cuda":
         name = f"{device} ({torch.cuda.get_device_name(device)})"
     else:

@@ -15,6 +15,7 @@ from hotlap.core.records import EXIT_CODES, Outcome
 from hotlap.core.run_folder import RunFolder
 from hotlap.train.batch_size import is_out_of_memory, smaller_batch
 from hotlap.train.distributed import World, join_world, leave_world
+from hotlap.train.memory import model_estimate
 from hotlap.worker.hf import HFTrainingRun
 from hotlap.worker.session import Session
 from hotlap.worker.train import TrainingRun
@@ -129,9 +130,9 @@ def _sizes(run: Run | None, config: RunConfig) -> str:
     training = config.training
     rows = f"{training.per_device_train_batch_size} rows a batch"
     if isinstance(run, TrainingRun):
-        parameters = sum(parameter.numel() for parameter in run.parts.model.parameters())
         longest = int(run.parts.train.lengths.max()) - 1
-        return f"{rows} of up to {longest} tokens, {parameters:,} parameters; lower per_device_train_batch_size"
+        estimate = model_estimate(run.parts.model, training, run.parts.batch_size * longest)
+        return f"{rows} of up to {longest} tokens: {estimate.describe()}; lower per_device_train_batch_size"
     return f"{rows}, while the model was being built; make the model or the batch smaller"
 
 

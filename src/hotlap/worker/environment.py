@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 
 import hotlap
 from hotlap.config.parts import source_hashes
+from hotlap.core.processes import processor_name
 from hotlap.train.parts import Parts, bf16_is_fast
 
 
@@ -21,9 +23,9 @@ def environment_facts(parts: Parts, directory: Path) -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "platform": f"{platform.system()} {platform.machine()}",
-        "processor": _processor(),
+        "processor": processor_name(),
         "device": device.type,
-        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
+        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name(),
         "threads": torch.get_num_threads(),
         "bf16_is_fast": bf16_is_fast(device),
         "git_commit": _git_commit(directory),
@@ -32,6 +34,7 @@ def environment_facts(parts: Parts, directory: Path) -> dict[str, Any]:
         "devices": parts.world.size,
         "batch_size": parts.batch_size,
         "accumulation_steps": parts.accumulation_steps,
+        "batch_size_trials": [asdict(trial) for trial in parts.batch_size_trials],
         "max_steps": parts.horizon.max_steps,
         "sources": source_hashes(parts.config, directory),
         "data": {
@@ -41,13 +44,6 @@ def environment_facts(parts: Parts, directory: Path) -> dict[str, Any]:
             "source": parts.task.source,
         },
     }
-
-
-def _processor() -> str:
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or "unknown"
 
 
 def _git_commit(directory: Path) -> str | None:

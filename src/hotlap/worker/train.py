@@ -16,13 +16,14 @@ from hotlap.core.errors import ConfigError, DataError, DivergedError
 from hotlap.core.records import Outcome
 from hotlap.core.run_folder import checkpoint_state
 from hotlap.core.targets import GENERATION_METRICS, all_hold
+from hotlap.train.build import build_parts
 from hotlap.train.checkpoint import load_checkpoint, restore_rng, save_weights
 from hotlap.train.distributed import World, broadcast_floats
 from hotlap.train.evaluate import Evaluator
 from hotlap.train.horizon import Position
 from hotlap.train.loop import Signs, Step, StepTimer, train_steps
 from hotlap.train.memory import keep_freed_memory
-from hotlap.train.parts import Parts, build_parts
+from hotlap.train.parts import Parts
 from hotlap.worker.budget import Budget
 from hotlap.worker.console import metrics_block
 from hotlap.worker.environment import environment_facts
@@ -70,7 +71,17 @@ class TrainingRun:
         self._start = self._resume() if session.resume is not None else Position()
         if world.is_main:
             self.folder.write("environment", environment_facts(self.parts, directory))
+            self._show_batch_size_trials()
         self.seconds["setup"] += session.process_seconds
+
+    def _show_batch_size_trials(self) -> None:
+        parts = self.parts
+        if parts.batch_size_trials:
+            tried = ", ".join(f"{t.batch_size}: {t.tokens_per_second:,.0f}" for t in parts.batch_size_trials)
+            print(
+                f"per_device_train_batch_size {parts.batch_size}, gradient_accumulation_steps "
+                f"{parts.accumulation_steps} (tokens/s by batch size: {tried})"
+            )
 
     def train(self) -> tuple[Outcome, str]:
         """Take steps until a target, a limit, a signal or the end of the schedule; return outcome and reason."""
@@ -241,6 +252,7 @@ class TrainingRun:
             "next_evaluation": self.grid.next_reading,
             "seconds": self.seconds,
             "timer": self.timer.seconds,
+            "noise": self.parts.noise.state_dict() if self.parts.noise is not None else None,
         }
         self.saver.save(state, wall_seconds)
         self.seconds["saving"] += time.perf_counter() - start
@@ -276,6 +288,8 @@ class TrainingRun:
         self.metrics, self._evaluated_step = dict(state["metrics"]), int(state["evaluated_step"])
         self.grid = EvaluationGrid(self.config.clock, state["next_evaluation"])
         self.clock = TrainClock(start_seconds=state["train_seconds"])
+        if self.parts.noise is not None:
+            self.parts.noise.load_state_dict(state["noise"])
         self.seconds, self.timer.seconds = dict(state["seconds"]), dict(state["timer"])
         if len(rng_states) == world.size:  # on another number of devices dropout goes on with fresh numbers
             restore_rng(rng_states[world.rank], device)

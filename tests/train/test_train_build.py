@@ -84,7 +84,7 @@ def test_building_does_not_load_the_compiler(tmp_path: Path) -> None:
     (tmp_path / "corpus.txt").write_text("\n\n".join(f"sentence number {n} is here" for n in range(200)))
     program = (
         "import sys; from pathlib import Path; from hotlap.config.load import config_from_values; "
-        "from hotlap.train.parts import build_parts; "
+        "from hotlap.train.build import build_parts; "
         "training = {'optim': 'muon', 'use_cpu': True}; "
         "config = config_from_values({'task': {'text': 'corpus.txt'}, 'training': training}); "
         "build_parts(config, Path(sys.argv[1]), Path(sys.argv[1]) / 'cache'); "

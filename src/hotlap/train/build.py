@@ -1,0 +1,192 @@
+"""Build everything that a training needs from its config: data, model, optimizer, device."""
+
+import math
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import nn
+
+from hotlap.config.parts import custom_parts
+from hotlap.config.schedule import schedule_of
+from hotlap.config.schema import GPTConfig, RunConfig, TrainingConfig
+from hotlap.core.errors import ConfigError
+from hotlap.data.encoding import VOCAB_SIZE, Examples, encode_task
+from hotlap.data.loader import BatchSource
+from hotlap.data.order import BatchOrder
+from hotlap.models.gpt import GPT
+from hotlap.models.protocol import takes_documents
+from hotlap.optim.build import build_optimizers
+from hotlap.optim.measure import NoiseScale
+from hotlap.tasks.registry import load_task
+from hotlap.train.batch_size import find_batch_size
+from hotlap.train.custom import load_part
+from hotlap.train.distributed import World, pick_device, threads_per_rank, wrap
+from hotlap.train.horizon import Horizon
+from hotlap.train.memory import refuse_model_too_big
+from hotlap.train.objective import Objective
+from hotlap.train.parts import Parts, bf16_is_fast
+from hotlap.train.trial_steps import probe, warm_up
+
+_EXAMPLES_PER_ROW: Final = 4  # of the longest in a packed row, so that little is left over
+
+
+def build_parts(
+    config: RunConfig,
+    directory: Path,
+    cache: Path,
+    world: World | None = None,
+    batch: tuple[int, int] | None = None,
+) -> Parts:
+    """Build the parts of one training; the weights follow from `training.seed` alone, on any number of devices.
+
+    `batch` is what a resumed run goes on with where the batch size is found by probing: rows and accumulation steps.
+    Raises DataError for an unusable corpus and ConfigError for a model that is too short for it or too large for the
+    device.
+    """
+    training = config.training
+    world = world or World(0, 1, 0, pick_device(training))
+    _set_up_device(training, world)
+    custom = {key: load_part(directory, name) for key, name in custom_parts(config).items()}
+    task = load_task(config.task, directory, cache, custom.get("task.name"))
+    train, evaluation = encode_task(task)
+    _check_length(config, max(int(train.lengths.max()), int(evaluation.lengths.max())))
+    _seed(training.seed)
+    model = _build_model(config, custom.get("model.name"))
+    refuse_model_too_big(model, training, world.device, world.local_size)
+    model = model.to(world.device)
+    if world.size > 1:
+        torch.manual_seed(training.seed + 1_000_003 * world.rank)  # dropout differs between the devices
+    optimizers = build_optimizers(
+        model, training, bf16_is_fast=bf16_is_fast(world.device), custom=custom.get("training.optim")
+    )
+    parts = Parts(
+        config=config,
+        world=world,
+        task=task,
+        train=train,
+        eval=evaluation,
+        model=model,
+        objective=wrap(world, _build_objective(model, training), training),
+        parameters=[p for p in model.parameters() if p.requires_grad],
+        optimizers=optimizers,
+        source=_build_source(config, world, train, 1),
+        horizon=None,  # type: ignore[arg-type]  # known once the number of steps is
+        batch_size=1,
+        accumulation_steps=training.gradient_accumulation_steps,
+        noise=NoiseScale(world.size) if training.measure_gradient_noise else None,
+    )
+    parts.batch_size, parts.accumulation_steps = batch or _chosen_batch(parts)
+    parts.source = _build_source(config, world, train, parts.batch_size)
+    parts.steps_per_epoch = max(1, math.ceil(parts.source.order.batches_per_epoch(0) / parts.accumulation_steps))
+    max_steps = training.max_steps
+    if training.is_by_epochs:
+        max_steps = math.ceil(training.num_train_epochs * parts.steps_per_epoch)
+    schedule = schedule_of(config, max_steps=max_steps, custom=custom.get("training.lr_scheduler_type"))
+    parts.horizon = Horizon(schedule, max_steps)
+    if training.torch_compile or (world.device.type == "cuda" and training.padding == "packed"):
+        warm_up(parts)  # FlexAttention compiles, too
+    return parts
+
+
+def _seed(seed: int) -> None:
+    """Seed every generator: a part of the project's own may draw from any of them."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def _set_up_device(training: TrainingConfig, world: World) -> None:
+    if world.device.type == "cpu":
+        torch.set_num_threads(threads_per_rank(world))
+    else:
+        torch.cuda.set_device(world.device)
+    if training.tf32 is not None:
+        torch.backends.cuda.matmul.allow_tf32 = training.tf32
+        torch.backends.cudnn.allow_tf32 = training.tf32
+    if training.full_determinism:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS refuses to be deterministic without
+    if torch.are_deterministic_algorithms_enabled() != training.full_determinism:
+        torch.use_deterministic_algorithms(training.full_determinism)  # imports torch's compiler: a second
+
+
+def _check_length(config: RunConfig, longest: int) -> None:
+    """Refuse examples that do not fit the model's positions."""
+    if isinstance(config.model, GPTConfig) and longest - 1 > config.model.max_position_embeddings:
+        raise ConfigError(
+            f"model.max_position_embeddings is {config.model.max_position_embeddings}, the longest example needs "
+            f"{longest - 1}; raise it or make the task's examples shorter"
+        )
+
+
+def _build_model(config: RunConfig, custom: Callable[..., Any] | None) -> nn.Module:
+    if isinstance(config.model, GPTConfig):
+        return GPT(config.model, VOCAB_SIZE, gradient_checkpointing=config.training.gradient_checkpointing)
+    assert custom is not None, config.model.name
+    model = custom(VOCAB_SIZE, **(config.model.model_extra or {}))
+    missing = [name for name in ("hidden", "logits") if not callable(getattr(model, name, None))]
+    if not isinstance(model, nn.Module) or missing:
+        raise ConfigError(
+            f"model.name: {config.model.name} has to return a torch.nn.Module with the methods hidden and logits, got "
+            f"{type(model).__name__}{' without ' + ' and '.join(missing) if missing else ''}"
+        )
+    if config.training.padding == "packed" and not takes_documents(model):
+        raise ConfigError(
+            f"padding: packed needs a model that keeps documents apart; hidden() of {config.model.name} takes no "
+            "positions and document_ids; use padding: bucketed"
+        )
+    return model
+
+
+def _build_objective(model: nn.Module, training: TrainingConfig) -> nn.Module:
+    objective: nn.Module = Objective(model, VOCAB_SIZE, training.label_smoothing_factor)
+    if training.torch_compile:
+        backend = training.torch_compile_backend or "inductor"
+        objective = torch.compile(objective, backend=backend, mode=training.torch_compile_mode)  # type: ignore[assignment]
+    return objective
+
+
+def _build_source(config: RunConfig, world: World, train: Examples, batch_size: int) -> BatchSource:
+    """Build what makes the batches of `batch_size` rows a device; their order is a pure function of the seed."""
+    training = config.training
+    longest = int(train.lengths.max())
+    row_length = longest
+    if training.padding == "packed":
+        limit = getattr(config.model, "max_position_embeddings", 0)
+        row_length = max(limit + 1, _EXAMPLES_PER_ROW * (longest - 1) + 1)  # positions start anew with each example
+    order = BatchOrder(
+        train.lengths,
+        batch_size * world.size,
+        training.seed if training.data_seed is None else training.data_seed,
+        mode=training.batch_order,
+        row_length=row_length,
+        drop_last=training.dataloader_drop_last,
+    )
+    return BatchSource(
+        train,
+        order,
+        row_width=row_length if training.padding in ("max_length", "packed") else None,
+        rank=world.rank,
+        world_size=world.size,
+        workers=training.dataloader_num_workers,
+        prefetch=training.dataloader_prefetch_factor or 2,
+        pin_memory=training.dataloader_pin_memory and world.device.type == "cuda",
+    )
+
+
+def _chosen_batch(parts: Parts) -> tuple[int, int]:
+    """Return rows per device and accumulation steps: those of the config, or what is fastest at a fixed total batch."""
+    training, world = parts.config.training, parts.world
+    if training.per_device_train_batch_size != "auto":
+        return training.per_device_train_batch_size, training.gradient_accumulation_steps
+    choice = find_batch_size(
+        lambda rows: probe(parts, _build_source(parts.config, world, parts.train, rows), rows),
+        total=training.total_batch_size or 0,
+        world_size=world.size,
+    )
+    parts.batch_size_trials = choice.trials
+    return choice.batch_size, choice.accumulation_steps

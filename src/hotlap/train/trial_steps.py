@@ -1,0 +1,91 @@
+"""Steps before the training: to measure a batch size, and to compile. What they teach is forgotten, bit by bit."""
+
+import time
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from hotlap.data.batches import Batch
+from hotlap.data.loader import BatchSource
+from hotlap.train.batch_size import is_out_of_memory, unchanged
+from hotlap.train.distributed import any_rank, sum_over_ranks, syncing
+from hotlap.train.parts import Parts
+
+_COMPILED_BATCHES: Final = 3  # what is compiled takes any shape after some different ones
+_BATCHES_LOOKED_AT: Final = 50
+
+
+def probe(parts: Parts, source: BatchSource, rows: int) -> tuple[float, int | None]:
+    """Return tokens per second and a GPU's peak memory in bytes of two optimizer steps with so many rows per device.
+
+    The first step sets the optimizer's state up, the second is timed. All devices get the same numbers, and all run
+    out of memory when one does.
+    """
+    world = parts.world
+    steps = (parts.config.training.total_batch_size or 0) // world.size // rows
+    seconds, tokens, failure = 1.0, 0, None
+    if world.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(world.device)
+    try:
+        with unchanged(parts.model, parts.optimizers, world.device):
+            try:  # without sharing gradients, so that nobody waits for a device that has no memory
+                _timed_step(parts, source, 0, steps, shares=False)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                failure = error
+            if any_rank(world, failure is not None):
+                raise failure or torch.OutOfMemoryError(f"another device has no memory for {rows} rows")
+            for number in range(1, _COMPILED_BATCHES if parts.config.training.torch_compile else 2):
+                seconds, tokens = _timed_step(parts, source, number * steps, steps, shares=True)
+    finally:
+        source.close()
+    peak = torch.cuda.max_memory_allocated(world.device) if world.device.type == "cuda" else 0
+    sums = sum_over_ranks(world, torch.tensor([tokens, seconds, peak], dtype=torch.float64)).tolist()
+    return sums[0] / (sums[1] / world.size), int(sums[2] / world.size) or None
+
+
+def _timed_step(parts: Parts, source: BatchSource, first: int, count: int, *, shares: bool) -> tuple[float, int]:
+    """Take one optimizer step of so many micro-batches; return its seconds and tokens on this device."""
+    parts.synchronize()
+    start = time.perf_counter()
+    batches, num_targets = source.micro_batches(first, count)
+    for place, batch in enumerate(batches):
+        with syncing(parts.objective, is_last=shares and place == len(batches) - 1):
+            (parts.loss(batch) / num_targets).backward()  # type: ignore[no-untyped-call]
+    parts.optimizers.step()
+    parts.optimizers.zero_grad()
+    parts.synchronize()
+    return time.perf_counter() - start, sum(batch.num_tokens for batch in batches)
+
+
+def warm_up(parts: Parts) -> None:
+    """Compile, so that compiling is set-up and not training: once, for all shapes that the batches will have."""
+    batches = [parts.source.micro_batches(number, 1) for number in range(_BATCHES_LOOKED_AT)]
+    here = [(batch.to(parts.device), num_targets) for (batch,), num_targets in batches]
+    varying = _varying_dimensions([batch for batch, _ in here])
+    # The first one is what is compiled for; the narrowest and the widest show whether it holds.
+    by_width = sorted(here, key=lambda item: (item[0].input_ids.shape[1], len(item[0].targets)))
+    with unchanged(parts.model, parts.optimizers, parts.device):
+        for batch, num_targets in (here[0], by_width[0], by_width[-1]):
+            for tensor, dimension in zip(_shaped(batch), varying, strict=True):
+                for number in dimension:
+                    torch._dynamo.maybe_mark_dynamic(tensor, number)
+            (parts.loss(batch) / num_targets).backward()  # type: ignore[no-untyped-call]
+            parts.optimizers.zero_grad()
+        parts.synchronize()
+
+
+def _varying_dimensions(batches: list[Batch]) -> list[list[int]]:
+    """Return for each tensor of a batch the dimensions whose sizes differ between the batches."""
+    shapes = [[tensor.shape for tensor in _shaped(batch)] for batch in batches]
+    return [
+        [number for number, sizes in enumerate(zip(*of_one, strict=True)) if len(set(sizes)) > 1]
+        for of_one in zip(*shapes, strict=True)
+    ]
+
+
+def _shaped(batch: Batch) -> list[Tensor]:
+    fields = (batch.input_ids, batch.target_positions, batch.targets, batch.document_ids, batch.positions)
+    return [field for field in fields if field is not None]
