@@ -123,7 +123,7 @@ def main() -> None:
     """Run the sides in turn and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3, help="runs of each side")
-    parser.add_argument("--steps", type=int, default=500, help="steps of each run")
+    parser.add_argument("--steps", type=int, default=650, help="steps of each run")
     arguments = parser.parse_args()
     found: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
     environment: dict[str, Any] = {}

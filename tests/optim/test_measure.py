@@ -99,6 +99,16 @@ def test_without_a_size_the_noise_scale_counts_micro_batches() -> None:
     assert noise.result()["gradient_noise_scale"] == pytest.approx(20 / 4, rel=0.15)
 
 
+def test_the_noise_scale_goes_on_from_its_state() -> None:
+    straight, before, after = NoiseScale(), NoiseScale(), NoiseScale()
+    for noise in (straight, before):
+        noisy_steps(noise, rows=4, count=4, ranks=1)
+    after.load_state_dict(before.state_dict())
+    for noise in (straight, after):
+        noisy_steps(noise, rows=2, count=2, ranks=1)
+    assert after.result() == straight.result() != before.result()
+
+
 def test_a_single_micro_batch_tells_nothing() -> None:
     noise = NoiseScale()
     noisy_steps(noise, rows=4, count=1, ranks=1)

@@ -129,6 +129,7 @@ def assert_same_training(folder: RunFolder, straight: RunFolder) -> None:
     assert (result["outcome"], result["step"]) == ("reached", 40)
     assert folder.weights_path.read_bytes() == straight.weights_path.read_bytes()
     assert curve(folder) == curve(straight)
+    assert any("gradient_noise_scale" in point for point in curve(straight) if point["step"] > 20)
     assert not list(folder.path.glob("*.tmp"))
 
 

@@ -32,6 +32,8 @@ class BatchSource:
         batches that each worker makes ahead of those asked for: then it waits, also while the clock is stopped.
         """
         self.order = order
+        self.row_length = row_width
+        """Tokens that every row is padded to; None: the longest of its batch."""
         self._maker = BatchMaker(examples, order, row_width, rank, world_size)
         self._num_workers = workers
         self._ahead = prefetch * workers

@@ -4,8 +4,8 @@ Shapes: B rows, H heads, T keys, Q ≤ T queries of the last positions, K dimens
 
 torch's own attention has no quick path on a CPU for dropout or for bfloat16, and in fp32 it computes more of what
 causality hides. A block of queries meets the keys up to its own end only, so half of the square is never computed as
-blocks get smaller; the weights are kept for the way back instead of being computed twice, which is why long rows, where
-they would fill the memory, are left to torch. `benchmarks/attention.py` measures both.
+blocks get smaller; the weights are kept for the way back instead of being computed twice. They would fill the memory
+where rows are long: those are left to torch, unless there is dropout. `benchmarks/attention.py` measures both.
 """
 
 import math
@@ -15,6 +15,7 @@ from typing import Any, Final
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from hotlap.models.dropout import dropout_factors
 
@@ -27,14 +28,19 @@ _ALIGNMENT: Final = 16  # elements of a cache line
 def causal_attention(query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0) -> Tensor:
     """Return the values mixed for each query, (B, H, Q, K); key and value are (B, H, T, K).
 
-    `dropout` is the share of the weights that is dropped. There may be fewer queries than keys where
-    `has_own_attention` says so.
+    `dropout` is the share of the weights that is dropped. There may be fewer queries than keys where `cuts_queries`
+    says so.
     """
     is_quicker = dropout > 0 or key.shape[2] <= _LONGEST.get(key.dtype, 0) or query.shape[2] < key.shape[2]
     if has_own_attention(query) and is_quicker:
         mixed: Tensor = _CausalAttention.apply(query, key, value, dropout)
         return mixed
     return F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, is_causal=True)
+
+
+def cuts_queries(x: Tensor, length: int, dropout: float) -> bool:
+    """Say whether rows of so many tokens may ask for their last positions only, at no cost in memory."""
+    return has_own_attention(x) and (dropout > 0 or length <= _LONGEST[torch.float32])
 
 
 def has_own_attention(x: Tensor) -> bool:
@@ -57,7 +63,7 @@ class _CausalAttention(torch.autograd.Function):
         rows, heads, keys, size = key.shape
         queries = query.shape[2]
         ctx.shape, ctx.cuts, ctx.past = query.shape, _cuts(queries), keys - queries
-        q, k, v = (x.reshape(rows * heads, -1, size) for x in (query, key, value))
+        q, k, v = (x.reshape(rows * heads, x.shape[2], size) for x in (query, key, value))
         mixed: list[Tensor] = []
         kept: list[Tensor] = []
         for first, last in pairwise(ctx.cuts):
@@ -68,12 +74,14 @@ class _CausalAttention(torch.autograd.Function):
             weights = torch._softmax(scores, -1, False, out=scores)
             factors = dropout_factors(weights, p) if p else None
             mixed.append(torch.bmm(weights if factors is None else weights * factors, v[:, :end]))
-            kept += [weights] if factors is None else [weights, factors]
+            if any(ctx.needs_input_grad):
+                kept += [weights] if factors is None else [weights, factors]
         ctx.has_dropout = p > 0
         ctx.save_for_backward(q, k, v, *kept)
         return _joined(mixed).view(query.shape)
 
     @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         q, k, v, *kept = ctx.saved_tensors
         rows, heads, _, size = ctx.shape
@@ -95,7 +103,8 @@ class _CausalAttention(torch.autograd.Function):
             dv[:, :end].baddbmm_(dropped.mT, g[:, first:last], beta=beta)
             dk[:, :end].baddbmm_(slope.mT, q[:, first:last], beta=beta)
         scale = 1 / math.sqrt(size)
-        query, key, value = (x.view(rows, heads, -1, size) for x in (_joined(dq[::-1]).mul_(scale), dk.mul_(scale), dv))
+        found = (_joined(dq[::-1]).mul_(scale), dk.mul_(scale), dv)
+        query, key, value = (x.view(rows, heads, x.shape[1], size) for x in found)
         return query, key, value, None
 
 

@@ -1,7 +1,7 @@
 """Attention inside rows that hold several documents: no token looks past the start of its own.
 
 Three ways with one result. On a CPU each document becomes a row of its own for the attention, which then costs what
-the documents' lengths ask for, and stays on torch's fast causal path. On a GPU FlexAttention (arXiv 2412.05496) skips
+the documents' lengths ask for, and stays plainly causal. On a GPU FlexAttention (arXiv 2412.05496) skips
 the blocks between documents. A plain mask is what is left, for compiled code on a CPU and for dropout on a GPU.
 
 Shapes: B rows, T positions, F documents, L tokens of the longest one, W any width.

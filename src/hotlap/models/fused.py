@@ -10,6 +10,7 @@ from typing import Any, Final
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 Rotation = tuple[Tensor, Tensor]
 """Cosines and sines, each (B or 1, 1, T, K/2)."""
@@ -75,6 +76,7 @@ class _RmsNorm(torch.autograd.Function):
         return y
 
     @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         y, scale = ctx.saved_tensors
         g, wide = _widened(gradients[0]), _widened(y)
@@ -91,6 +93,7 @@ class _Rotate(torch.autograd.Function):
         return _turned(x, cosine, sine, 1)
 
     @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         cosine, sine = ctx.saved_tensors
         return _turned(gradients[0], cosine, sine, -1), None, None
@@ -115,6 +118,7 @@ class _ReluSquared(torch.autograd.Function):
         return positive.square()
 
     @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         (positive,) = ctx.saved_tensors
         product: Tensor = (gradients[0] * positive).mul_(2)
@@ -141,6 +145,7 @@ class _GeluTanh(torch.autograd.Function):
         return y
 
     @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         (slope,) = ctx.saved_tensors
         return gradients[0] * slope

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from hotlap.config.schema import GPTConfig
-from hotlap.models.attention import causal_attention, has_own_attention
+from hotlap.models.attention import causal_attention, cuts_queries
 from hotlap.models.chosen import choose, positions_from
 from hotlap.models.documents import (
     DocumentRows,
@@ -96,7 +96,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, context: Context, chosen: Tensor | None = None) -> Tensor:
         """Map (B, T, D) to (B, T, D), or to (N, D) at the chosen positions."""
         first = 0
-        if chosen is not None and context.is_plain and has_own_attention(x):
+        if chosen is not None and context.is_plain and cuts_queries(x, x.shape[1], self._dropout):
             first, chosen = positions_from(chosen, x.shape[1])
         query, key, value = self._project(x, first, context.documents)
         if self.qk_norm:
@@ -129,12 +129,15 @@ class Attention(nn.Module):
 
     def _mix(self, query: Tensor, key: Tensor, value: Tensor, context: Context) -> Tensor:
         """Return the values (B, H, T_all, K) mixed for each query: (B, H, T, K)."""
-        dropout = self.dropout if self.training else 0.0
         if context.block_mask is not None:
             return flex_attention(query, key, value, context.block_mask)
         if context.mask is None:
-            return causal_attention(query, key, value, dropout)
-        return F.scaled_dot_product_attention(query, key, value, context.mask, dropout)
+            return causal_attention(query, key, value, self._dropout)
+        return F.scaled_dot_product_attention(query, key, value, context.mask, self._dropout)
+
+    @property
+    def _dropout(self) -> float:
+        return self.dropout if self.training else 0.0
 
 
 class MLP(nn.Module):

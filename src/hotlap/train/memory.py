@@ -25,6 +25,7 @@ _BLOCK_BYTES: Final = 34
 _BLOCK_INPUT_BYTES: Final = 2
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # <malloc.h>
 _LARGEST_INT: Final = 2**31 - 1
+_LARGEST_MMAP_THRESHOLD: Final = 2**25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +57,7 @@ class MemoryEstimate:
             f"gradients {_show(self.gradients)}",
             f"optimizer state {_show(self.optimizer)}",
         ]
-        for name, size in (("activations", self.activations), ("logits", self.logits)):
+        for name, size in (("activations (attention weights apart)", self.activations), ("logits", self.logits)):
             if size:
                 parts.append(f"{name} about {_show(size)}")
         return ", ".join(parts)
@@ -169,4 +170,7 @@ def keep_freed_memory() -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False
-    return all(mallopt(parameter, _LARGEST_INT) for parameter in (_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD))
+    # Before glibc 2.35 the first value is refused. Setting either ends glibc's own adapting, so the order matters.
+    if not any(mallopt(_M_MMAP_THRESHOLD, size) for size in (_LARGEST_INT, _LARGEST_MMAP_THRESHOLD)):
+        return False
+    return bool(mallopt(_M_TRIM_THRESHOLD, _LARGEST_INT))

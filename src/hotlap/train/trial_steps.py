@@ -3,8 +3,8 @@
 import time
 from typing import Final
 
+import numpy as np
 import torch
-from torch import Tensor
 
 from hotlap.data.batches import Batch
 from hotlap.data.loader import BatchSource
@@ -64,28 +64,20 @@ def warm_up(parts: Parts) -> None:
     """Compile, so that compiling is set-up and not training: once, for all shapes that the batches will have."""
     batches = [parts.source.micro_batches(number, 1) for number in range(_BATCHES_LOOKED_AT)]
     here = [(batch.to(parts.device), num_targets) for (batch,), num_targets in batches]
-    varying = _varying_dimensions([batch for batch, _ in here])
     # The first one is what is compiled for; the narrowest and the widest show whether it holds.
     by_width = sorted(here, key=lambda item: (item[0].input_ids.shape[1], len(item[0].targets)))
     with unchanged(parts.model, parts.optimizers, parts.device):
         for batch, num_targets in (here[0], by_width[0], by_width[-1]):
-            for tensor, dimension in zip(_shaped(batch), varying, strict=True):
-                for number in dimension:
-                    torch._dynamo.maybe_mark_dynamic(tensor, number)
+            _mark_what_varies(parts, batch)
             (parts.loss(batch) / num_targets).backward()  # type: ignore[no-untyped-call]
             parts.optimizers.zero_grad()
         parts.synchronize()
 
 
-def _varying_dimensions(batches: list[Batch]) -> list[list[int]]:
-    """Return for each tensor of a batch the dimensions whose sizes differ between the batches."""
-    shapes = [[tensor.shape for tensor in _shaped(batch)] for batch in batches]
-    return [
-        [number for number, sizes in enumerate(zip(*of_one, strict=True)) if len(set(sizes)) > 1]
-        for of_one in zip(*shapes, strict=True)
-    ]
-
-
-def _shaped(batch: Batch) -> list[Tensor]:
-    fields = (batch.input_ids, batch.target_positions, batch.targets, batch.document_ids, batch.positions)
-    return [field for field in fields if field is not None]
+def _mark_what_varies(parts: Parts, batch: Batch) -> None:
+    """Tell the compiler which sizes will differ, also where the first batches are all alike."""
+    if parts.source.row_length is None and np.ptp(parts.train.lengths):
+        torch._dynamo.maybe_mark_dynamic(batch.input_ids, 1)
+    if batch.document_ids is not None or np.ptp(parts.train.num_targets):
+        torch._dynamo.maybe_mark_dynamic(batch.target_positions, 0)
+        torch._dynamo.maybe_mark_dynamic(batch.targets, 0)

@@ -130,9 +130,11 @@ def _sizes(run: Run | None, config: RunConfig) -> str:
     training = config.training
     rows = f"{training.per_device_train_batch_size} rows a batch"
     if isinstance(run, TrainingRun):
-        longest = int(run.parts.train.lengths.max()) - 1
-        estimate = model_estimate(run.parts.model, training, run.parts.batch_size * longest)
-        return f"{rows} of up to {longest} tokens: {estimate.describe()}; lower per_device_train_batch_size"
+        parts = run.parts
+        longest = (parts.source.row_length or int(parts.train.lengths.max())) - 1
+        estimate = model_estimate(parts.model, training, parts.batch_size * longest)
+        rows = f"{parts.batch_size} rows a batch of up to {longest} tokens"
+        return f"{rows}: {estimate.describe()}; lower per_device_train_batch_size"
     return f"{rows}, while the model was being built; make the model or the batch smaller"
 
 

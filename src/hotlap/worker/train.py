@@ -70,9 +70,15 @@ class TrainingRun:
         self._refuse_other_data()
         self._start = self._resume() if session.resume is not None else Position()
         if world.is_main:
-            self.folder.write("environment", environment_facts(self.parts, directory))
+            self._write_environment(directory)
             self._show_batch_size_trials()
         self.seconds["setup"] += session.process_seconds
+
+    def _write_environment(self, directory: Path) -> None:
+        facts = environment_facts(self.parts, directory)
+        if self.session.resume is not None:  # the batch size was found before
+            facts["batch_size_trials"] = (self.folder.read("environment") or {}).get("batch_size_trials", [])
+        self.folder.write("environment", facts)
 
     def _show_batch_size_trials(self) -> None:
         parts = self.parts
@@ -288,7 +294,7 @@ class TrainingRun:
         self.metrics, self._evaluated_step = dict(state["metrics"]), int(state["evaluated_step"])
         self.grid = EvaluationGrid(self.config.clock, state["next_evaluation"])
         self.clock = TrainClock(start_seconds=state["train_seconds"])
-        if self.parts.noise is not None:
+        if self.parts.noise is not None and state.get("noise"):
             self.parts.noise.load_state_dict(state["noise"])
         self.seconds, self.timer.seconds = dict(state["seconds"]), dict(state["timer"])
         if len(rng_states) == world.size:  # on another number of devices dropout goes on with fresh numbers
