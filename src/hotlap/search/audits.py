@@ -1,0 +1,94 @@
+"""How often racing is wrong: runs that were left alone are raced afterwards, with what was known when they started.
+
+Two kinds are replayed. **Audits** are the screens that the plan leaves alone: an honest sample of all screens.
+**Winners** are the fresh runs of kept candidates: no rule may stop these. A rule that would have stopped a run of
+either kind that passed is doubtful, and stops nothing more in this study.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from hotlap.core.records import History, Kill, RunRecord
+from hotlap.core.targets import Target
+from hotlap.search.curves import Recordings
+from hotlap.search.kill_rules import CERTAIN_RULES, Racer
+from hotlap.search.opponents import gather_opponents
+
+AUDIT_EVERY: Final = 12
+"""One screen in so many (8 %) is not raced."""
+CONFIDENCE: Final = 0.95
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay:
+    """What racing would have done with a run that was left alone."""
+
+    run_id: str
+    is_audit: bool
+    """Whether it is an audit; otherwise a winner."""
+    kill: Kill | None
+    passed: bool
+    """Whether the run went on to a time that passes a screen."""
+
+    @property
+    def is_false_kill(self) -> bool:
+        """Whether racing would have stopped a run that passed."""
+        return self.kill is not None and self.passed
+
+
+def is_audited(candidate: int) -> bool:
+    """Say whether the screen of a candidate is left alone to audit racing."""
+    return candidate % AUDIT_EVERY == 0
+
+
+def replay_races(history: History, recordings: Recordings, targets: Sequence[Target]) -> list[Replay]:
+    """Return the replays of all audits and winners, in the order of the runs; all rules are on."""
+    recordings.scale(history, targets)  # first: a new scale makes all that is known of curves anew
+    kept = history.kept()
+    winners = {number for number in kept if history.proposal(number).role != "ablation"}
+    found = []
+    for run in history.runs:
+        is_audit = run.role == "screen" and is_audited(run.candidate) and run.kill is None
+        is_winner = run.candidate in winners and run.role in ("incumbent", "record")
+        if run.candidate == 0 or run.is_infrastructure_failure or not (is_audit or is_winner):
+            continue
+        known = (run.run_id, tuple(number for number in kept if number < run.candidate))  # all that a replay turns on
+        if known not in recordings.verdicts:
+            recordings.verdicts[known] = _replay(history, run, recordings, targets)
+        kill, passed = recordings.verdicts[known]
+        found.append(Replay(run_id=run.run_id, is_audit=is_audit, kill=kill, passed=passed))
+    return found
+
+
+def doubtful_rules(replays: Sequence[Replay]) -> frozenset[str]:
+    """Return the rules that would have stopped a run that passed."""
+    fired = {replay.kill.rule for replay in replays if replay.kill is not None and replay.passed}
+    return frozenset(fired - set(CERTAIN_RULES))
+
+
+def upper_share(hits: int, tries: int, confidence: float = CONFIDENCE) -> float:
+    """Return the upper bound of a share of which `hits` in `tries` were seen (Clopper and Pearson 1934, one-sided)."""
+    if hits >= tries:
+        return 1.0
+    low, high = hits / tries, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        at_most = sum(math.comb(tries, k) * middle**k * (1 - middle) ** (tries - k) for k in range(hits + 1))
+        low, high = (middle, high) if at_most > 1 - confidence else (low, middle)
+    return high
+
+
+def _replay(
+    history: History, run: RunRecord, recordings: Recordings, targets: Sequence[Target]
+) -> tuple[Kill | None, bool]:
+    """Race a finished run point by point against what was known before its candidate's first run."""
+    start = next(index for index, other in enumerate(history.runs) if other.candidate == run.candidate)
+    before = replace(history, runs=history.runs[:start])
+    context = gather_opponents(before, history.proposal(run.candidate), recordings, targets)
+    racer = Racer(context)
+    kills = (racer.look((point,)) for point in recordings.points(run.run_id))
+    seconds = run.clock_to_target(history.clock)
+    passed = math.isfinite(seconds) and seconds <= context.pass_seconds
+    return next((kill for kill in kills if kill is not None), None), passed

@@ -1,0 +1,179 @@
+"""Collect what a screen is raced against: the incumbent, the runs that reached, and everything screened before."""
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import count
+from typing import Final
+
+from hotlap.core.clock import GRID_RATIO
+from hotlap.core.records import History, Proposal, RunRecord
+from hotlap.core.targets import Target
+from hotlap.search.curves import Curve, Recordings, plan_of
+from hotlap.search.judge import rival_of
+from hotlap.search.kill_rules import CHECK_FRACTIONS, ENVELOPE_FROM_SHARE, earliest_crossing
+from hotlap.search.laps import RaceContext, Rung
+from hotlap.search.noise import estimate, estimate_noise, required_log_gain
+
+UNCERTAIN_CAP_RATIO: Final = 1.1
+"""The cap is so much later while the incumbent's time is known from one run only."""
+MOST_RUNS: Final = 24
+"""Runs that reached, and earlier candidates, are looked at from the latest back to so many."""
+ENVELOPE_LEAST_RUNS: Final = 3
+TIED_FROM_SHARE: Final = 0.6
+"""A run that reached before this share of its schedule was not brought there by the schedule's end."""
+ENVELOPE_STRIDE: Final = 0.02
+TRUST_LEAST_RUNS: Final = 2
+TRUSTED_OVERSHOOT: Final = 1.05
+"""An extrapolation may promise so many times the true time (the grid alone makes 1.03) and still be trusted."""
+RUNG_FRACTIONS: Final = (1 / 16, 1 / 8, 1 / 4, 1 / 2)
+"""Rungs, as shares of the incumbent's time (asynchronous successive halving: Li et al. 2018)."""
+SAMPLED: Final = ("sampler", "mutation", "prior")
+"""Proposers that try much and mostly fail: only their screens are held against rungs."""
+SLOW_START: Final = 0.6
+"""Share of the incumbent's time during which a slow start says nothing of the changes below (measurement.md, 2.1)."""
+SLOW_START_KEYS: Final = (
+    "training.lr_scheduler_type",
+    "training.lr_scheduler_kwargs",
+    "training.schedule_by",
+    "training.max_steps",
+    "training.max_tokens",
+    "training.warmup_steps",
+    "training.warmup_ratio",
+    "training.per_device_train_batch_size",
+    "training.gradient_accumulation_steps",
+    "training.total_batch_size",
+    "training.weight_decay",
+    "training.label_smoothing_factor",
+)
+"""Changes of the schedule, the batch, the decay or the loss: their curves start worse and may win at the end."""
+
+
+def gather_opponents(
+    history: History,
+    proposal: Proposal,
+    recordings: Recordings,
+    targets: Sequence[Target],
+    limit_seconds: float = math.inf,
+) -> RaceContext:
+    """Return what a screen of a proposal is raced against, with every rule trusted that has its grounds.
+
+    The time cap: a screen passes only below `incumbent * exp(-margin)`, so past that reading (and one step of the
+    evaluation grid, at which it would have been noticed) it can only become `discard` or `inconclusive`.
+    Running on would cost a tenth of every losing screen and change no ladder.
+    """
+    rival, noise = rival_of(history, proposal), estimate_noise(history)
+    found = estimate(history, rival)
+    seconds = found.median_seconds
+    passing = seconds * math.exp(-required_log_gain(noise, simplifies=proposal.simplifies))
+    scale = recordings.scale(history, targets)
+    runs = history.unselected_runs(rival)
+    successes = [run for run in history.runs if math.isfinite(run.clock_to_target(history.clock)) and run.tokens > 0]
+    reference = seconds if math.isfinite(seconds) else max((r.reading(history.clock) for r in runs), default=math.inf)
+    return RaceContext(
+        clock=history.clock,
+        incumbent_seconds=seconds,
+        pass_seconds=passing,
+        cap_seconds=passing * GRID_RATIO[history.clock] * (UNCERTAIN_CAP_RATIO if found.runs == 1 else 1.0),
+        incumbent_curve=_slowest_curve(history, runs, recordings),
+        sigma=noise.sigma,
+        initial_loss=_initial_loss(history, recordings),
+        targets=tuple(targets),
+        exempt_until=exempt_until(proposal),
+        minimum_tokens=min((run.tokens for run in successes), default=0),
+        reference_seconds=reference,
+        limit_seconds=limit_seconds,
+        scale=scale,
+        plan=plan_of(history, proposal.number),
+        envelope=_envelope(history, successes[-MOST_RUNS:], recordings),
+        trusts_extrapolation=_trusts_extrapolation(history, proposal, successes[-MOST_RUNS:], recordings),
+        rungs=tuple(_rungs(history, proposal, runs, recordings, reference)),
+    )
+
+
+def exempt_until(proposal: Proposal) -> float:
+    """Return the fraction of the incumbent's time before which a slow start of this change is normal.
+
+    A sampler changes such keys in nearly every draw; of its proposals only what they say themselves counts.
+    """
+    starts_slowly = proposal.proposer not in SAMPLED and any(key in SLOW_START_KEYS for key in proposal.patch)
+    return max(proposal.exempt_from_race_until, SLOW_START if starts_slowly else 0.0)
+
+
+def _slowest_curve(history: History, runs: Sequence[RunRecord], recordings: Recordings) -> Curve:
+    """Return the curve of the slowest run that reached: the mildest one to be held against."""
+    reached = [(seconds, run) for run in runs if math.isfinite(seconds := run.clock_to_target(history.clock))]
+    curves = [(seconds, curve) for seconds, run in reached if (curve := recordings.curve(history, run)).seconds]
+    return max(curves, key=lambda found: found[0], default=(0.0, Curve()))[1]
+
+
+def _initial_loss(history: History, recordings: Recordings) -> float:
+    first = [float(evaluation["eval_loss"]) for evaluation in recordings.first_evaluations(history)]
+    return max((loss for loss in first if math.isfinite(loss)), default=math.inf)
+
+
+def _envelope(
+    history: History, successes: Sequence[RunRecord], recordings: Recordings
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the worst gap at shares of the schedule, over the runs that reached late in theirs.
+
+    It goes as far as at least three of them were still on their way: how a run stands behind the place where others
+    had reached already says nothing against it.
+    """
+    curves = [recordings.curve(history, run) for run in successes]
+    tied = [curve for curve in curves if curve.shares and curve.shares[-1] >= TIED_FROM_SHARE]  # false without a share
+    shares: list[float] = []
+    worst: list[float] = []
+    for step in count():
+        share = ENVELOPE_FROM_SHARE + step * ENVELOPE_STRIDE
+        under_way = [curve.gap_at_share(share) for curve in tied if curve.shares[0] <= share <= curve.shares[-1]]
+        if len(under_way) < ENVELOPE_LEAST_RUNS:
+            return tuple(shares), tuple(worst)
+        shares.append(share)
+        worst.append(max(under_way))
+    raise AssertionError("shares of a schedule end")
+
+
+def _trusts_extrapolation(
+    history: History, proposal: Proposal, successes: Sequence[RunRecord], recordings: Recordings
+) -> bool:
+    """Say whether extrapolating the runs that reached under such a schedule never promised more than they took."""
+    schedule = plan_of(history, proposal.number).schedule
+    alike = [run for run in successes if plan_of(history, run.candidate).schedule == schedule]
+    overshoots = [ratio for run in alike if (ratio := _overshoot(history, run, recordings)) > 0]
+    return len(overshoots) >= TRUST_LEAST_RUNS and max(overshoots) <= TRUSTED_OVERSHOOT
+
+
+def _overshoot(history: History, run: RunRecord, recordings: Recordings) -> float:
+    """Return the largest extrapolated time of a run that reached, relative to its true one; 0 where none was made."""
+    if run.run_id not in recordings.overshoots:
+        curve, plan = recordings.curve(history, run), plan_of(history, run.candidate)
+        seconds = run.clock_to_target(history.clock)
+        found = [earliest_crossing(curve, fraction * seconds, plan) / seconds for fraction in CHECK_FRACTIONS]
+        recordings.overshoots[run.run_id] = max(found)
+    return recordings.overshoots[run.run_id]
+
+
+def _rungs(
+    history: History, proposal: Proposal, rivals: Sequence[RunRecord], recordings: Recordings, reference: float
+) -> Iterator[Rung]:
+    """Yield the rungs of a sampled screen: how every earlier candidate stood there, one run of each."""
+    if proposal.proposer not in SAMPLED or not math.isfinite(reference):
+        return
+    candidates = dict.fromkeys(run.candidate for run in history.runs if run.candidate != proposal.number)
+    firsts = (history.runs_of(candidate, "screen", "baseline", "incumbent")[:1] for candidate in candidates)
+    earlier = [run for runs in firsts for run in runs][-MOST_RUNS:]
+    curves = [recordings.curve(history, run) for run in earlier]
+    own = [recordings.curve(history, run) for run in rivals]
+    for fraction in RUNG_FRACTIONS:
+        seconds = fraction * reference
+        there = [curve.gap_at(seconds) for curve in own if _got_to(curve, seconds)]
+        yield Rung(
+            seconds=seconds,
+            entries=tuple((c.gap_at(seconds), c.share_at(seconds)) for c in curves if _got_to(c, seconds)),
+            incumbent_gap=max(there, default=-math.inf),
+            noise=max(there, default=0.0) - min(there, default=0.0),
+        )
+
+
+def _got_to(curve: Curve, seconds: float) -> bool:
+    return bool(curve.seconds) and curve.seconds[0] <= seconds <= curve.seconds[-1]

@@ -1,0 +1,85 @@
+"""What a screen is held against, and what it takes for a rule to have its grounds."""
+
+import math
+from dataclasses import replace
+
+import pytest
+from races import BASE_CONFIG, CONSTANT_CONFIG, TARGETS, curve, ending, history_of, points_of, power, proposal
+
+from hotlap.search.curves import Recordings
+from hotlap.search.opponents import ENVELOPE_FROM_SHARE, MOST_RUNS, SLOW_START, exempt_until, gather_opponents
+from hotlap.search.race import RaceContext
+
+
+def gather(
+    runs: list[tuple[str, int, list[dict[str, float]]]], config: object = BASE_CONFIG, **change: object
+) -> RaceContext:
+    """Return the context of one more proposal."""
+    last = max(candidate for _, candidate, _ in runs) + 1
+    history, points = history_of(runs, proposals=last, base_config=config)  # type: ignore[arg-type]
+    idea = replace(history.proposal(last), **change)  # type: ignore[arg-type]
+    history = replace(history, proposals=(*history.proposals[:-1], idea))
+    return gather_opponents(history, idea, Recordings(points.__getitem__), TARGETS)
+
+
+@pytest.mark.parametrize("key", ["training.warmup_ratio", "training.max_steps", "training.per_device_train_batch_size"])
+def test_schedules_and_batches_may_start_slowly_whoever_proposes_them(key: str) -> None:
+    assert exempt_until(proposal(patch={key: 1})) == SLOW_START
+    assert exempt_until(proposal(patch={key: 1}, exempt_from_race_until=0.8)) == 0.8
+    assert exempt_until(proposal(patch={"training.learning_rate": 1e-3})) == 0
+
+
+def test_of_a_sampled_proposal_only_what_it_says_counts() -> None:
+    patch = {"training.max_steps": 100}
+    assert exempt_until(proposal(patch=patch, proposer="sampler")) == 0
+    assert exempt_until(proposal(patch=patch, proposer="prior", exempt_from_race_until=0.2)) == 0.2
+
+
+def test_the_envelope_is_the_worst_success_at_each_share() -> None:
+    totals = (100.0, 104.0, 110.0)
+    context = gather([("baseline", 0, ending(total, power)) for total in totals])
+    shares, worst = context.envelope
+    assert shares[0] == ENVELOPE_FROM_SHARE and 0.8 < shares[-1] <= 0.86, "as far as three were still on their way"
+    at = 0.5 * 1200 / 10
+    slowest = (power(at, 110.0) - 0.76) / context.scale.shortfalls[0]
+    assert worst[10] == pytest.approx(slowest, rel=0.01)
+
+
+def test_a_schedule_that_the_config_does_not_tell_makes_no_envelope() -> None:
+    runs = [("baseline", 0, ending(100.0, power))] * 3
+    assert gather(runs, {"training": {"lr_scheduler_type": "linear", "max_steps": -1}}).envelope == ((), ())
+
+
+def test_rungs_hold_one_run_of_each_candidate_that_got_there() -> None:
+    runs = [("baseline", 0, ending(100.0, power))] * 2
+    runs += [("screen", 1, points_of(power, 150.0, 10.0)), ("screen", 2, points_of(power, 150.0, 60.0))]
+    context = gather(runs, CONSTANT_CONFIG, proposer="mutation")
+    assert [len(rung.entries) for rung in context.rungs] == [3, 2, 2, 2], "the first one ended before the second rung"
+    assert [rung.seconds / context.incumbent_seconds for rung in context.rungs] == [1 / 16, 1 / 8, 1 / 4, 1 / 2]
+    assert all(rung.noise == 0 and rung.incumbent_gap < rung.entries[-1][0] for rung in context.rungs)
+    assert all(math.isnan(share) for rung in context.rungs for _, share in rung.entries)
+
+
+def test_a_noisy_incumbent_widens_the_rungs() -> None:
+    context = gather([("baseline", 0, ending(total, power)) for total in (90.0, 110.0)], proposer="sampler")
+    assert all(rung.noise > 0.005 for rung in context.rungs)
+
+
+def test_an_incumbent_that_misses_has_rungs_at_its_length() -> None:
+    context = gather([("baseline", 0, curve(800, until=400))] * 2, proposer="sampler")
+    assert context.rungs[-1].seconds == pytest.approx(context.reference_seconds / 2)
+    assert not math.isfinite(context.incumbent_seconds)
+
+
+def test_only_the_latest_runs_are_looked_at() -> None:
+    runs = [("baseline", 0, ending(100.0, power))] * 2
+    runs += [("screen", number, points_of(power, 150.0, 60.0)) for number in range(1, MOST_RUNS + 10)]
+    context = gather(runs, CONSTANT_CONFIG, proposer="sampler")
+    assert {len(rung.entries) for rung in context.rungs} == {MOST_RUNS}
+
+
+def test_one_run_that_broke_the_law_takes_the_trust_in_it_away() -> None:
+    lawful = [("baseline", 0, ending(100.0, power))] * 3
+    assert gather(lawful, CONSTANT_CONFIG).trusts_extrapolation
+    assert not gather([*lawful, ("screen", 1, ending(80.0))], CONSTANT_CONFIG).trusts_extrapolation
+    assert not gather(lawful[:1], CONSTANT_CONFIG).trusts_extrapolation
