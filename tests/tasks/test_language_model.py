@@ -2,6 +2,7 @@
 
 import errno
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from hotlap.config.schema import LanguageModelConfig
 from hotlap.core.errors import DataError, StorageError
 from hotlap.tasks import language_model
-from hotlap.tasks.examples import TokenTask, TokenWindows
+from hotlap.tasks.examples import TokenTask, TokenWindows, num_shared
 from hotlap.tasks.language_model import load_language_model, windows_of
 
 TEXTS = [f"document {number} " * (number + 1) for number in range(100)]
@@ -69,6 +70,37 @@ def test_the_evaluation_is_spread_over_what_is_held_out(corpus: Path) -> None:
     assert len(few.eval) == 6 < count
     assert few.eval.starts.tolist() == full.eval.starts[[count * n // 6 for n in range(6)]].tolist()
     assert few.train.starts.tolist() == full.train.starts.tolist()
+
+
+@pytest.mark.parametrize("size", [1, 6, 20, 10**6])
+def test_audit_windows_are_held_out_and_not_evaluated_on(corpus: Path, size: int) -> None:
+    full, task = load(corpus, block_size=8, max_eval_samples=10**6), load(corpus, block_size=8, max_eval_samples=size)
+    assert full.audit is None, "none are left"
+    unseen = set() if task.audit is None else set(task.audit.starts.tolist())
+    assert len(unseen) == min(len(task.eval), len(full.eval) - len(task.eval))
+    assert unseen <= set(full.eval.starts.tolist()) - set(task.eval.starts.tolist())
+    assert all(path.is_file() for path in task.files) and len(task.files) == 2
+
+
+def test_windows_that_are_trained_on_are_counted(corpus: Path) -> None:
+    task = load(corpus, block_size=8)
+    assert num_shared(task) == 0
+    leaking = replace(task, train=replace(task.train, starts=np.append(task.train.starts, task.eval.starts[:3]),
+                                          lengths=np.append(task.train.lengths, task.eval.lengths[:3])))  # fmt: skip
+    assert num_shared(leaking) == 3
+    one_token = replace(task, train=replace(task.train, starts=task.eval.starts[1:2] + 2, lengths=np.array([2])))
+    assert num_shared(one_token) == 1
+
+
+@given(st.lists(st.tuples(st.integers(0, 60), st.integers(2, 9)), min_size=1, max_size=8), st.integers(0, 60))
+@settings(deadline=None)
+def test_shared_windows_are_those_of_a_naive_loop(spans: list[tuple[int, int]], start: int) -> None:
+    tokens = np.zeros(80, dtype=np.uint8)
+    starts, lengths = (np.array(values) for values in zip(*spans, strict=True))
+    train, evaluation = TokenWindows(tokens, starts, lengths), TokenWindows(tokens, np.array([start]), np.array([5]))
+    targets = {place for begin, length in spans for place in range(begin + 1, begin + length)}
+    expected = int(bool(targets & set(range(start + 1, start + 5))))
+    assert num_shared(TokenTask(train=train, eval=evaluation, source="s", hash="h")) == expected
 
 
 def test_the_split_depends_on_the_contents_alone(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

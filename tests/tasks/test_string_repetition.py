@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hotlap.config.schema import StringRepetitionConfig
 from hotlap.core.errors import DataError
 from hotlap.tasks import string_repetition
-from hotlap.tasks.examples import Example, TaskData
+from hotlap.tasks.examples import Example, TaskData, num_shared
 from hotlap.tasks.string_repetition import example_for, load_string_repetition, split_by_hash
 
 SENTENCES = [f"sentence number {number} says hello" for number in range(200)]
@@ -53,6 +53,23 @@ def test_the_evaluation_set_has_at_most_the_size_that_was_asked_for(corpus: Path
     small, full = load(corpus, max_eval_samples=2), load(corpus)
     assert small.eval == full.eval[:2]
     assert small.train == full.train
+
+
+def test_audit_sentences_are_those_that_are_held_out_behind_the_evaluation_set(corpus: Path) -> None:
+    full, half = load(corpus), load(corpus, max_eval_samples=2)
+    assert full.audit == (), "none are left"
+    assert half.audit == full.eval[2:]
+    assert not {*half.audit} & {*half.eval, *half.train}
+    assert load(corpus, max_eval_samples=3).audit == full.eval[3:]
+    assert load(corpus, max_eval_samples=2) == half, "from the cache, too"
+    assert half.files == tuple(path for path in (corpus / "cache").iterdir() if path in half.files)
+    assert len(half.files) == 1
+
+
+def test_shared_examples_are_counted(corpus: Path) -> None:
+    data = load(corpus)
+    assert num_shared(data) == 0
+    assert num_shared(TaskData(train=(*data.train, *data.eval[:3]), eval=data.eval, source="s")) == 3
 
 
 @given(numbers=st.sets(st.integers(0, 10**6), min_size=2, max_size=120), size=st.integers(1, 5), seed=st.integers(0, 9))

@@ -8,10 +8,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from hotlap.core.errors import DataError
 from hotlap.data.batches import Batch
 from hotlap.data.encoding import EncodedExample, decode, word_numbers
 from hotlap.train import evaluate
-from hotlap.train.evaluate import Evaluator
+from hotlap.train.evaluate import Evaluator, evaluated_data
 from hotlap.train.parts import Parts
 
 MakeParts = Callable[..., Parts]
@@ -145,3 +146,24 @@ def test_the_model_is_back_in_training_even_after_a_failure(
         Evaluator(parts).cheap_metrics()
     assert seen == [False]
     assert parts.model.training
+
+
+def test_an_evaluation_that_leaves_targets_out_is_refused(make_parts: MakeParts) -> None:
+    parts = make_parts()
+    evaluator = Evaluator(parts)
+    evaluator.cheap_metrics()
+    assert evaluator.counted_targets == evaluated_data(parts)["num_targets"]
+    evaluator._batches.pop()
+    with pytest.raises(DataError, match=r"the evaluation counted \d+ target tokens, its data have \d+"):
+        evaluator.cheap_metrics()
+
+
+def test_evaluation_data_are_named_by_their_content(make_parts: MakeParts) -> None:
+    parts = make_parts()
+    facts = evaluated_data(parts)
+    examples = list(parts.eval)
+    assert facts["num_examples"] == len(examples)
+    assert facts["num_targets"] == sum(example.num_targets for example in examples)
+    assert facts["num_bytes"] == facts["num_targets"] - len(examples), "EOS is no byte of the text"
+    assert evaluated_data(make_parts({"training.seed": 9})) == facts
+    assert evaluated_data(make_parts({"task.max_eval_samples": 4}))["hash"] != facts["hash"]

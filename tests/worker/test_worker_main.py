@@ -1,8 +1,10 @@
 """Whole runs in processes of their own: how they end, what they leave behind, and that they repeat themselves."""
 
 import ast
+import errno
 import json
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -11,10 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from safetensors.torch import load_file
 from tiny_runs import fill_run, make_project, run_worker, wait_until
 
+from hotlap.core.errors import StorageError
 from hotlap.core.processes import process_identity
 from hotlap.core.run_folder import RunFolder
 from hotlap.worker import __main__ as worker
@@ -287,3 +291,56 @@ def test_one_folder_is_needed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     monkeypatch.setattr(sys, "argv", ["worker"])
     assert worker.main() == 2
     assert capsys.readouterr().err == "usage: python -m hotlap.worker RUN_FOLDER\n"
+
+
+@pytest.mark.parametrize(
+    "error", [StorageError("cannot append to metrics.jsonl: No space left on device"), OSError(errno.ENOSPC, "no room")]
+)
+def test_a_full_disk_is_no_fault_of_the_run(
+    make_run: MakeRun,
+    main: Callable[[RunFolder], int],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    error: Exception,
+) -> None:
+    """A study makes the run again; as a crash it would count against what was being tried."""
+
+    def fail(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(worker.TrainingRun, "train", fail)
+    folder = make_run()
+    assert main(folder) == 130
+    assert (result_of(folder)["outcome"], result_of(folder)["reason"]) == ("interrupted", str(error))
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_run_that_cannot_write_its_result_says_so_with_its_exit_code(
+    make_run: MakeRun, main: Callable[[RunFolder], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_run({"training.max_steps": 1})
+    write = RunFolder.write
+
+    def is_full_at_the_end(self: RunFolder, name: str, value: dict[str, object]) -> None:
+        if name == "result":
+            raise StorageError("cannot write result.json: No space left on device")
+        write(self, name, value)
+
+    monkeypatch.setattr(RunFolder, "write", is_full_at_the_end)
+    assert main(folder) == 125
+    assert folder.read("result") is None
+
+
+@pytest.mark.parametrize("most_bytes", [100, 700, 3000])
+def test_a_run_whose_files_may_not_grow_ends_without_a_verdict(
+    make_run: MakeRun, start: Start, most_bytes: int
+) -> None:
+    """A limit on the size of files is met in the middle of a line, as a full disk is."""
+    folder = make_run({"training.max_steps": 2000, "training.logging_steps": 1})
+    process = start(folder)
+    psutil.Process(process.pid).rlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
+    assert process.wait(60) in (120, 125, 130)
+    ending = folder.ending()
+    assert ending is not None
+    assert ending[0] in ("lost", "interrupted")
+    assert all({"step", "tokens"} < point.keys() for point in folder.points())

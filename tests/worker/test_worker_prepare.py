@@ -1,11 +1,16 @@
 """Preparing a corpus fills the cache that runs read from."""
 
 import io
+import os
+import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
+from tiny_runs import wait_until
 
+import hotlap
 from hotlap.config.load import config_from_values, config_text
 from hotlap.core.study_folder import ProjectFolder
 from hotlap.tasks import string_repetition
@@ -39,3 +44,23 @@ def test_an_unusable_corpus_is_told_with_its_exit_code(
     assert "no file matches 'missing.txt'" in shown.err
     assert shown.out == ""
     assert not Path(project.cache_path).exists()
+
+
+DRIVER = """
+import os, subprocess, sys, time
+words = [sys.executable, "-m", "hotlap.worker.prepare", *sys.argv[1:], str(os.getpid())]
+print(subprocess.Popen(words).pid, flush=True)
+time.sleep(1000)
+"""
+
+
+def test_preparing_ends_with_the_process_that_asked_for_it(project: ProjectFolder) -> None:
+    """It would go on reading a large corpus for a driver that was killed."""
+    words = [sys.executable, "-c", DRIVER, str(project.project), str(project.cache_path)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(hotlap.__file__).parents[1])}
+    # The config never comes: preparing waits for it, on the input that it shares with its driver.
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as driver:
+        assert driver.stdout is not None
+        preparing = psutil.Process(int(driver.stdout.readline()))
+        driver.kill()
+        wait_until(lambda: not preparing.is_running() or preparing.status() == psutil.STATUS_ZOMBIE)

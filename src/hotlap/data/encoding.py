@@ -3,6 +3,7 @@
 Nothing here needs torch, so that the processes that make batches start quickly and stay small.
 """
 
+import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -95,6 +96,33 @@ def encode_task(task: Task) -> tuple[Examples, Examples]:
         if examples.prefix_lengths.min() < 1:
             raise DataError(f"a {name} example has an empty prefix; the first byte has to stand after something")
     return parts
+
+
+def encode_held_out(task: Task) -> tuple[Examples, Examples | None]:
+    """Return the examples that a task is evaluated on, and those for audits (None where it has none)."""
+    parts = [
+        None if not part else end_to_end([encode(e) for e in part]) if isinstance(part, tuple) else _windows(part)
+        for part in (task.eval, task.audit)
+    ]
+    evaluation, audit = parts
+    if evaluation is None:
+        raise DataError(f"the task has no evaluation examples ({task.source}); give it more text")
+    return evaluation, audit
+
+
+def evaluation_facts(examples: Examples) -> dict[str, Any]:
+    """Return what names an evaluation set: the hash of its content, and its examples, target tokens and bytes."""
+    digest, num_bytes = hashlib.sha256(), 0
+    for example in examples:
+        digest.update(f"{len(example.ids)} {example.prefix_length} ".encode())
+        digest.update(example.ids.tobytes())
+        num_bytes += int((example.ids[example.prefix_length :] != EOS).sum())
+    return {
+        "hash": digest.hexdigest()[:16],
+        "num_examples": len(examples),
+        "num_targets": int(examples.num_targets.sum()),
+        "num_bytes": num_bytes,
+    }
 
 
 def end_to_end(examples: Sequence[EncodedExample]) -> Examples:

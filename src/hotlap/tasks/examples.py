@@ -28,6 +28,10 @@ class TaskData:
     eval: tuple[Example, ...]
     source: str
     """Where the text came from, for people."""
+    audit: tuple[Example, ...] = ()
+    """Held out like `eval`, and looked at by no run: results are checked on them."""
+    files: tuple[Path, ...] = ()
+    """Prepared files that the examples were read from."""
 
     @property
     def hash(self) -> str:
@@ -69,9 +73,31 @@ class TokenTask:
     """Where the text came from, for people."""
     hash: str
     """Names the content of both parts, stored with each run."""
+    audit: TokenWindows | None = None
+    """Held out like `eval`, and looked at by no run: results are checked on them."""
+    files: tuple[Path, ...] = ()
+    """Prepared files that the tokens were read from."""
 
 
 Task = TaskData | TokenTask
+
+
+def num_shared(task: Task) -> int:
+    """Return how many evaluation examples are trained on, too.
+
+    Windows count where they have targets in common (a window's first token is none); two texts that happen to say the
+    same do not.
+    """
+    if isinstance(task, TaskData):
+        train = set(task.train)
+        return sum(example in train for example in task.eval)
+    if not np.shares_memory(task.train.tokens, task.eval.tokens):
+        return 0
+    order = np.argsort(task.train.starts)
+    starts = task.train.starts[order]
+    reach = np.maximum.accumulate(starts + task.train.lengths[order])  # where the windows so far end
+    num_before = np.searchsorted(starts + 1, task.eval.starts + task.eval.lengths)  # those that begin before the end
+    return int((reach[np.maximum(num_before, 1) - 1] > task.eval.starts + 1)[num_before > 0].sum())
 
 
 def map_tokens(path: Path) -> NDArray[np.uint8]:

@@ -69,6 +69,8 @@ def _task(config: LanguageModelConfig, source: str, path: Path, index: dict[str,
     held_out = windows_of(starts[:num_eval], lengths[:num_eval], config.block_size)
     wanted = min(config.max_eval_samples, len(held_out[0]))
     spread = np.arange(wanted) * len(held_out[0]) // wanted  # over all documents that are held out
+    others = np.delete(np.arange(len(held_out[0])), spread)
+    unseen = others[np.arange(min(wanted, len(others))) * len(others) // max(1, min(wanted, len(others)))]
     train = windows_of(starts[num_eval:], lengths[num_eval:], config.block_size)
     settings = [index["hash"], config.block_size, config.max_eval_samples]
     return TokenTask(
@@ -76,6 +78,8 @@ def _task(config: LanguageModelConfig, source: str, path: Path, index: dict[str,
         eval=TokenWindows(tokens, held_out[0][spread], held_out[1][spread], path),
         source=source,
         hash=hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16],
+        audit=TokenWindows(tokens, held_out[0][unseen], held_out[1][unseen], path) if len(unseen) else None,
+        files=(path, path.with_suffix(".json")),
     )
 
 

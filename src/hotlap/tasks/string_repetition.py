@@ -16,7 +16,7 @@ from hotlap.tasks.examples import Example, TaskData
 from hotlap.tasks.sentences import docstring_texts, file_texts, split_sentences
 
 _EVAL_SHARE = 50  # one sentence in fifty may be evaluated on
-_RECIPE = 1  # raise it when the same text would give other sentences
+_RECIPE = 2  # raise it when the same text would give other sentences
 
 
 def example_for(sentence: str) -> Example:
@@ -29,16 +29,26 @@ def split_by_hash(sentences: set[str], max_eval_samples: int) -> tuple[list[str]
 
     Raises DataError when one side would be empty.
     """
-    ranked = sorted((hashlib.sha256(sentence.encode()).digest(), sentence) for sentence in sentences)
-    pool = max(1, len(ranked) // _EVAL_SHARE)
-    evaluation = [sentence for _, sentence in ranked[:pool]][:max_eval_samples]
-    train = [sentence for _, sentence in ranked[pool:]]
+    pool, train = _pool_and_rest(sentences)
     if not train:
         raise DataError(
-            f"the corpus is empty: {len(ranked)} sentence(s) within the length bounds; "
+            f"the corpus is empty: {len(pool)} sentence(s) within the length bounds; "
             "give more text with task.text or widen task.min_length_bytes and task.max_length_bytes"
         )
-    return train, evaluation
+    return train, pool[:max_eval_samples]
+
+
+def audit_by_hash(sentences: set[str], max_eval_samples: int) -> list[str]:
+    """Return as many of the sentences that are held out behind those of the evaluation set, as far as there are any."""
+    pool, _ = _pool_and_rest(sentences)
+    return pool[max_eval_samples : 2 * max_eval_samples]
+
+
+def _pool_and_rest(sentences: set[str]) -> tuple[list[str], list[str]]:
+    """Return the sentences that are held out from training, and the others, each in the order of their hashes."""
+    ranked = sorted(sentences, key=lambda sentence: (hashlib.sha256(sentence.encode()).digest(), sentence))
+    border = max(1, len(ranked) // _EVAL_SHARE)
+    return ranked[:border], ranked[border:]
 
 
 def load_string_repetition(config: StringRepetitionConfig, directory: Path, cache: Path) -> TaskData:
@@ -64,9 +74,13 @@ def load_string_repetition(config: StringRepetitionConfig, directory: Path, cach
             for sentence in split_sentences(text, config.min_length_bytes, config.max_length_bytes)
         }
         train, evaluation = split_by_hash(sentences, config.max_eval_samples)
-        cached = {"train": train, "eval": evaluation}
+        cached = {"train": train, "eval": evaluation, "audit": audit_by_hash(sentences, config.max_eval_samples)}
         cache.mkdir(parents=True, exist_ok=True)
         write_json(path, cached)
     return TaskData(
-        train=tuple(map(example_for, cached["train"])), eval=tuple(map(example_for, cached["eval"])), source=source
+        train=tuple(map(example_for, cached["train"])),
+        eval=tuple(map(example_for, cached["eval"])),
+        source=source,
+        audit=tuple(map(example_for, cached["audit"])),
+        files=(path,),
     )

@@ -50,13 +50,13 @@ def build_parts(
     """
     training = config.training
     world = world or World(0, 1, 0, pick_device(training))
-    _set_up_device(training, world)
+    set_up_device(training, world)
     custom = {key: load_part(directory, name) for key, name in custom_parts(config).items()}
     task = load_task(config.task, directory, cache, custom.get("task.name"))
     train, evaluation = encode_task(task)
     _check_length(config, max(int(train.lengths.max()), int(evaluation.lengths.max())))
     _seed(training.seed)
-    model = _build_model(config, custom.get("model.name"))
+    model = build_model(config, custom.get("model.name"))
     refuse_model_too_big(model, training, world.device, world.local_size)
     model = model.to(world.device)
     if world.size > 1:
@@ -100,7 +100,8 @@ def _seed(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def _set_up_device(training: TrainingConfig, world: World) -> None:
+def set_up_device(training: TrainingConfig, world: World) -> None:
+    """Set threads, precision and determinism of this process as the config says."""
     if world.device.type == "cpu":
         torch.set_num_threads(threads_per_rank(world))
     else:
@@ -123,7 +124,11 @@ def _check_length(config: RunConfig, longest: int) -> None:
         )
 
 
-def _build_model(config: RunConfig, custom: Callable[..., Any] | None) -> nn.Module:
+def build_model(config: RunConfig, custom: Callable[..., Any] | None) -> nn.Module:
+    """Return the model with fresh weights; `custom` is the function of the project that `model.name` names.
+
+    Raises ConfigError when what that function returns is no model.
+    """
     if isinstance(config.model, GPTConfig):
         return GPT(config.model, VOCAB_SIZE, gradient_checkpointing=config.training.gradient_checkpointing)
     assert custom is not None, config.model.name

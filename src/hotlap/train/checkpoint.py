@@ -88,6 +88,21 @@ def save_weights(model: nn.Module, path: Path) -> None:
         ) from error
 
 
+def load_weights(model: nn.Module, path: Path, device: torch.device) -> None:
+    """Load weights that `save_weights` wrote.
+
+    Raises StorageError when they are missing or damaged and ConfigError when they do not fit the model.
+    """
+    try:
+        load_model(model, str(path), device=str(device))
+    except torch.OutOfMemoryError:
+        raise
+    except (OSError, SafetensorError) as error:
+        raise StorageError(f"{path}: cannot be read: {_reason(error)}") from error
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise ConfigError(f"{path}: does not fit the model of the config: {error}") from error
+
+
 def load_checkpoint(
     path: Path, model: nn.Module, optimizers: HasState | None, device: torch.device
 ) -> tuple[dict[str, Any], list[Any]]:

@@ -16,13 +16,14 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hotlap.core.errors import DataError
 from hotlap.data.batches import Batch, collate
-from hotlap.data.encoding import EncodedExample, decode, word_numbers
+from hotlap.data.encoding import EncodedExample, decode, evaluation_facts, word_numbers
 from hotlap.models.protocol import CausalLM, hidden_at
 from hotlap.tasks.scoring import generation_scores
 from hotlap.train.distributed import gather_objects, sum_over_ranks
 from hotlap.train.generate import generate
-from hotlap.train.parts import Parts
+from hotlap.train.parts import Evaluable
 
 _NUM_SAMPLES = 5
 
@@ -39,8 +40,11 @@ class Sample:
 class Evaluator:
     """Holds the evaluation batches, so that each evaluation starts at once."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Evaluable) -> None:
         self._parts = parts
+        self._num_targets = int(parts.eval.num_targets.sum())
+        self.counted_targets = 0
+        """Target tokens that the last evaluation counted, on all devices."""
         own = range(parts.world.rank, len(parts.eval), parts.world.size)
         self._own = [parts.eval[row] for row in own]
         examples = sorted(self._own, key=lambda example: len(example.ids))
@@ -72,6 +76,11 @@ class Evaluator:
                 words_right += num_words - len(np.unique(word_of_target[is_wrong]))
         sums = torch.tensor([nats, right, words_right, targets, words], dtype=torch.float64)
         nats, right, words_right, targets, words = sum_over_ranks(self._parts.world, sums).tolist()
+        self.counted_targets = int(targets)
+        if self.counted_targets != self._num_targets:
+            raise DataError(
+                f"the evaluation counted {self.counted_targets} target tokens, its data have {self._num_targets}"
+            )
         mean_loss = nats / targets
         metrics = {
             "eval_loss": mean_loss,
@@ -112,7 +121,12 @@ class Evaluator:
         return nullcontext()
 
 
-def target_loss(parts: Parts, batch: Batch) -> tuple[Tensor, Tensor]:
+def evaluated_data(parts: Evaluable) -> dict[str, Any]:
+    """Return what names the evaluation data: hash, examples, target tokens and bytes."""
+    return evaluation_facts(parts.eval)
+
+
+def target_loss(parts: Evaluable, batch: Batch) -> tuple[Tensor, Tensor]:
     """Return the summed cross-entropy over the batch's targets and their logits (N, V), in fp32."""
     model, here = cast(CausalLM, parts.model), batch.to(parts.device)
     logits = model.logits(hidden_at(parts.model, here.target_positions, here.input_ids)).float()
@@ -130,7 +144,7 @@ def _words(examples: Sequence[EncodedExample]) -> NDArray[np.int64]:
 
 
 @contextmanager
-def _evaluating(parts: Parts) -> Iterator[None]:
+def _evaluating(parts: Evaluable) -> Iterator[None]:
     parts.model.eval()
     try:
         with torch.inference_mode():

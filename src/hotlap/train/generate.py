@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from hotlap.data.encoding import EOS, PAD
 from hotlap.models.gpt import KeyValueCache
 from hotlap.models.protocol import CausalLM
-from hotlap.train.parts import Parts
+from hotlap.train.parts import Evaluable
 
 
-def generate(parts: Parts, prompts: Sequence[NDArray[np.uint8]], max_new_tokens: int) -> list[list[int]]:
+def generate(parts: Evaluable, prompts: Sequence[NDArray[np.uint8]], max_new_tokens: int) -> list[list[int]]:
     """Return the generated ids of each prompt, EOS included where it came.
 
     Prompts are padded on the left, so that all rows grow at the same end.

@@ -3,7 +3,7 @@
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,38 @@ from hotlap.tasks.examples import Task
 from hotlap.train.batch_size import BatchSizeTrial
 from hotlap.train.distributed import World
 from hotlap.train.horizon import Horizon
+
+
+class Evaluable(Protocol):
+    """What an evaluation works on: the parts of a training, or a model with saved weights."""
+
+    @property
+    def config(self) -> RunConfig:
+        """The run's config."""
+
+    @property
+    def world(self) -> World:
+        """The processes that share the examples."""
+
+    @property
+    def task(self) -> Task:
+        """Where the examples come from."""
+
+    @property
+    def eval(self) -> Examples:
+        """The examples to evaluate on."""
+
+    @property
+    def model(self) -> nn.Module:
+        """The bare model."""
+
+    @property
+    def device(self) -> torch.device:
+        """The device of this process."""
+
+    @property
+    def can_generate(self) -> bool:
+        """Whether the task asks for completions and the model can generate them."""
 
 
 @dataclass(slots=True)

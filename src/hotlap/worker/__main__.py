@@ -10,7 +10,8 @@ from typing import Protocol
 
 from hotlap.config.load import load_config
 from hotlap.config.schema import RunConfig
-from hotlap.core.errors import DivergedError, HotlapError
+from hotlap.core.errors import DivergedError, HotlapError, StorageError
+from hotlap.core.files import is_disk_full
 from hotlap.core.records import EXIT_CODES, Outcome
 from hotlap.core.run_folder import RunFolder
 from hotlap.train.batch_size import is_out_of_memory, smaller_batch
@@ -38,11 +39,16 @@ def main() -> int:
     if len(sys.argv) != 2:
         print("usage: python -m hotlap.worker RUN_FOLDER", file=sys.stderr)
         return 2
-    session = Session(RunFolder(Path(sys.argv[1])))
+    try:
+        session = Session(RunFolder(Path(sys.argv[1])))
+    except StorageError as error:
+        _say(str(error))
+        return error.exit_code
     session.listen()
     world: World | None = None
     run: Run | None = None
     outcome: Outcome = "crashed"
+    is_alone = False  # in its failure: the other processes do not know of it, and wait for this one
     try:
         config = load_config(session.folder.config_path)
         world = join_world(config.training)
@@ -56,47 +62,56 @@ def main() -> int:
                 config = _with_smaller_batch(session, config, world, error)
     except DivergedError as error:
         outcome, reason = "diverged", str(error)
-    except HotlapError as error:
-        reason = str(error)
     except Exception as error:  # noqa: BLE001  the run's entry point: whatever it was becomes a recorded outcome
+        is_alone = True
         if is_out_of_memory(error):
-            outcome = "out_of_memory"
+            outcome, reason = "out_of_memory", f"{type(error).__name__}: {error} ({_sizes(run, config)})"
         else:
-            traceback.print_exc()
-        reason = f"{type(error).__name__}: {error}"
-        if outcome == "out_of_memory":
-            reason = f"{reason} ({_sizes(run, config)})"
-    return _end(session, world, run, outcome, reason)
+            outcome, reason = _failure(error)
+    return _end(session, world, run, (outcome, reason), is_alone=is_alone)
 
 
-def _end(session: Session, world: World | None, run: Run | None, outcome: Outcome, reason: str) -> int:
+def _failure(error: Exception) -> tuple[Outcome, str]:
+    """Return what an error makes of the run; one that is our own bug is printed with its traceback."""
+    if isinstance(error, StorageError) or is_disk_full(error):
+        return "interrupted", str(error)  # says nothing of the config: the run is made again
+    if isinstance(error, HotlapError):
+        return "crashed", str(error)
+    with suppress(OSError):
+        traceback.print_exc()
+    return "crashed", f"{type(error).__name__}: {error}"
+
+
+def _end(session: Session, world: World | None, run: Run | None, ending: tuple[Outcome, str], *, is_alone: bool) -> int:
     """Write the result, part from the other processes, and return the exit code.
 
     The process that failed first says why; the others then have nothing to add.
     """
+    outcome, reason = ending
     is_main = world is None or world.is_main
-    is_alone = outcome in ("crashed", "out_of_memory")  # the others do not know of it, and wait for this process
     if is_main or is_alone:
-        print(f"{outcome}: {reason}", flush=True)
+        _say(f"{outcome}: {reason}")
     try:
         if session.folder.read("result") is None:
             if run is not None and (is_main or not is_alone):
                 run.finish(outcome, reason)
             else:
                 session.folder.write("result", _result_before_training(session, outcome, reason))
-    except HotlapError as error:  # a full disk: the lab side reads what is there
-        print(f"crashed: {error}", flush=True)
-        _write_if_possible(session, str(error))
-        return EXIT_CODES["crashed"]
+    except (HotlapError, OSError) as error:  # a full disk: the lab side reads what is there
+        outcome, reason = _failure(error)
+        _say(f"{outcome}: {reason}")
+        with suppress(HotlapError):
+            session.folder.write("result", _result_before_training(session, outcome, reason))
+        return StorageError.exit_code if outcome == "interrupted" else EXIT_CODES[outcome]
     if world is None or world.size == 1 or is_alone:
         return EXIT_CODES[outcome]
     leave_world(world)
     return 0  # torchrun takes any other code for a crash; the result says how the run ended
 
 
-def _write_if_possible(session: Session, reason: str) -> None:
-    with suppress(HotlapError):
-        session.folder.write("result", _result_before_training(session, "crashed", reason))
+def _say(text: str) -> None:
+    with suppress(OSError):  # on a full disk there is nowhere to say it
+        print(text, flush=True)
 
 
 def _build(session: Session, config: RunConfig, world: World) -> Run:
@@ -148,6 +163,7 @@ def _result_before_training(session: Session, outcome: Outcome, reason: str) -> 
         "wall_seconds": session.wall_seconds,
         "tokens": 0,
         "time_to_target": None,
+        "evaluated_tokens": 0,
         "metrics": {},
         "seconds": {"setup": session.wall_seconds, "steps": 0.0, "evaluation": 0.0, "saving": 0.0},
     }

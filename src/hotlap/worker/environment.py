@@ -12,6 +12,7 @@ import torch
 import hotlap
 from hotlap.config.parts import source_hashes
 from hotlap.core.processes import processor_name
+from hotlap.train.evaluate import evaluated_data
 from hotlap.train.parts import Parts, bf16_is_fast
 
 
@@ -42,6 +43,8 @@ def environment_facts(parts: Parts, directory: Path) -> dict[str, Any]:
             "num_train": len(parts.train),
             "num_eval": len(parts.eval),
             "source": parts.task.source,
+            "files": [str(path) for path in parts.task.files],
+            "eval": evaluated_data(parts),
         },
     }
 

@@ -1,9 +1,12 @@
-"""Prepare a task's corpus in the cache, so that no run pays for it: `python -m hotlap.worker.prepare DIRECTORY CACHE`.
+"""Prepare a task's corpus in the cache, so that no run pays for it.
 
-The config comes as YAML on standard input.
+    python -m hotlap.worker.prepare DIRECTORY CACHE [PARENT]
+
+The config comes as YAML on standard input. PARENT is the pid of the process that started it, and that it ends with.
 """
 
 import sys
+import threading
 from pathlib import Path
 
 from ruamel.yaml import YAML
@@ -13,11 +16,14 @@ from hotlap.config.parts import custom_parts
 from hotlap.core.errors import HotlapError
 from hotlap.tasks.registry import load_task
 from hotlap.train.custom import load_part
+from hotlap.worker.session import watch_parent
 
 
 def main() -> int:
     """Return 0, or the exit code of the error that was printed."""
-    directory, cache = map(Path, sys.argv[1:])
+    directory, cache = map(Path, sys.argv[1:3])
+    if len(sys.argv) > 3:
+        threading.Thread(target=watch_parent, args=(int(sys.argv[3]),), daemon=True).start()
     try:
         config = config_from_values(YAML(typ="safe").load(sys.stdin.read()))
         custom = {key: load_part(directory, name) for key, name in custom_parts(config).items()}

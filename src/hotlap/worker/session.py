@@ -61,7 +61,7 @@ class Session:
         for number in _ASK_TO_END:
             signal.signal(number, self._note)
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            threading.Thread(target=_watch_parent, args=(os.getppid(),), daemon=True).start()
+            threading.Thread(target=watch_parent, args=(os.getppid(),), daemon=True).start()
         driver = self.command.get("driver")
         if driver is not None:
             threading.Thread(target=_watch_driver, args=(driver,), daemon=True).start()
@@ -70,8 +70,8 @@ class Session:
         self._signal = number
 
 
-def _watch_parent(parent: int) -> None:
-    """End this process's group once what started it is gone, such as a killed torchrun."""
+def watch_parent(parent: int) -> None:
+    """End this process, and the group that it leads, once what started it is gone, such as a killed torchrun."""
     while os.getppid() == parent:
         time.sleep(_WATCH_SECONDS)
     _end_now()

@@ -187,6 +187,7 @@ class TrainingRun:
                 "wall_seconds": self.session.wall_seconds,
                 "tokens": tokens,
                 "time_to_target": self._reached if outcome == "reached" else None,
+                "evaluated_tokens": self.evaluator.counted_targets,
                 "metrics": {**self.logbook.figures, **self.metrics, **self.logbook.dynamics()},
                 "seconds": {**self.seconds, "steps": self.clock.seconds, **self.timer.seconds},
                 "peak_memory_bytes": _peak_memory_bytes(self.parts.device),

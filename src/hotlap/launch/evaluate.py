@@ -1,0 +1,101 @@
+"""Evaluate the weights that a run saved once more, in a process of its own.
+
+    evaluation = evaluate_again(folder)
+
+The process reads the weights and the data from their files. Nothing that the training left in memory, or printed, can
+reach its numbers.
+"""
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, Any, Final
+
+from hotlap.core.errors import HotlapError, RunFailedError
+from hotlap.core.run_folder import RunFolder
+from hotlap.launch.environment import worker_environment
+from hotlap.launch.sessions import RUN_VARIABLE, kill_session, run_mark
+
+EVALUATOR: Final = (sys.executable, "-P", "-m", "hotlap.worker.evaluate")
+LIMIT_SECONDS: Final = 600.0
+"""Longest evaluation; a run of a study evaluates many times as often in its own time."""
+
+_POLL_SECONDS: Final = 0.05
+_SHOWN_LINES: Final = 3
+
+
+class NotEvaluatedError(HotlapError):
+    """An evaluation that the machine or the user broke off: it says nothing about the run."""
+
+
+def is_own(folder: RunFolder) -> bool:
+    """Say whether hotlap's own worker filled a run folder: only its weights can be evaluated here."""
+    argv = (folder.read("command") or {}).get("argv") or []
+    return "hotlap.worker" in argv
+
+
+def evaluate_again(
+    folder: RunFolder,
+    is_stopped: Callable[[], bool] = lambda: False,
+    *,
+    program: Sequence[str] = EVALUATOR,
+    limit_seconds: float = LIMIT_SECONDS,
+) -> dict[str, Any]:
+    """Return evaluation.json of a run that has ended, made just now.
+
+    Raises RunFailedError when its weights cannot be evaluated and NotEvaluatedError when the evaluation was broken off.
+    """
+    command = folder.read("command") or {}
+    ticket = secrets.token_hex(8)  # an evaluation.json that was there before does not know it
+    argv = [*program, str(folder.path.absolute()), ticket]
+    environment = {**worker_environment(os.environ), RUN_VARIABLE: run_mark(folder)}
+    with tempfile.TemporaryFile() as output:
+        try:
+            process = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=Path(command.get("directory") or "."),
+                env=environment,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise NotEvaluatedError(f"cannot start {argv[0]}: {error.strerror or error}") from error
+        problem = _wait(process, is_stopped, time.monotonic() + limit_seconds, run_mark(folder))
+        said = _what_it_said(output)
+    if problem or process.returncode in (-signal.SIGKILL, -signal.SIGTERM):
+        raise NotEvaluatedError(problem or "the evaluation was killed from outside")
+    evaluation = folder.read("evaluation")
+    if process.returncode or evaluation is None or evaluation.get("ticket") != ticket:
+        raise RunFailedError(said or f"the evaluation ended with exit code {process.returncode}")
+    return evaluation
+
+
+def _wait(process: "subprocess.Popen[bytes]", is_stopped: Callable[[], bool], deadline: float, mark: str) -> str:
+    """Wait for the end of the process, or bring it about and return why; nothing of it stays behind."""
+    problem = ""
+    while process.poll() is None and not problem:
+        if is_stopped():
+            problem = "stopped by the user"
+        elif time.monotonic() > deadline:
+            problem = "the evaluation took too long"
+        time.sleep(_POLL_SECONDS)
+    if process.returncode is None:
+        kill_session(process.pid, mark)
+        process.wait()
+    return problem
+
+
+def _what_it_said(output: IO[bytes]) -> str:
+    """Return the beginning of a message that was meant for people, or the end of a traceback."""
+    output.seek(0)
+    lines = output.read().decode(errors="replace").strip().splitlines()
+    is_traceback = any(line.startswith("Traceback ") for line in lines)
+    return "\n".join(lines[-_SHOWN_LINES:] if is_traceback else lines[:_SHOWN_LINES])

@@ -1,0 +1,225 @@
+"""The guards of a study: what is looked at, from outside, before a run may start and before its result is believed.
+
+    guards = Guards(study)
+    guards.refuse_changes()                          # protected files hold what they held
+    guard = guards.open(folder)
+    guard.clock.note(seconds, claimed)               # while it runs: the launcher's clock beside the run's
+    contaminated = guard.close(folder, contaminated)  # writes guards.json; a failed guard makes the run `invalid`
+
+Cheap checks look at every run. What a keep or a record rests on, and what is too good to be true, is also evaluated
+again from its saved weights, in a separate process, on the evaluation data and on audit data that no run is judged by.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final, final
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from hotlap.config.load import get_dotted
+from hotlap.config.schema import PROTOCOL_KEYS
+from hotlap.core.errors import RunFailedError, StudyError
+from hotlap.core.records import History, RunRecord
+from hotlap.core.run_folder import RunFolder
+from hotlap.launch.evaluate import NotEvaluatedError, evaluate_again, is_own
+from hotlap.launch.locks import device_lock
+from hotlap.runs.ingest import ingest
+from hotlap.search.trust import (
+    ClockStamps,
+    audit_gap,
+    believed_sigma,
+    claim_problems,
+    clock_problems,
+    data_problems,
+    gap_problem,
+    numbers,
+    reproduction_problems,
+    why_again,
+)
+from hotlap.study.manifest import Manifest, digest, evaluator_files, source_files
+from hotlap.study.study import Study
+
+Evaluate = Callable[[RunFolder, Callable[[], bool]], dict[str, Any]]
+
+_SCHEMA: Final = "hotlap/guards/1"
+_GIVEN_FILES: Final = ("config.yaml", "proposal.json", "diff.patch")
+"""What a run is given; it may read these files and not write them."""
+_SEEDS: Final = ("training.seed", "training.data_seed")
+
+
+@final
+class Guards:
+    """Looks at the runs of one sitting of a study."""
+
+    def __init__(self, study: Study, evaluate: Evaluate = evaluate_again) -> None:
+        self.evaluate = evaluate
+        self.manifest = Manifest()
+        self.study = study
+        self.manifest.add([*evaluator_files(), *source_files(study.config, study.project.project)])
+
+    def refuse_changes(self) -> None:
+        """Raise StudyError when a protected file is not what it was when the sitting began."""
+        self.manifest.add(data_files(self.study.history))
+        if changed := self.manifest.changed():
+            names = ", ".join(map(str, changed))
+            raise StudyError(
+                f"{names}: changed while the study {self.study.folder.name!r} went on, so its runs can no longer be "
+                "compared; put the old content back, or start a study with another name"
+            )
+
+    def open(self, folder: RunFolder) -> "RunGuard":
+        """Remember what a run is given, before it starts; raises StudyError when its config breaks the protocol."""
+        if differing := protocol_differences(self.study.config.model_dump(mode="json"), folder):
+            raise StudyError(f"{folder.config_path}: {', '.join(differing)} differ from the protocol of the study")
+        given = {name: digest(folder.path / name) for name in _GIVEN_FILES}
+        folder.write("guards", {"schema": _SCHEMA, "state": "pending", "given": given})
+        return RunGuard(self, self.study.history, given, ClockStamps())
+
+    def reopen(self, folder: RunFolder, before: History) -> "RunGuard":
+        """Take up the guard of a run that ended while nobody was there to check it; its clock was not watched."""
+        given = (folder.read("guards") or {}).get("given") or {}
+        return RunGuard(self, before, {str(name): str(value) for name, value in given.items()}, ClockStamps())
+
+
+@final
+class RunGuard:
+    """Looks at one run."""
+
+    def __init__(self, guards: Guards, before: History, given: Mapping[str, str], clock: ClockStamps) -> None:
+        self.clock = clock
+        """Takes the launcher's stamps while the run goes on."""
+        self._guards = guards
+        self._before = before
+        self._given = given
+
+    def close(self, folder: RunFolder, contaminated: str, is_stopped: Callable[[], bool] = lambda: False) -> str:
+        """Check a run that has ended, and write guards.json; return why it has to be repeated, if it has to be.
+
+        A run that is repeated anyway is not looked at. One whose check the user breaks off stays pending;
+        `check_left_over` does it later.
+        """
+        run = ingest(folder, contaminated)
+        assert run is not None, f"{folder.path} has ended"
+        if run.is_infrastructure_failure:
+            self._write(folder, "skipped", [], {})
+            return contaminated
+        problems = list(self._cheap_problems(folder, run))
+        facts: dict[str, Any] = {"clock_shortfall": self.clock.shortfall}
+        has_weights = is_own(folder) and self._guards.study.config.training.save_model
+        why = why_again(self._before, run) if has_weights and not problems else ""
+        if why:
+            facts["evaluated_again"] = why
+            try:
+                evaluation = self._guards.evaluate(folder, is_stopped)
+            except NotEvaluatedError as error:
+                if is_stopped():
+                    return ""
+                self._write(folder, "skipped", [], facts)
+                return f"its weights could not be evaluated again: {error}"
+            except RunFailedError as error:
+                problems.append(f"its weights cannot be evaluated again: {error}")
+            else:
+                problems += _evaluation_problems(run, evaluation, self._before, facts)
+        self._write(folder, "failed" if problems else "passed", problems, facts)
+        return ""
+
+    def _cheap_problems(self, folder: RunFolder, run: RunRecord) -> Iterator[str]:
+        for path in self._guards.manifest.changed():
+            yield f"{path} was changed while it ran"
+        for name, before in self._given.items():
+            if digest(folder.path / name) != before:
+                yield f"its {name} was changed while it ran"
+        if run.outcome != "reached":
+            return
+        config, result = self._guards.study.config, folder.read("result") or {}
+        yield from claim_problems(result, folder.points(), config.parsed_targets(), config.clock)
+        yield from data_problems(run.environment, result, first_environment(self._before) or run.environment)
+        yield from clock_problems(run, self.clock, self._before.runs_of(0, "baseline"))
+
+    def _write(self, folder: RunFolder, state: str, problems: list[str], facts: Mapping[str, Any]) -> None:
+        fixed = {"schema": _SCHEMA, "state": state, "problems": problems, "given": dict(self._given)}
+        folder.write("guards", {**fixed, **facts})
+
+
+def check_left_over(study: Study, evaluate: Evaluate = evaluate_again) -> None:
+    """Check the runs that ended while their driver was being killed, before anything is decided on them."""
+    ended = (run for run in study.history.runs if not run.is_infrastructure_failure)  # the others are made again
+    left = [run for run in ended if run.guards.get("state") == "pending"]
+    if not left:
+        return
+    guards = Guards(study, evaluate)
+    with device_lock(study.devices):  # what is evaluated again must not disturb a run that somebody times
+        for run in left:
+            _check_one(study, guards, run)
+
+
+def _check_one(study: Study, guards: Guards, run: RunRecord) -> None:
+    """Check a run that is in the history already, and put its record as it is now in the old one's place."""
+    folder, history = RunFolder(study.project.runs_path / run.run_id), study.history
+    before = replace(history, runs=history.runs[: history.runs.index(run)])
+    contaminated = guards.reopen(folder, before).close(folder, run.contaminated)
+    if contaminated != run.contaminated:
+        facts = {"run": run.run_id, "role": run.role, "candidate": run.candidate, "seed": run.seed}
+        study.append_run({**facts, "phase": "ended", "outcome": run.outcome, "contaminated": contaminated})
+    checked = ingest(folder, contaminated)
+    assert checked is not None, f"{folder.path} has ended"
+    checked = replace(checked, role=run.role, candidate=run.candidate, seed=run.seed)
+    runs = tuple(checked if known is run else known for known in study.history.runs)
+    study.history = replace(study.history, runs=runs)
+
+
+def calibrated_gaps(history: History) -> list[float]:
+    """Return the gaps between audit and evaluation loss of the baseline's runs; of those that reached, if two did."""
+    runs = [run for run in history.runs_of(0, "baseline") if run.guards.get("audit_gap") is not None]
+    reached = [run for run in runs if run.outcome == "reached"]
+    return [float(run.guards["audit_gap"]) for run in (reached if len(reached) >= 2 else runs)]
+
+
+def first_environment(history: History) -> Mapping[str, Any]:
+    """Return what the first run of a study told of itself and its data; empty before there is one."""
+    return next((run.environment for run in history.runs if run.environment.get("data")), {})
+
+
+def data_files(history: History) -> list[Path]:
+    """Return the prepared files that the runs of a study read their examples from, as the first of them says."""
+    return [Path(name) for name in first_environment(history).get("data", {}).get("files") or ()]
+
+
+def protocol_differences(base: Mapping[str, Any], folder: RunFolder) -> list[str]:
+    """Return the keys of the protocol, the seeds apart, that a run's config.yaml says otherwise than the study."""
+    try:
+        values = YAML(typ="safe").load(folder.config_path.read_text(encoding="utf-8"))
+    except (OSError, YAMLError):
+        return ["all of it"]
+    return [key for key in PROTOCOL_KEYS if key not in _SEEDS and _value(values, key) != _value(base, key)]
+
+
+def _value(values: object, key: str) -> Any:
+    try:
+        return get_dotted(values, key) if isinstance(values, Mapping) else None
+    except (KeyError, TypeError):
+        return None
+
+
+def _evaluation_problems(
+    run: RunRecord, evaluation: Mapping[str, Any], before: History, facts: dict[str, Any]
+) -> Iterator[str]:
+    """Say what the evaluation from the saved weights holds against a run, and note its figures in `facts`."""
+    again = evaluation.get("eval") or {}
+    facts["eval_loss_again"] = numbers(again.get("metrics")).get("eval_loss")
+    facts["audit_gap"] = gap = audit_gap(evaluation)
+    known = (run.environment.get("data") or {}).get("eval") or {}
+    for key in known:
+        if again.get(key) != known[key]:
+            yield f"evaluation data, {key}: {known[key]} in the run, {again.get(key)} when evaluated again"
+    if shared := evaluation.get("shared"):
+        yield (
+            f"{shared} of {again.get('num_examples')} evaluation examples stand in the training data, too; take them "
+            "out, and start a study with another name"
+        )
+    yield from reproduction_problems(run.metrics, again)
+    if gap is not None and run.role != "baseline":
+        found = gap_problem(gap, calibrated_gaps(before), believed_sigma(evaluation))
+        yield from [found] if found else []

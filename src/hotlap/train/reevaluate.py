@@ -1,0 +1,78 @@
+"""Evaluate saved weights from nothing but files: the config, the data and the weights.
+
+No training is built for it: no optimizer, no batches, no compiling, no probing of batch sizes.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from hotlap.config.parts import custom_parts
+from hotlap.config.schema import RunConfig
+from hotlap.data.encoding import Examples, encode_held_out, evaluation_facts
+from hotlap.models.protocol import can_generate
+from hotlap.tasks.examples import Task, num_shared
+from hotlap.tasks.registry import load_task
+from hotlap.train.build import build_model, set_up_device
+from hotlap.train.checkpoint import load_weights
+from hotlap.train.custom import load_part
+from hotlap.train.distributed import World, pick_device
+from hotlap.train.evaluate import Evaluator
+
+
+@dataclass(frozen=True, slots=True)
+class SavedModel:
+    """A model with saved weights, and the examples that it is evaluated on."""
+
+    config: RunConfig
+    world: World
+    task: Task
+    eval: Examples
+    model: nn.Module
+
+    @property
+    def device(self) -> torch.device:
+        """The device of this process."""
+        return self.world.device
+
+    @property
+    def can_generate(self) -> bool:
+        """Whether the task asks for completions and the model can generate them."""
+        return self.task.has_completions and can_generate(self.model)
+
+
+def reevaluate(
+    config: RunConfig, directory: Path, cache: Path, weights: Path, *, generates: bool = False
+) -> dict[str, Any]:
+    """Return what the weights give on the evaluation data (`eval`) and on the audit data (`audit`, None without any).
+
+    Each part has the facts of its examples and `metrics`; `shared` counts the evaluation examples that are trained on,
+    too. Raises DataError for an unusable corpus, StorageError for weights that cannot be read and ConfigError for
+    weights that do not fit the model.
+    """
+    training = config.training
+    world = World(0, 1, 0, pick_device(training))
+    set_up_device(training, world)
+    wanted = {key: name for key, name in custom_parts(config).items() if key in ("task.name", "model.name")}
+    custom = {key: load_part(directory, name) for key, name in wanted.items()}
+    task = load_task(config.task, directory, cache, custom.get("task.name"))
+    evaluation, audit = encode_held_out(task)
+    model = build_model(config, custom.get("model.name")).to(world.device)
+    load_weights(model, weights, world.device)
+    saved = SavedModel(config, world, task, evaluation, model)
+    return {
+        "eval": _measure(saved, generates=generates),
+        "audit": None if audit is None else _measure(replace(saved, eval=audit), generates=False),
+        "shared": num_shared(task),
+    }
+
+
+def _measure(saved: SavedModel, *, generates: bool) -> dict[str, Any]:
+    evaluator = Evaluator(saved)
+    metrics = evaluator.cheap_metrics()
+    if generates and evaluator.can_generate:
+        metrics |= evaluator.generation_metrics()[0]
+    return {**evaluation_facts(saved.eval), "metrics": metrics}
