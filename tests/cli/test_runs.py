@@ -88,7 +88,7 @@ def test_show_tells_everything(project: Path) -> None:
     assert "looks good #muon" in text
     assert "where the seconds went" in text
     assert "training.optim  adamw_torch_fused   muon" in text
-    assert "hotlap train" in text
+    assert "hotlap rerun r0002" in text
     assert text.count("\n") < 40
 
 
@@ -101,7 +101,7 @@ def test_show_as_json(project: Path) -> None:
     assert shown["base"] == "r0001"
     assert shown["differences"] == {"training.optim": ["adamw_torch_fused", "muon"]}
     assert shown["runs"][0]["metrics"] == {"eval_loss": None}
-    assert shown["reproduce"].startswith("hotlap train ")
+    assert shown["reproduce"].startswith("hotlap rerun r0002")
 
 
 def test_compare_prints_differences_only(project: Path) -> None:

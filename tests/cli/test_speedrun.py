@@ -15,7 +15,7 @@ from hotlap.core.study_folder import ProjectFolder
 from hotlap.launch import prepare
 from hotlap.launch.local import LocalLauncher
 from hotlap.launch.locks import study_lock
-from hotlap.study import loop, view
+from hotlap.study import runner, view
 from hotlap.study.study import read_study
 
 FAKE_WORKER = Path(__file__).parents[1] / "study" / "fake_worker.py"
@@ -45,8 +45,8 @@ def start(project: ProjectFolder, tmp_path_factory: pytest.TempPathFactory, monk
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("locks")))
     monkeypatch.setattr(LocalLauncher.__init__, "__defaults__", ((sys.executable, str(FAKE_WORKER)),))
     monkeypatch.setattr(prepare, "prepare_data", lambda folder, config: "40 training examples")
-    monkeypatch.setattr(loop, "POLL_SECONDS", 0.01)
-    monkeypatch.setattr(loop, "contamination", lambda *_: "")
+    monkeypatch.setattr(runner, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(runner, "contamination", lambda *_: "")
     monkeypatch.setattr(view, "draw_progress", draw)
 
     def call(*words: str) -> int:

@@ -82,7 +82,7 @@ def test_the_command_to_run_it_again(
     (run,) = stored(project)
     monkeypatch.chdir(project.project)
     argv = views.reproduce_argv(ProjectFolder(Path()), run)
-    assert argv == ["hotlap", "train", ".hotlap/runs/r0001/config.yaml"]
+    assert argv == ["hotlap", "rerun", "r0001"]
     assert views.reproduce_argv(project, run)[-2:] == ["-p", str(project.project)]
 
 

@@ -4,7 +4,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from hotlap.core.errors import HotlapError
+from hotlap.core.errors import HotlapError, StorageError
+from hotlap.core.files import is_disk_full
 
 EXIT_INTERNAL_ERROR = 1
 EXIT_INTERRUPTED = 130
@@ -22,6 +23,9 @@ def exit_plainly() -> Iterator[None]:
         print("hotlap: interrupted", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
     except Exception as error:  # noqa: BLE001  the outermost place: whatever was not foreseen is our bug
+        if is_disk_full(error):
+            print(f"hotlap: error: {error}; free space, then start it again", file=sys.stderr)
+            sys.exit(StorageError.exit_code)
         import traceback
 
         traceback.print_exc()

@@ -8,16 +8,19 @@ from typing import Annotated
 import typer
 
 import hotlap
+from hotlap.cli.apply import apply
 from hotlap.cli.demo import demo
 from hotlap.cli.doctor import doctor
 from hotlap.cli.errors import exit_plainly
 from hotlap.cli.reindex import reindex
+from hotlap.cli.replay import replay
+from hotlap.cli.rerun import rerun
 from hotlap.cli.runs import app as runs
 from hotlap.cli.speedrun import speedrun
 from hotlap.cli.status import status
 from hotlap.cli.train import train
 
-COMMANDS = (demo, train, speedrun, status, doctor, reindex)
+COMMANDS = (demo, train, speedrun, status, apply, rerun, replay, doctor, reindex)
 """In the order in which the help lists them."""
 GROUPS = {"runs": runs}
 

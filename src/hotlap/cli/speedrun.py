@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,11 +19,21 @@ def speedrun(
     config: ConfigArgument = Path("hotlap.yaml"),
     settings: SettingOption = None,
     project: ProjectOption = Path(),
+    dry_run: Annotated[bool, typer.Option("-n", "--dry-run", help="Show the next proposals; run nothing.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="With --dry-run: print one JSON document.")] = False,
 ) -> None:
     """Search for the least time to target: baseline, proposals, decisions, record, SPEEDRUN.md."""
+    from hotlap.cli.preview import show_preview
     from hotlap.cli.train import load_with_notices
+    from hotlap.core.errors import ConfigError
 
-    raise typer.Exit(drive(load_with_notices(config, settings or []), project))
+    if json and not dry_run:
+        raise ConfigError("--json goes with --dry-run; for the figures of a study: hotlap status --json")
+    loaded = load_with_notices(config, settings or [])
+    if dry_run:
+        show_preview(loaded, project, as_json=json)
+        return
+    raise typer.Exit(drive(loaded, project))
 
 
 def drive(config: Any, project: Path) -> int:

@@ -101,16 +101,19 @@ def load_with_notices(path: Path, settings: Sequence[str]) -> "RunConfig":
 
 
 def run_training(
-    config: "RunConfig", project: Path, runs: Path, *, quiet: bool = False
+    config: "RunConfig", project: Path, runs: Path, *, quiet: bool = False, facts: "LaunchFacts | None" = None
 ) -> tuple["RunRecord", "RunFolder"]:
-    """Start a run, show it until it ends, and return its record; Ctrl-C ends it as interrupted."""
+    """Start a run, show it until it ends, and return its record; Ctrl-C ends it as interrupted.
+
+    `facts` say with which seed and limits it is launched, where these are not those of the config.
+    """
     from hotlap.config.load import config_text
     from hotlap.core.run_folder import RunFolder
 
     with _devices(config, quiet=quiet):
         folder = RunFolder.create(runs)
         folder.write_config(config_text(config))
-        return _follow(folder, config, _facts(config, project), quiet=quiet), folder
+        return _follow(folder, config, facts or _facts(config, project), quiet=quiet), folder
 
 
 def resume_training(

@@ -36,13 +36,20 @@ class Document:
         Raises ConfigError when it cannot be read, is not YAML, or holds anything but settings.
         """
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", MantissaNoDotYAML1_1Warning)  # 3e-4 is a number in any YAML
-                values = YAML().load(path.read_text(encoding="utf-8"))
+            text = path.read_text(encoding="utf-8")
         except FileNotFoundError:
             raise ConfigError(f"{path}: no such config; run `hotlap demo` for an example") from None
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path}: cannot be read: {error}") from error
+        return cls.parse(text, path)
+
+    @classmethod
+    def parse(cls, text: str, path: Path) -> Self:
+        """Read YAML as if it stood in a file; raises ConfigError as `read` does."""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", MantissaNoDotYAML1_1Warning)  # 3e-4 is a number in any YAML
+                values = YAML().load(text)
         except YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             where = f"{path}:{mark.line + 1}" if mark else path

@@ -6,7 +6,9 @@ load_config(Path("hotlap.yaml"), ["training.learning_rate=3e-4"])
 import difflib
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -40,7 +42,15 @@ def load_config(path: Path, overrides: Iterable[str] = (), notices: list[str] | 
     What the user should know of names that mean something else here is appended to `notices`, a line each.
     Raises ConfigError with one message that lists every problem with file, line and key.
     """
-    document = Document.read(path)
+    return _load(Document.read(path), path, overrides, notices)
+
+
+def config_from_text(text: str, path: Path) -> RunConfig:
+    """Build the config that a text would be if it stood in a file; raises ConfigError as `load_config` does."""
+    return _load(Document.parse(text, path), path, (), None)
+
+
+def _load(document: Document, path: Path, overrides: Iterable[str], notices: list[str] | None) -> RunConfig:
     document.is_flat = is_trainer_yaml(document.values)
     for override in overrides:
         key, value = parse_override(override)
@@ -71,10 +81,24 @@ def config_from_values(values: Mapping[str, Any], patch: Mapping[str, Any] | Non
 
 def config_text(config: RunConfig) -> str:
     """Write the resolved config as YAML: enough to run again, and the text that diffs are made of."""
+    return "".join(_yaml_lines(config.model_dump(mode="json"), ""))
+
+
+def _yaml_lines(values: Mapping[str, Any], indent: str) -> Iterator[str]:
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield textwrap.indent(_yaml_entry(json.dumps({key: None})), indent)
+            yield from _yaml_lines(value, f"{indent}  ")
+        else:
+            yield textwrap.indent(_yaml_entry(json.dumps({key: value})), indent)
+
+
+@lru_cache(maxsize=4096)  # the configs of a study differ in a few settings, and writing YAML is slow
+def _yaml_entry(entry: str) -> str:
     yaml = YAML()
     yaml.default_flow_style = False
     out = StringIO()
-    yaml.dump(config.model_dump(mode="json"), out)
+    yaml.dump(json.loads(entry), out)
     return out.getvalue()
 
 

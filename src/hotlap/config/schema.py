@@ -4,9 +4,9 @@ Names are Hugging Face's, verbatim, wherever it has one. Unknown keys are refuse
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from hotlap.config.base import Seconds, Section
 from hotlap.config.models import MODELS, CustomModelConfig, GPTConfig, ModelConfig
@@ -14,6 +14,7 @@ from hotlap.config.tasks import TASKS, CustomTaskConfig, LanguageModelConfig, St
 from hotlap.config.training import TrainingConfig
 from hotlap.core.clock import ClockName
 from hotlap.core.errors import ConfigError, unknown_name
+from hotlap.core.goals import parse_goal
 from hotlap.core.targets import CHEAP_METRICS, GENERATION_METRICS, Target, parse_target
 
 __all__ = [
@@ -45,6 +46,17 @@ def _check_target(text: str) -> str:
 
 
 TargetText = Annotated[str, AfterValidator(_check_target)]
+
+
+def _check_goal(text: Any) -> Any:
+    try:
+        parse_goal(str(text))
+    except ConfigError as error:
+        raise ValueError(str(error)) from error
+    return text
+
+
+GoalText = Annotated[str, BeforeValidator(_check_goal)]
 
 
 class BudgetConfig(Section):
@@ -95,6 +107,8 @@ class RunConfig(Section):
     """Record claims."""
     patience: int = Field(12, ge=1)
     """Proposals in a row without a keep after which a study ends."""
+    stop_when: GoalText | None = None
+    """Goal that ends a study once it is reached: 10x sooner than the baseline, 0.1x its time, or a time such as 20s."""
     allow_trade: bool = False
     """Keep changes that gain on the judged clock but lose on the other one."""
     devices: int = Field(1, ge=1)
@@ -154,6 +168,7 @@ PROTOCOL_KEYS = (
     "calibrate",
     "record",
     "patience",
+    "stop_when",
     "allow_trade",
     "devices",
     "backend",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from hotlap.core.errors import ConfigError, unknown_name
+from hotlap.core.study_folder import REPLAY_SIGN
 from hotlap.runs.rows import StoredRun
 
 ALIASES: Final = {
@@ -36,7 +37,7 @@ def resolve_alias(name: str, runs: Sequence[StoredRun]) -> StoredRun:
     """
     if name not in ALIASES:
         raise unknown_name("alias", name, ALIASES)
-    studies = [run.study for run in runs if run.study]
+    studies = [run.study for run in runs if run.study and REPLAY_SIGN not in run.study]
     candidates = list(runs) if name == "@last" or not studies else [run for run in runs if run.study == studies[-1]]
     if name == "@baseline":
         candidates = [run for run in candidates if run.role == "baseline"]

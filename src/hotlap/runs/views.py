@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from hotlap.config.schema import RunConfig
-from hotlap.core.run_folder import RunFolder
 from hotlap.core.study_folder import ProjectFolder
 from hotlap.runs.rows import StoredRun
 
@@ -119,10 +118,9 @@ def time_parts(run: StoredRun) -> list[TimePart]:
 
 
 def reproduce_argv(project: ProjectFolder, run: StoredRun) -> list[str]:
-    """Return the command that runs a run's config again."""
-    config_path = RunFolder(project.runs_path / run.run_id).config_path
+    """Return the command that repeats a run."""
     where = [] if project.project == Path() else ["-p", str(project.project)]
-    return ["hotlap", "train", str(config_path), *where]
+    return ["hotlap", "rerun", run.run_id, *where]
 
 
 def flat_row(run: StoredRun) -> dict[str, Any]:

@@ -1,0 +1,64 @@
+"""`hotlap apply`: write a kept change, or the whole ladder, into the config file; its comments stay.
+
+hotlap apply 4
+hotlap apply ladder hotlap.yaml --dry-run
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from hotlap.study.apply import Application
+
+
+def apply(
+    what: Annotated[str, typer.Argument(metavar="N|ladder", help="Number of a kept change, or all of them.")],
+    config: Annotated[Path | None, typer.Argument(metavar="CONFIG", help="Config file (default: hotlap.yaml).")] = None,
+    study: Annotated[str | None, typer.Option(help="Study (default: the one that the config names).")] = None,
+    dry_run: Annotated[bool, typer.Option("-n", "--dry-run", help="Show the diff; write nothing.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    project: Annotated[Path, typer.Option("-p", "--project", help="Folder that holds .hotlap/.")] = Path(),
+) -> None:
+    """Write a kept change into the config file."""
+    from hotlap.core.files import write_atomic
+    from hotlap.core.study_folder import ProjectFolder
+    from hotlap.study.apply import plan_application
+
+    path = config or project / "hotlap.yaml"
+    found = plan_application(ProjectFolder(project.absolute()), path, what, study)
+    is_written = not dry_run and found.after != found.before
+    if is_written:
+        write_atomic(path, found.after)
+    if json:
+        _print_document(found, path, is_written=is_written)
+        return
+    for note in found.notes:
+        typer.echo(f"note: {note}", err=True)
+    changes = ", ".join(f"#{number}" for number in found.numbers)
+    if found.after == found.before:
+        typer.echo(f"{path} has {changes} of {found.study} already")
+        return
+    typer.echo(found.diff(str(path)), nl=False)
+    if dry_run:
+        typer.echo(f"\nnothing was written; next: hotlap apply {what} {path}")
+        return
+    typer.echo(f"\nwrote {changes} of {found.study} into {path}")
+    typer.echo(f"next: hotlap train {path} · hotlap speedrun {path} -s name=NEW  (a study of its own starts from here)")
+
+
+def _print_document(found: "Application", path: Path, *, is_written: bool) -> None:
+    from hotlap.cli.screen import print_json
+
+    facts = {
+        "schema": "hotlap/apply/1",
+        "study": found.study,
+        "file": str(path),
+        "applied": found.numbers,
+        "patch": found.patch,
+        "diff": found.diff(str(path)),
+        "notes": found.notes,
+        "written": is_written,
+    }
+    print_json(facts)
