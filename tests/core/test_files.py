@@ -14,6 +14,7 @@ from hotlap.core.errors import StorageError
 from hotlap.core.files import (
     LineReader,
     append_json_line,
+    is_disk_full,
     move_lines,
     read_json,
     read_json_lines,
@@ -38,6 +39,41 @@ def test_an_atomic_write_replaces_the_whole_content(tmp_path: Path) -> None:
     write_atomic(path, "zwölf\n")
     assert path.read_text(encoding="utf-8") == "zwölf\n"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_killed_writers_left_is_cleared_away(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    living = tmp_path / f"file.{os.getppid()}.tmp"
+    others = [tmp_path / name for name in ("file.old.tmp", "other.4194305.tmp", "file.4194305", "file.x.4194305.tmp")]
+    for left in (living, *others, tmp_path / "file.4194305.tmp"):  # no process has a number above 2^22
+        left.touch()
+    write_atomic(path, "text")
+    assert sorted(tmp_path.iterdir()) == sorted([path, living, *others])
+
+
+def test_the_name_of_a_file_reaches_the_disk_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced = []
+    monkeypatch.setattr("hotlap.core.files.os.fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
+    write_atomic(tmp_path / "file", "text")
+    assert synced == [(tmp_path / "file").stat().st_ino, tmp_path.stat().st_ino]
+
+
+def test_a_file_system_that_cannot_sync_a_folder_is_used_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cannot(_: Path) -> None:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr("hotlap.core.files.sync", cannot)
+    write_atomic(tmp_path / "file", "text")
+    assert (tmp_path / "file").read_text() == "text"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_full_disk_is_known_by_its_error(number: int) -> None:
+    assert is_disk_full(OSError(number, os.strerror(number)))
+    assert not is_disk_full(PermissionError(errno.EACCES, "no"))
+    assert not is_disk_full(ValueError("No space left on device"))
 
 
 @pytest.mark.usefixtures("full_disk")
@@ -111,9 +147,31 @@ def test_the_fragment_of_a_killed_writer_is_closed_and_skipped(tmp_path: Path) -
     reader = LineReader(path)
     assert list(reader.read_new()) == [{"a": 1}]
     append_json_line(path, {"a": 3})
-    assert path.read_text() == '{"a": 1}\n{"a": 2\n{"a": 3}\n'
+    assert path.read_text() == '{"a": 1}\n{"a": 2 ... cut off\n{"a": 3}\n'
     assert list(reader.read_new()) == [{"a": 3}]
     assert read_json_lines(path) == [{"a": 1}, {"a": 3}]
+
+
+VALUES = st.dictionaries(
+    st.text(max_size=5),
+    st.none() | st.integers() | st.floats(allow_nan=False) | st.text(st.characters(codec="utf-8"), max_size=8),
+    max_size=3,
+)
+
+
+@given(value=VALUES, data=st.data())
+@settings(deadline=None)
+def test_a_line_that_was_not_finished_never_counts_wherever_it_was_cut(
+    tmp_path_factory: pytest.TempPathFactory, value: dict[str, Any], data: st.DataObject
+) -> None:
+    """Also where nothing but its line break is missing: whoever wrote it was told that it had failed, or died."""
+    path = tmp_path_factory.mktemp("lines") / "lines"
+    append_json_line(path, value)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: data.draw(st.integers(1, len(whole) - 1))])
+    assert read_json_lines(path) == []
+    append_json_line(path, {"a": 3})
+    assert read_json_lines(path) == [{"a": 3}]
 
 
 def test_lines_that_are_no_mapping_are_skipped(tmp_path: Path) -> None:
@@ -127,13 +185,6 @@ def test_an_absent_file_has_no_lines_until_it_comes(tmp_path: Path) -> None:
     assert list(reader.read_new()) == []
     append_json_line(tmp_path / "lines", {"a": 1})
     assert list(reader.read_new()) == [{"a": 1}]
-
-
-VALUES = st.dictionaries(
-    st.text(max_size=5),
-    st.none() | st.integers() | st.floats(allow_nan=False) | st.text(st.characters(codec="utf-8"), max_size=8),
-    max_size=3,
-)
 
 
 @given(values=st.lists(VALUES, max_size=8), cuts=st.lists(st.integers(0, 400), max_size=8).map(sorted))

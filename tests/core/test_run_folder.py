@@ -1,6 +1,8 @@
 """The run folder: ids, the files of the contract, and what is believed of a run."""
 
+import errno
 import json
+import os
 import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -55,7 +57,7 @@ def test_a_place_that_cannot_hold_runs_is_a_storage_error(tmp_path: Path) -> Non
 def test_every_file_has_the_name_of_the_contract(folder: RunFolder) -> None:
     folder.write_config("name: run\n")
     folder.write_diff("")
-    for name in ("command", "proposal", "environment", "worker", "stop", "result"):
+    for name in ("command", "proposal", "environment", "worker", "stop", "result", "evaluation", "guards"):
         folder.write(name, {"name": name})
         assert folder.read(name) == {"name": name}
     folder.append_point({"step": 1})
@@ -66,7 +68,7 @@ def test_every_file_has_the_name_of_the_contract(folder: RunFolder) -> None:
         path.touch()
     folder.checkpoint_path(20).mkdir()
     folder.begin_attempt("name: changed\n")
-    for name in ("worker", "stop", "result"):
+    for name in ("worker", "stop", "result", "guards"):
         folder.write(name, {})
     table = {name for row in CONTRACT.read_text().splitlines() if row.startswith("| `") for name in first_cell(row)}
     assert {path.name for path in folder.path.iterdir()} == {name.rstrip("/") for name in table}
@@ -132,6 +134,30 @@ def test_what_is_believed_of_a_run(
     assert (ending and ending[0]) == expected
     if ending and expected != "lost":
         assert ending[1] == f"it {expected}"
+
+
+def test_points_are_on_the_disk_before_the_result(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder.append_point({"step": 1})
+    folder.append_sample({"step": 1})
+    synced: list[str] = []
+    monkeypatch.setattr("hotlap.core.run_folder.sync", lambda path: synced.append(path.name))
+    monkeypatch.setattr("hotlap.core.run_folder.write_json", lambda path, value: synced.append(path.name))
+    for name in ("environment", "result"):
+        folder.write(name, {})
+    assert synced == ["environment.json", "metrics.jsonl", "samples.jsonl", "result.json"]
+
+
+def test_points_that_cannot_reach_the_disk_are_a_storage_error(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def disk_is_full(_: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    folder.append_point({"step": 1})
+    monkeypatch.setattr("hotlap.core.run_folder.sync", disk_is_full)
+    with pytest.raises(StorageError, match="No space left on device"):
+        folder.write("result", {"outcome": "reached"})
+    assert folder.read("result") is None
 
 
 def test_a_result_written_in_the_moment_of_looking_is_seen(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from hotlap.core.errors import HotlapError
+from hotlap.core.errors import HotlapError, StorageError
 from hotlap.core.processes import is_alive, process_identity
 from hotlap.core.run_folder import RunFolder
 from hotlap.launch.environment import worker_threads
@@ -74,9 +74,10 @@ def test_the_reason_is_on_disk_before_the_signal(start: Start, folder: RunFolder
         "    sys.exit(0)\n"
         "signal.signal(signal.SIGTERM, on_term)\nready()\ntime.sleep(1000)"
     )
-    job.stop("raced", "far behind")
+    job.stop("raced", "far behind", details={"kill": {"rule": "behind"}})
     assert (folder.path / "seen").read_text() == "far behind"
     assert folder.ending() == ("raced", "far behind")
+    assert (folder.read("stop") or {})["kill"] == {"rule": "behind"}
     assert job.exit_code == 0
 
 
@@ -270,3 +271,79 @@ def test_a_run_from_the_start_says_so(start: Start, folder: RunFolder) -> None:
     command = folder.read("command")
     assert command is not None
     assert (command["resume"], command["wall_before_seconds"], command["devices"]) == ("", 0.0, 1)
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Return what fills the disk: from then on no JSON file of a run folder can be written by this process."""
+
+    def fails(path: Path, value: object) -> None:
+        raise StorageError(f"cannot write {path}: No space left on device")
+
+    return lambda: monkeypatch.setattr("hotlap.core.run_folder.write_json", fails)
+
+
+def test_a_stop_that_cannot_be_written_down_kills_all_the_same(
+    start: Start, folder: RunFolder, full_disk: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = start(CHILD.format(options="") + "time.sleep(1000)")
+    child = child_of(folder)
+    full_disk()
+    with pytest.raises(StorageError, match="No space left on device"):
+        job.stop("raced", "far behind")
+    assert job.exit_code is not None
+    assert is_gone(child)
+    assert folder.ending() == ("lost", "the process is gone and left no result")
+
+
+def test_a_run_that_cannot_be_written_down_is_not_left_running(
+    folder: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, started = RunFolder.write, list[int]()
+
+    def is_full_after_the_start(self: RunFolder, name: str, value: dict[str, object]) -> None:
+        if name != "command":
+            started.extend(pid for pid in psutil.pids() if _belongs(pid, folder))
+            raise StorageError("No space left on device")
+        write(self, name, value)
+
+    monkeypatch.setattr(RunFolder, "write", is_full_after_the_start)
+    with pytest.raises(StorageError, match="No space left on device"):
+        LocalLauncher((sys.executable, "-c", "import time; time.sleep(1000)")).start(
+            folder, LaunchFacts(directory=tmp_path)
+        )
+    assert started
+    assert not any(_belongs(pid, folder) for pid in psutil.pids())
+
+
+def _belongs(pid: int, folder: RunFolder) -> bool:
+    try:
+        process = psutil.Process(pid)
+        return process.cmdline()[-1:] == [str(folder.path)] and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+@pytest.mark.parametrize("code", [120, 125])
+def test_a_process_that_could_not_write_is_lost_not_crashed(start: Start, folder: RunFolder, code: int) -> None:
+    job = start(f"ready()\nsys.stdout.flush()\nos._exit({code})")
+    assert job.wait(30)
+    assert folder.ending() == ("lost", "the process is gone and left no result")
+
+
+def test_nothing_crashes_by_its_own_fault_on_a_disk_without_room(
+    start: Start, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = start("ready()\ntime.sleep(0.3)\nsys.exit(9)")
+    monkeypatch.setattr("hotlap.launch.local._LEAST_FREE_BYTES", 2**63)
+    assert job.wait(30)
+    assert folder.ending() == ("lost", "the process is gone and left no result")
+
+
+def test_a_crash_that_cannot_be_written_down_is_lost(
+    start: Start, folder: RunFolder, full_disk: Callable[[], None]
+) -> None:
+    job = start("ready()\ntime.sleep(0.3)\nsys.exit(9)")
+    full_disk()
+    assert job.wait(30)
+    assert folder.ending() == ("lost", "the process is gone and left no result")

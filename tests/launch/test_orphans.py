@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from hotlap.core.errors import StorageError
 from hotlap.core.processes import process_identity
 from hotlap.core.run_folder import RunFolder
 from hotlap.core.study_folder import ProjectFolder
@@ -122,3 +123,22 @@ def test_what_a_run_has_said_of_its_end_stays(project: ProjectFolder, start: Cal
     job.folder.write("command", {**command, "driver": {**command["driver"], "start_seconds": 0.0}})
     assert reap_orphans(project) == [job.folder.run_id]
     assert job.folder.ending() == ("missed", "the schedule ended")
+
+
+def test_an_orphan_is_killed_also_where_nothing_can_be_written(
+    project: ProjectFolder, start: Callable[[str], Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = start("ready()\ntime.sleep(1000)")
+    command = job.folder.read("command")
+    assert command is not None
+    job.folder.write("command", {**command, "driver": {**command["driver"], "start_seconds": 0.0}})
+
+    def fails(path: Path, value: object) -> None:
+        raise StorageError(f"cannot write {path}: No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("hotlap.core.run_folder.write_json", fails)
+        with pytest.raises(StorageError, match="No space left on device"):
+            reap_orphans(project)
+    assert job.poll()
+    assert job.folder.ending() == ("lost", "the process is gone and left no result")

@@ -14,7 +14,14 @@ from hotlap.core.files import read_json_lines
 from hotlap.core.run_folder import RunFolder
 from hotlap.launch.local import Job
 from hotlap.launch.sessions import run_mark
-from hotlap.launch.system import CalibratedRange, SystemReader, SystemSampler, calibrated_range, contamination
+from hotlap.launch.system import (
+    CalibratedRange,
+    SystemReader,
+    SystemSampler,
+    calibrated_range,
+    contamination,
+    stood_still,
+)
 
 
 def samples(count: int = 20, **values: float) -> list[dict[str, Any]]:
@@ -49,6 +56,19 @@ def test_the_children_of_a_run_count_as_the_run() -> None:
     sample = reader.read()
     reader.close()
     assert sample["run_cores"] > 0
+
+
+@pytest.mark.parametrize(
+    ("count", "gap_seconds", "is_told"), [(20, 3.0, False), (20, 6.0, True), (1000, 6.0, False), (1000, 60.0, True)]
+)
+def test_a_run_in_which_everything_stood_still_is_told(count: int, gap_seconds: float, is_told: bool) -> None:
+    run = samples(count)
+    for sample in run[count // 2 :]:
+        sample["seconds"] += gap_seconds - 1.0
+    told = stood_still(run)
+    assert bool(told) == is_told
+    assert not is_told or told == f"everything stood still for {gap_seconds - 3:.0f} s of it"
+    assert stood_still(samples(count)) == stood_still([]) == ""
 
 
 def test_a_quiet_machine_is_quiet() -> None:

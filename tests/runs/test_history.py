@@ -1,6 +1,7 @@
 """Folding ledgers into histories, killed drivers included."""
 
 import dataclasses
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ from hotlap.core.processes import process_identity
 from hotlap.core.records import Decision, History, Proposal, RecordClaim
 from hotlap.core.run_folder import RunFolder
 from hotlap.core.study_folder import ProjectFolder, StudyFolder
-from hotlap.runs.history import load_history, new_sitting, stamp
+from hotlap.runs.history import load_history, new_sitting, stamp, steady_clock
 
 MakeRun = Callable[..., RunFolder]
 
@@ -145,3 +146,13 @@ def test_time_spent_is_the_sum_over_sittings(
     by_sitting = {name: [at for sitting, at in events if sitting == name] for name, _ in events}
     expected = sum(max(times) - min(times) for times in by_sitting.values())
     assert load(project, study).seconds_spent == expected
+
+
+def test_a_steady_clock_starts_with_the_time_of_day_and_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, jumped = time.time(), [0.0]
+    clock = steady_clock()
+    assert clock() == pytest.approx(now, abs=60)
+    monkeypatch.setattr(time, "time", lambda: now + jumped[0])
+    first = clock()
+    jumped[0] = -1e9
+    assert 0 <= clock() - first < 60

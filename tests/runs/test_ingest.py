@@ -1,6 +1,7 @@
 """From a run folder to a record, whatever state the folder is in."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hotlap.core.processes import process_identity
+from hotlap.core.records import Kill
 from hotlap.core.run_folder import RunFolder
 from hotlap.core.study_folder import ProjectFolder
 from hotlap.runs.ingest import ingest, last_metrics, snapshot
@@ -31,6 +33,11 @@ def test_a_run_that_reached(make_run: MakeRun) -> None:
     assert record.contaminated == "a browser"
 
 
+def test_a_run_brings_the_start_of_its_training_loss(make_run: MakeRun) -> None:
+    record = ingest(make_run(12.0))
+    assert record is not None and record.trace == ((100, 2.5),)
+
+
 def test_a_raced_run_tells_how_far_it_came(make_run: MakeRun) -> None:
     folder = make_run(None)
     folder.write("stop", {"outcome": "raced", "reason": "far behind", "at_seconds": 8.0})
@@ -42,6 +49,17 @@ def test_a_raced_run_tells_how_far_it_came(make_run: MakeRun) -> None:
     assert (record.steps, record.train_seconds, record.wall_seconds, record.tokens) == (200, 4.0, 7.0, 100)
     assert record.metrics == {"train_loss": 2.5, "eval_loss": 2.0}
     assert record.time_to_target is None
+
+
+def test_a_raced_run_has_the_verdict_with_its_numbers(make_run: MakeRun) -> None:
+    folder = make_run(None)
+    kill = Kill(rule="cap", reason="too late", at_seconds=4.0, saved_seconds=9.5, evidence={"gap": 0.25})
+    folder.write("stop", {"outcome": "raced", "reason": "too late", "at_seconds": 8.0, "kill": asdict(kill)})
+    record = ingest(folder)
+    assert record is not None and record.kill == kill
+    folder.write("stop", {"outcome": "raced", "reason": "too late"})
+    before = ingest(folder)
+    assert before is not None and before.kill is None, "from before rules were written down"
 
 
 def test_a_stop_is_believed_before_a_result_but_its_numbers_are_used(make_run: MakeRun) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hotlap.core.errors import ConfigError
+from hotlap.core.errors import ConfigError, StorageError
 from hotlap.core.processes import process_identity
 from hotlap.core.run_folder import RunFolder
 from hotlap.core.study_folder import ProjectFolder
@@ -212,3 +212,16 @@ def test_any_name_is_a_run_or_an_error(project: ProjectFolder, make_run: MakeRun
             assert index.get(name).run_id == "r0001"
         except ConfigError as error:
             assert str(error)
+
+
+def test_an_index_that_cannot_be_written_is_one_message(project: ProjectFolder, make_run: MakeRun) -> None:
+    make_run(12.0)
+    with RunStore(project) as store:
+        store._db.execute("pragma max_page_count = 1")  # as large as it is: what a full disk means, too
+        text = "name: s\nnotes: " + "x" * 10**6
+        RunFolder(project.runs_path / "r0001").write_config(text)
+        with pytest.raises(StorageError, match="database or disk is full; free space"):
+            store.refresh()
+    with RunStore(project) as store:
+        store.refresh()
+        assert [run.run_id for run in store.runs()] == ["r0001"]

@@ -1,19 +1,26 @@
 """Files that survive a crash: atomic writes, one flushed line per record, partial last lines left for later."""
 
+import errno
+import glob
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from hotlap.core.errors import StorageError
 
+_CUT_OFF: Final = b" ... cut off\n"
+"""Closes a line that its writer could not finish: no JSON text ends like this, so it is never read as a whole one."""
+
 
 def write_atomic(path: Path, text: str) -> None:
-    """Write a file so that readers see the old or the new content, never half of it.
+    """Write a file so that readers see the old or the new content, never half of it, also after a power cut.
 
     Raises StorageError when the folder is read-only or the disk is full.
     """
+    _remove_temporaries(path)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("w", encoding="utf-8") as file:
@@ -26,6 +33,33 @@ def write_atomic(path: Path, text: str) -> None:
         raise StorageError(
             f"cannot write {path}: {error.strerror or error}; free space or choose another folder"
         ) from error
+    with suppress(OSError):  # not every network file system can do this for a folder
+        sync(path.parent)
+
+
+def _remove_temporaries(path: Path) -> None:
+    """Remove what writers of a file left beside it when they were killed; one that still writes keeps its own."""
+    head = f"{path.name}."
+    for temporary in path.parent.glob(f"{glob.escape(head)}*.tmp"):
+        pid = temporary.name[len(head) : -len(".tmp")]
+        if pid.isdigit() and int(pid) != os.getpid() and not _is_process(int(pid)):
+            with suppress(OSError):
+                temporary.unlink()
+
+
+def _is_process(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return True
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Say whether an error comes of a full disk, or of a quota or a limit that is used up."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def sync(path: Path) -> None:
@@ -55,13 +89,14 @@ def read_json(path: Path) -> dict[str, Any] | None:
 def append_json_line(path: Path, value: Mapping[str, Any], *, durable: bool = False) -> None:
     """Append one JSON object as one flushed line; `durable` also waits for the disk.
 
-    A partial line that a killed writer left at the end is closed first, so it can never swallow the new one.
+    A partial line that a killed writer left at the end is closed first, so that it swallows no other line and never
+    counts, not even if nothing but its line break was missing.
     Raises StorageError when it cannot be written.
     """
     try:
         with path.open("ab+") as file:
             if file.tell() and not _ends_with_newline(file):
-                file.write(b"\n")
+                file.write(_CUT_OFF)
             file.write(_json_line(value).encode())
             file.flush()
             if durable:

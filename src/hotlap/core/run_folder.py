@@ -15,6 +15,7 @@ from hotlap.core.files import (
     move_lines,
     read_json,
     read_json_lines,
+    sync,
     write_atomic,
     write_json,
 )
@@ -28,8 +29,8 @@ RNG_NAME: Final = "rng.pt"
 STATE_NAME: Final = "state.json"
 
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
-_JSON_FILES: Final = ("command", "proposal", "environment", "worker", "stop", "result")
-_FILES_OF_AN_ATTEMPT: Final = ("result", "stop", "worker")
+_JSON_FILES: Final = ("command", "proposal", "environment", "worker", "stop", "result", "evaluation", "guards")
+_FILES_OF_AN_ATTEMPT: Final = ("result", "stop", "worker", "guards")
 
 
 class RunFolder:
@@ -84,8 +85,10 @@ class RunFolder:
         write_atomic(self.diff_path, text)
 
     def write(self, name: str, value: Mapping[str, Any]) -> None:
-        """Store one of the JSON files: command, proposal, environment, worker, stop, result."""
+        """Store one of the JSON files: command, proposal, environment, worker, stop, result, evaluation, guards."""
         assert name in _JSON_FILES, name
+        if name == "result":  # where it is, everything before it is on the disk, too
+            self._sync_lines()
         write_json(self.path / f"{name}.json", value)
 
     def read(self, name: str) -> dict[str, Any] | None:
@@ -156,6 +159,14 @@ class RunFolder:
         move_lines(self.samples_path, self.lost_samples_path, lambda sample: sample.get("step", 0) > step)
         return move_lines(self.metrics_path, self.lost_metrics_path, lambda point: point.get("step", 0) > step)
 
+    def _sync_lines(self) -> None:
+        try:
+            for path in (self.metrics_path, self.samples_path):
+                if path.exists():
+                    sync(path)
+        except OSError as error:
+            raise StorageError(f"cannot write in {self.path}: {error.strerror or error}") from error
+
     def is_running(self) -> bool:
         """Say whether the process that fills this folder still lives."""
         worker = self.read("worker")
@@ -164,11 +175,13 @@ class RunFolder:
     def ending(self) -> tuple[Outcome, str] | None:
         """Return outcome and reason, or None while the run goes on.
 
-        What is believed, in this order: a result that says `reached`, then stop.json, then any result, else the
-        run is lost.
+        What is believed, in this order: a failed guard, a result that says `reached`, then stop.json, then any
+        result, else the run is lost.
         """
         is_running = self.is_running()  # asked first: whoever is gone by now has written all that it ever will
-        result, stop = self.read("result"), self.read("stop")
+        result, stop, guards = self.read("result"), self.read("stop"), self.read("guards")
+        if guards is not None and guards.get("state") == "failed":
+            return "invalid", "; ".join(guards.get("problems") or ("a guard failed",))
         if result is not None and (result["outcome"] == "reached" or stop is None):
             return result["outcome"], result.get("reason", "")
         if is_running:

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from hotlap.core.errors import StorageError
-from hotlap.core.files import append_json_line, read_json, read_json_lines, write_json
+from hotlap.core.files import append_json_line, read_json, read_json_lines, write_atomic, write_json
 from hotlap.core.records import Decision, Proposal, RecordClaim
 
 LEDGER_EVENTS: Final = ("sitting", "proposal", "run", "decision", "claim", "note", "ended")
+REPLAY_SIGN: Final = "@"
+"""Stands between the study and the number in a replay's name, `demo@1`; no study can be called so."""
 
 
 class ProjectFolder:
@@ -32,7 +34,7 @@ class ProjectFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             ignore = self.path / ".gitignore"
             if not ignore.exists():
-                ignore.write_text("*\n")
+                write_atomic(ignore, "*\n")
         except OSError as error:
             raise StorageError(
                 f"cannot write in {self.project}: {error.strerror or error}; choose another folder with -p"
@@ -45,8 +47,15 @@ class ProjectFolder:
 
     def studies(self) -> list["StudyFolder"]:
         """Return the folders of all studies, by name."""
-        root = self.path / "studies"
-        return [StudyFolder(path) for path in sorted(root.iterdir()) if path.is_dir()] if root.is_dir() else []
+        return _folders_in(self.path / "studies")
+
+    def replay(self, study: str, number: int) -> "StudyFolder":
+        """Return the folder of a study's replay, `demo@1`: a ledger of runs of the study's rungs."""
+        return StudyFolder(self.path / "replays" / f"{study}{REPLAY_SIGN}{number}")
+
+    def replays(self) -> list["StudyFolder"]:
+        """Return the folders of all replays, by name."""
+        return _folders_in(self.path / "replays")
 
 
 class StudyFolder:
@@ -88,3 +97,7 @@ class StudyFolder:
     def ledger(self) -> list[dict[str, Any]]:
         """Return all facts, oldest first."""
         return read_json_lines(self.ledger_path)
+
+
+def _folders_in(root: Path) -> list[StudyFolder]:
+    return [StudyFolder(path) for path in sorted(root.iterdir()) if path.is_dir()] if root.is_dir() else []

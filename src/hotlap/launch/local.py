@@ -9,11 +9,13 @@ for each.
 """
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +23,7 @@ from typing import ClassVar, Final
 
 import psutil
 
-from hotlap.core.errors import HotlapError
+from hotlap.core.errors import HotlapError, StorageError
 from hotlap.core.processes import process_identity
 from hotlap.core.records import Outcome, Role
 from hotlap.core.run_folder import RunFolder
@@ -35,6 +37,9 @@ TORCHRUN: Final = (sys.executable, "-P", "-m", "torch.distributed.run")
 """Starts a program once per device; the processes find each other through its variables."""
 
 _POLL_SECONDS: Final = 0.05
+_LEAST_FREE_BYTES: Final = 2**20
+_INNOCENT_CODES: Final = (0, -signal.SIGKILL, -signal.SIGTERM, StorageError.exit_code, 120)
+"""Exit codes that do not tell of a fault of the config; 120 is Python whose last lines did not fit on the disk."""
 
 
 class LaunchError(HotlapError):
@@ -102,26 +107,44 @@ class Job:
             time.sleep(_POLL_SECONDS)
         return True
 
-    def stop(self, outcome: Outcome, reason: str, grace_seconds: float = 5.0) -> None:
+    def stop(
+        self,
+        outcome: Outcome,
+        reason: str,
+        grace_seconds: float = 5.0,
+        details: Mapping[str, object] | None = None,
+    ) -> None:
         """Say why in stop.json, then end all its processes; a run that has ended stays as it is.
 
-        Raises RunFailedError when a process cannot be killed.
+        `details` go into stop.json, too.
+
+        Raises RunFailedError when a process cannot be killed, and StorageError, once it has ended, when the reason
+        cannot be written.
         """
         if self.poll():
             return
-        if self.folder.read("stop") is None:  # the first to stop a run says why
-            at_seconds = round(time.monotonic() - self.launched_monotonic, 3)
-            self.folder.write("stop", {"outcome": outcome, "reason": reason, "at_seconds": at_seconds})
-        end_session(self.pid, grace_seconds, self._has_exited, self._mark)
-        self._process.wait()
+        try:
+            if self.folder.read("stop") is None:  # the first to stop a run says why
+                at_seconds = round(time.monotonic() - self.launched_monotonic, 3)
+                said = {"outcome": outcome, "reason": reason, "at_seconds": at_seconds}
+                self.folder.write("stop", {**said, **(details or {})})
+        finally:  # on a full disk, too: a run that nobody follows would keep its device busy
+            end_session(self.pid, grace_seconds, self._has_exited, self._mark)
+            self._process.wait()
 
     def _explain_silent_end(self) -> None:
-        """Book a process that broke without a result as crashed; one that was killed from outside stays lost."""
+        """Book a process that broke without a result as crashed.
+
+        One that was killed from outside stays lost, and so does one that could not write to the disk.
+        """
         code = self._process.returncode
-        if code in (0, -signal.SIGKILL, -signal.SIGTERM) or self.folder.read("result") or self.folder.read("stop"):
+        if code in _INNOCENT_CODES or self.folder.read("result") or self.folder.read("stop"):
             return
+        if shutil.disk_usage(self.folder.path).free < _LEAST_FREE_BYTES:
+            return  # where nothing can be written, every program breaks
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        self.folder.write("stop", {"outcome": "crashed", "reason": f"the process {how} and left no result"})
+        with suppress(StorageError):
+            self.folder.write("stop", {"outcome": "crashed", "reason": f"the process {how} and left no result"})
 
     def _has_exited(self) -> bool:
         try:
@@ -139,7 +162,7 @@ class LocalLauncher:
     def start(self, folder: RunFolder, facts: LaunchFacts) -> Job:
         """Write command.json and start the worker; config.yaml must be there already.
 
-        Raises LaunchError when it cannot be started.
+        Raises LaunchError when it cannot be started, StorageError when nothing can be written.
         """
         directory = facts.directory.absolute()
         if not directory.is_dir():
@@ -157,7 +180,11 @@ class LocalLauncher:
         if not folder.is_running():
             # Closes the moment in which the run would look lost, also one that is resumed. A worker writes the same as
             # its first act; torchrun stays the one to ask for, since it lives as long as any of its processes.
-            folder.write("worker", process_identity(process.pid))
+            try:
+                folder.write("worker", process_identity(process.pid))
+            except StorageError:
+                job.stop("interrupted", "it could not be written down who runs it", grace_seconds=0)
+                raise
         return job
 
 

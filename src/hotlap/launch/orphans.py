@@ -14,7 +14,7 @@ def reap_orphans(project: ProjectFolder, grace_seconds: float = 5.0) -> list[str
     """Stop the processes of this project's runs whose driver is gone, and return the run ids.
 
     Runs that another host drives, and runs that no launcher started, are left alone.
-    Raises RunFailedError when a process cannot be killed.
+    Raises RunFailedError when a process cannot be killed, StorageError when it cannot be written why it was.
     """
     if not project.runs_path.is_dir():
         return []
@@ -39,11 +39,13 @@ def _is_orphan(folder: RunFolder, marks: Collection[str]) -> bool:
 
 def _stop(folder: RunFolder, grace_seconds: float) -> None:
     worker, command = folder.read("worker") or {}, folder.read("command") or {}
-    if folder.read("stop") is None and folder.read("result") is None:
-        reason = f"its driver, process {command['driver'].get('pid')}, is gone"
-        at_seconds = round(time.monotonic() - float(command.get("launched_monotonic", time.monotonic())), 3)
-        folder.write("stop", {"outcome": "interrupted", "reason": reason, "at_seconds": at_seconds})
-    if is_alive(worker):
-        end_session(int(worker["pid"]), grace_seconds, lambda: not is_alive(worker), run_mark(folder))
-    else:
-        kill_session(None, run_mark(folder))  # the first process's pid may be somebody else's by now
+    try:
+        if folder.read("stop") is None and folder.read("result") is None:
+            reason = f"its driver, process {command['driver'].get('pid')}, is gone"
+            at_seconds = round(time.monotonic() - float(command.get("launched_monotonic", time.monotonic())), 3)
+            folder.write("stop", {"outcome": "interrupted", "reason": reason, "at_seconds": at_seconds})
+    finally:  # on a full disk, too
+        if is_alive(worker):
+            end_session(int(worker["pid"]), grace_seconds, lambda: not is_alive(worker), run_mark(folder))
+        else:
+            kill_session(None, run_mark(folder))  # the first process's pid may be somebody else's by now

@@ -1,12 +1,13 @@
 """What has to be there before a run starts: the training side, and the corpus in the project's cache."""
 
 import importlib.util
+import os
 import subprocess
 import sys
 
 from hotlap.config.load import config_text
 from hotlap.config.schema import RunConfig
-from hotlap.core.errors import DataError, MissingExtraError
+from hotlap.core.errors import DataError, MissingExtraError, StorageError
 from hotlap.core.study_folder import ProjectFolder
 
 
@@ -20,12 +21,18 @@ def require_training_side() -> None:
 def prepare_data(project: ProjectFolder, config: RunConfig) -> str:
     """Prepare the task's corpus in a process of its own; return one sentence about it.
 
-    Raises DataError with the process's message when the corpus cannot be used.
+    Raises DataError with the process's message when the corpus cannot be used, StorageError when the cache cannot.
     """
     require_training_side()
-    project.cache_path.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-P", "-m", "hotlap.worker.prepare", str(project.project), str(project.cache_path)]
+    try:
+        project.cache_path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot make {project.cache_path}: {error.strerror or error}") from error
+    paths = [str(project.project), str(project.cache_path)]
+    command = [sys.executable, "-P", "-m", "hotlap.worker.prepare", *paths, str(os.getpid())]
     ended = subprocess.run(command, input=config_text(config), capture_output=True, text=True, check=False)
+    if ended.returncode == StorageError.exit_code:
+        raise StorageError(ended.stderr.strip())
     if ended.returncode:
         raise DataError(ended.stderr.strip() or f"preparing the corpus failed with exit code {ended.returncode}")
     return ended.stdout.strip()

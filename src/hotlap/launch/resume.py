@@ -31,6 +31,7 @@ MAY_CHANGE: Final = (
     "calibrate.",
     "record.",
     "patience",
+    "stop_when",
     "allow_trade",
     "training.max_steps",
     "training.max_tokens",

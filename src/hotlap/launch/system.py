@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final
 
 import psutil
@@ -28,6 +29,10 @@ SETTLE_SECONDS: Final = 3.0
 MIN_SAMPLES: Final = 3
 OTHER_CORES_MARGIN: Final = 0.25
 STEAL_PERCENT_MARGIN: Final = 5.0
+LONGEST_GAP_SECONDS: Final = 3.0
+"""Between two samples of a driver that is not held up; they are meant to be a second apart."""
+STILL_RATIO: Final = 0.01
+"""Share of a run that everything may stand still."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +72,15 @@ def contamination(samples: Sequence[Sample], threads: int, calibrated: Calibrate
     if steal > allowed:
         return f"the hypervisor took {steal:.1f} % of the time (median of the run; at most {allowed:.1f} % is quiet)"
     return ""
+
+
+def stood_still(samples: Sequence[Sample]) -> str:
+    """Say so when the machine, or all of the study, was held for a while: a run cannot leave that out of its clock."""
+    seconds = [0.0, *(float(sample["seconds"]) for sample in samples if "seconds" in sample)]
+    still = sum(max(0.0, after - before - LONGEST_GAP_SECONDS) for before, after in pairwise(seconds))
+    if still <= max(1.0, STILL_RATIO * seconds[-1]):
+        return ""
+    return f"everything stood still for {still:.0f} s of it"
 
 
 def _settled(samples: Sequence[Sample]) -> list[Sample]:

@@ -12,7 +12,7 @@ sign of life to the last, so a driver killed with -9 loses at most what came aft
 import dataclasses
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from hotlap.core.clock import ClockName
@@ -31,9 +31,15 @@ def new_sitting() -> str:
     return f"{time.time_ns() // 1_000_000:x}-{os.getpid()}"
 
 
-def stamp(sitting: str) -> dict[str, Any]:
-    """Return what every event of a sitting carries."""
-    return {"at": round(time.time(), 3), "sitting": sitting}
+def steady_clock() -> Callable[[], float]:
+    """Return a clock that starts with the time of day and then counts seconds, however the system's clock is set."""
+    offset = time.time() - time.monotonic()
+    return lambda: offset + time.monotonic()
+
+
+def stamp(sitting: str, now: Callable[[], float] = time.time) -> dict[str, Any]:
+    """Return what every event of a sitting carries; `now` reads the clock (a simulation has its own)."""
+    return {"at": round(now(), 3), "sitting": sitting}
 
 
 def load_history(

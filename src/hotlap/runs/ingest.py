@@ -11,9 +11,11 @@ from typing import Any, Final
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from hotlap.core.evaluations import brief_evaluations
 from hotlap.core.processes import is_alive
-from hotlap.core.records import Outcome, RunRecord
+from hotlap.core.records import Kill, Outcome, RunRecord
 from hotlap.core.run_folder import RunFolder
+from hotlap.core.traces import brief_trace
 
 _CLOCK_KEYS: Final = ("step", "train_seconds", "wall_seconds", "tokens")
 _LOG_OUTCOMES: Final = ("crashed", "lost", "out_of_memory")
@@ -54,7 +56,8 @@ def _ending(folder: RunFolder) -> tuple[Outcome, str] | None:
 
 def _record(folder: RunFolder, outcome: Outcome, reason: str, contaminated: str) -> RunRecord:
     command, result = folder.read("command") or {}, folder.read("result")
-    facts = result if result is not None else _facts_of_points(folder.points())
+    points = folder.points()
+    facts = result if result is not None else _facts_of_points(points)
     config = _config(folder)
     return RunRecord(
         run_id=folder.run_id,
@@ -69,10 +72,28 @@ def _record(folder: RunFolder, outcome: Outcome, reason: str, contaminated: str)
         tokens=int(facts.get("tokens") or 0),
         time_to_target=facts.get("time_to_target") if outcome == "reached" else None,
         metrics=facts.get("metrics") or {},
+        evaluations=brief_evaluations(points),
+        trace=brief_trace(points),
         seconds=facts.get("seconds") or {},
         config=config,
         environment=folder.read("environment") or {},
         contaminated=contaminated,
+        guards={key: value for key, value in (folder.read("guards") or {}).items() if key not in ("schema", "given")},
+        kill=_kill(folder.read("stop") or {}) if outcome == "raced" else None,
+    )
+
+
+def _kill(stop: Mapping[str, Any]) -> Kill | None:
+    """Return what racing wrote down about its reason; None in folders older than that."""
+    told = stop.get("kill")
+    if not isinstance(told, Mapping):
+        return None
+    return Kill(
+        rule=str(told.get("rule", "")),
+        reason=str(told.get("reason", "")),
+        at_seconds=float(told.get("at_seconds") or 0.0),
+        saved_seconds=float(told.get("saved_seconds") or 0.0),
+        evidence=dict(told.get("evidence") or {}),
     )
 
 

@@ -104,7 +104,7 @@ class RunStore:
         self._db.executemany("delete from runs where run_id = ?", [(run_id,) for run_id in known])  # removed folders
 
     def _refresh_ledgers(self) -> None:
-        studies = self.project.studies()
+        studies = [*self.project.studies(), *self.project.replays()]
         if not self._is_changed("ledgers", [study.ledger_path for study in studies]):
             return
         facts: dict[str, dict[str, Any]] = {}
@@ -156,9 +156,13 @@ class RunStore:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        with self._db:  # commits, or rolls back on an error
-            self._db.execute("begin immediate")
-            yield
+        try:
+            with self._db:  # commits, or rolls back on an error
+                self._db.execute("begin immediate")
+                yield
+        except sqlite3.DatabaseError as error:  # a full disk, a damaged file
+            path = self.project.index_path
+            raise StorageError(f"cannot write {path}: {error}; free space, or delete it: it is built again") from error
 
 
 def _open(path: Path) -> sqlite3.Connection:

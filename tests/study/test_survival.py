@@ -1,0 +1,567 @@
+"""Studies that are killed again and again: with -9 at any moment, by a full disk, by a restart, by a clock that is set.
+
+A killed study has to end as the one that ran through: the same journal but for run ids and the time it took, each
+finished run counted once, and no process left behind. HOTLAP_KILLS sets how often the study of real runs is killed
+(50 take a quarter of an hour).
+"""
+
+import json
+import os
+import random
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
+
+import psutil
+import pytest
+
+from hotlap.config.load import config_from_values
+from hotlap.core import processes
+from hotlap.core.errors import StorageError
+from hotlap.core.records import RunRecord
+from hotlap.core.run_folder import RunFolder
+from hotlap.core.study_folder import ProjectFolder
+from hotlap.launch.local import LocalLauncher
+from hotlap.launch.orphans import reap_orphans
+from hotlap.runs.history import load_history
+from hotlap.study import guards, runner
+from hotlap.study.loop import run_study
+from hotlap.study.runner import LocalRunner
+from hotlap.study.study import Study, open_study, read_study
+
+DOOMED = Path(__file__).with_name("doomed.py")
+FAKE = (sys.executable, str(Path(__file__).with_name("fake_worker.py")))
+WORDS = ("a", "the", "cat", "dog", "sat", "ran", "on", "under", "red", "mat", "hill", "é", "über", "why", "not")
+
+ONE_FAULT: dict[str, Any] = {
+    "name": "toy",
+    "model": {
+        **{"positions": "rope", "norm": "rms_norm", "qk_norm": True, "hidden_act": "relu_squared", "use_bias": False},
+        **{"zero_init_projections": True, "tie_word_embeddings": False, "smear": True, "num_hidden_layers": 1},
+        "embd_pdrop": 0.1,
+    },
+    "training": {
+        **{"learning_rate": 3e-3, "optim": "muon", "per_device_train_batch_size": 16, "adam_beta2": 0.95},
+        **{"max_grad_norm": 0.0, "lr_scheduler_type": "constant", "max_steps": 100_000, "padding": "bucketed"},
+    },
+    "targets": ["eval_loss < 0.76", "eval_byte_accuracy > 0.75", "eval_sacrebleu > 0.3"],
+    "budget": {"run": "1h", "total": "1000h"},
+    "calibrate": {"runs": 2},
+    "record": {"runs": 2, "alpha": 0.5},
+    "patience": 2,
+}
+"""For the fake worker: only its dropout is a fault."""
+
+MANY_RUNS = {**ONE_FAULT, "calibrate": {"runs": 4}, "record": {"runs": 4, "alpha": 0.5}, "patience": 6}
+
+TINY: dict[str, Any] = {
+    "name": "tiny",
+    "task": {"name": "string_repetition", "max_length_bytes": 24},
+    "model": {
+        **{"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "max_position_embeddings": 72},
+        **{"positions": "rope", "norm": "rms_norm", "qk_norm": True, "smear": True, "embd_pdrop": 0.0},
+    },
+    "training": {
+        **{"learning_rate": 3e-3, "max_steps": 400, "per_device_train_batch_size": 4, "logging_steps": 5},
+        **{"lr_scheduler_type": "constant", "use_cpu": True, "padding": "bucketed"},
+    },
+    "targets": ["eval_loss < 3.6"],
+    "budget": {"run": "1h", "total": "1000h"},
+    "calibrate": {"runs": 5},
+    "record": {"runs": 2, "alpha": 0.5},
+    "patience": 2,
+}
+"""For the real worker: some tens of steps of a tiny model."""
+
+
+# ---- killing
+
+
+@dataclass
+class Reaper:
+    """Drives a study to its end in many sittings, and kills in each, early enough that it hardly gets on."""
+
+    project: ProjectFolder
+    config: dict[str, Any]
+    worker: str = "fake"
+    """`real` or `fake`."""
+    draw: random.Random = field(default_factory=lambda: random.Random(0))
+    worker_changes: int = 8
+    """Files that a worker changes."""
+    run_seconds: float = 0.3
+    """What a run takes, roughly."""
+    sittings: int = 0
+    hits: list[str] = field(default_factory=list)
+    """What was killed from outside; what killed itself stands in the file `kills`."""
+    driver: "subprocess.Popen[bytes] | None" = None
+
+    def finish(self, kills: int = 0) -> None:
+        """Kill so often, then let the study come to its end."""
+        (self.project.project / "boot").write_text("first boot")
+        while len(self.kills()) < kills:
+            self._sit(self.draw.choice((self._at_a_change, self._in_a_line, self._at_a_moment, self._restart)))
+        driver = self.start()
+        assert driver.wait(900) == 0, self.log()
+
+    def kills(self) -> list[str]:
+        """Return what was killed so far."""
+        path = self.project.project / "kills"
+        return self.hits + (path.read_text().splitlines() if path.exists() else [])
+
+    def start(self, **options: int) -> "subprocess.Popen[bytes]":
+        """Start a driver; the options say when it is killed."""
+        words = {"project": str(self.project.project), "config": self.config, "worker": self.worker, **options}
+        environment = {**os.environ, "XDG_RUNTIME_DIR": str(self.project.project), "OMP_NUM_THREADS": "1"}
+        with self._log_path.open("ab") as log:
+            command = [sys.executable, str(DOOMED), "drive", json.dumps(words)]
+            self.driver = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.project.project, env=environment)
+        return self.driver
+
+    def end(self) -> None:
+        """Leave nothing running, also after a test that failed."""
+        if self.driver is not None:
+            self.driver.kill()
+            self.driver.wait()
+        for _, process in processes_of(self.project):
+            process.kill()
+
+    def log(self) -> str:
+        """Return the end of what the drivers said."""
+        return self._log_path.read_text(errors="replace")[-4000:]
+
+    @property
+    def _log_path(self) -> Path:
+        return self.project.project / "driver.log"
+
+    def _sit(self, ends: Callable[[], None]) -> None:
+        self.sittings += 1
+        doom = self.project.project / "doom"
+        if self.draw.random() < 0.4:
+            doom.write_text(str(self.draw.randint(1, self.worker_changes)))
+        ends()
+        doom.unlink(missing_ok=True)
+        left = processes_of(self.project)
+        assert len({mark for mark, _ in left if mark}) <= 1, f"runs side by side: {left}"
+
+    def _at_a_change(self) -> None:
+        self._expect(self.start(at=self.draw.randint(1, 45)))
+
+    def _in_a_line(self) -> None:
+        self._expect(self.start(at=self.draw.randint(1, 4), missing=self.draw.choice((1, 2, 20))))
+
+    def _at_a_moment(self) -> None:
+        self._kill_after(self.start(), "driver at a moment")
+
+    def _restart(self) -> None:
+        """Kill everything at once, and give the machine another boot."""
+        self._kill_after(self.start(), "machine")
+        for _, process in processes_of(self.project):
+            process.kill()
+        wait_until(lambda: not processes_of(self.project))
+        (self.project.project / "boot").write_text(f"boot after sitting {self.sittings}")
+
+    def _kill_after(self, driver: "subprocess.Popen[bytes]", what: str) -> None:
+        """Kill a driver a moment after it has written a few events."""
+        wanted = num_events(self.project) + self.draw.randint(1, 3)
+        while num_events(self.project) < wanted and driver.poll() is None:
+            time.sleep(0.005)
+        time.sleep(self.draw.uniform(0, self.run_seconds))
+        if driver.poll() is None:
+            driver.kill()
+            self.hits.append(what)
+        assert driver.wait() in (0, -signal.SIGKILL), self.log()
+
+    def _expect(self, driver: "subprocess.Popen[bytes]") -> None:
+        assert driver.wait(900) in (0, -signal.SIGKILL), self.log()
+
+
+def num_events(project: ProjectFolder) -> int:
+    return sum(len(study.ledger()) for study in project.studies())
+
+
+def processes_of(project: ProjectFolder) -> list[tuple[str, psutil.Process]]:
+    """Return what runs for a project, drivers apart, with the mark of its run (empty: preparing the corpus)."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            mark = process.environ().get("HOTLAP_RUN_FOLDER", "")
+            is_ours = mark.startswith(str(project.path)) or str(project.cache_path) in process.cmdline()
+            if is_ours and process.status() != psutil.STATUS_ZOMBIE:
+                found.append((mark, process))
+        except psutil.Error:
+            continue
+    return found
+
+
+def wait_until(is_true: Callable[[], object], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_true():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.02)
+
+
+# ---- comparing
+
+
+def counted(project: ProjectFolder) -> list[RunRecord]:
+    return [run for run in read_study(project)[1].runs if not run.is_infrastructure_failure]
+
+
+def comparable(project: ProjectFolder) -> dict[str, Any]:
+    """Return everything that a study learned, with its runs called by their place among those that count."""
+    history = read_study(project)[1]
+    names = {run.run_id: f"run {number}" for number, run in enumerate(counted(project), start=1)}
+    environment = {"load_average": None, "git_commit": None}
+    runs = [
+        replace(run, run_id=names[run.run_id], environment={**run.environment, **environment}, guards={})
+        for run in counted(project)
+    ]
+    told = (history.proposals, history.decisions, history.claims, history.ended)
+    return {"runs": runs, "told": renamed(repr(told), names)}
+
+
+def journal(project: ProjectFolder) -> list[str]:
+    """Return the lines of SPEEDRUN.md, without those of runs that were killed and without the time that all took."""
+    names = {run.run_id: f"run {number}" for number, run in enumerate(counted(project), start=1)}
+    lost = {run.run_id for run in read_study(project)[1].runs} - names.keys()
+    lines = (project.project / "SPEEDRUN.md").read_text().splitlines()
+    kept = [line for line in lines if not lost & set(re.findall(r"\br\d{4,}\b", line))]
+    spent = re.compile(r"(\*\*Budget\*\*).* used by \d+ runs?")
+    return [spent.sub(r"\1", renamed(line, names)) for line in kept]
+
+
+def renamed(text: str, names: dict[str, str]) -> str:
+    return re.sub(r"\br\d{4,}\b", lambda match: names.get(match[0], match[0]), text)
+
+
+def check(killed: ProjectFolder, through: ProjectFolder) -> None:
+    """Compare a killed study with one that ran through, and look for what must not be."""
+    assert not [run for run in read_study(through)[1].runs if run.is_infrastructure_failure]
+    assert comparable(killed) == comparable(through)
+    assert journal(killed) == journal(through)
+    ids = [run.run_id for run in counted(killed)]
+    finished = [
+        folder.run_id
+        for path in sorted(killed.runs_path.iterdir())
+        if (folder := RunFolder(path)).read("result") and (folder.ending() or ("",))[0] != "interrupted"
+    ]
+    assert sorted(ids) == finished, "a finished run was lost, or counted twice"
+    study = killed.studies()[0]
+    phases = [event["run"] for event in study.ledger() if event["event"] == "run" and event["phase"] == "ended"]
+    assert sorted(phases) == sorted({run.run_id for run in read_study(killed)[1].runs}), "each end is noted once"
+    wait_until(lambda: not processes_of(killed), seconds=20)
+    assert not [path for path in killed.project.rglob("*.tmp") if killed.runs_path not in path.parents]
+
+
+def make_project(path: Path) -> ProjectFolder:
+    path.mkdir()
+    return ProjectFolder(path).create()
+
+
+def make_corpus(path: Path) -> dict[str, Any]:
+    """Write a corpus of 400 sentences and return the config of the real runs, which read it."""
+    draw = random.Random(5)
+    sentences = [" ".join(draw.choices(WORDS, k=draw.randint(2, 6))) for _ in range(400)]
+    path.write_text("\n\n".join(sentences), encoding="utf-8")
+    return {**TINY, "task": {**TINY["task"], "text": str(path)}}
+
+
+@pytest.fixture
+def begin(tmp_path: Path) -> Iterator[Callable[..., Reaper]]:
+    """Make a project of a name, and what drives a study in it."""
+    reapers: list[Reaper] = []
+
+    def make(name: str, config: dict[str, Any], worker: str = "fake", **facts: Any) -> Reaper:
+        reapers.append(Reaper(make_project(tmp_path / name), config, worker, **facts))
+        return reapers[-1]
+
+    yield make
+    for reaper in reapers:
+        reaper.end()
+
+
+def check_kills(reaper: Reaper, wanted: int) -> None:
+    """Make sure that what was to be killed was killed, and while there was still something to lose."""
+    kills = reaper.kills()
+    assert len(kills) >= wanted
+    assert {kill.split()[0] for kill in kills} == {"driver", "worker", "machine"}
+    events = [event["event"] for event in reaper.project.studies()[0].ledger()]
+    assert events[: events.index("ended")].count("sitting") >= 0.7 * reaper.sittings, "most came after the end"
+    assert [run for run in read_study(reaper.project)[1].runs if run.is_infrastructure_failure]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_study_of_toy_runs_that_is_killed_sixty_times_ends_like_one_that_ran_through(
+    begin: Callable[..., Reaper],
+) -> None:
+    through = begin("through", MANY_RUNS)
+    through.finish()
+    reaper = begin("killed", MANY_RUNS, draw=random.Random(1))
+    reaper.finish(kills=60)
+    check(reaper.project, through.project)
+    check_kills(reaper, 60)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_a_study_of_real_runs_that_is_killed_again_and_again_ends_like_one_that_ran_through(
+    tmp_path: Path, begin: Callable[..., Reaper]
+) -> None:
+    kills = int(os.environ.get("HOTLAP_KILLS", "12"))
+    config = make_corpus(tmp_path / "corpus.txt")
+    through = begin("through", config, "real")
+    through.finish()
+    draw = random.Random(2)
+    reaper = begin("killed", config, "real", draw=draw, worker_changes=80, run_seconds=4.0)
+    reaper.finish(kills)
+    check(reaper.project, through.project)
+    check_kills(reaper, kills)
+
+
+# ---- the moments that a loop may miss
+
+
+def go_on(project: ProjectFolder, during: Callable[[RunFolder], object] | None = None) -> tuple[Study, str]:
+    """Take the toy study up and follow it to its end, with the fake worker."""
+    watcher = Mock()
+    if during is not None:
+        watcher.follows = lambda folder, points: during(folder)
+    study = open_study(project, config_from_values(ONE_FAULT))
+    return study, run_study(study, watcher, Mock(), LocalRunner(LocalLauncher(FAKE)))
+
+
+@pytest.fixture
+def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look often, on a device that is ours alone, and take a busy machine for a quiet one."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setattr(runner, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(runner, "contamination", lambda *_: "")
+
+
+class Killed(BaseException):
+    """The driver is gone."""
+
+
+def kill_at(monkeypatch: pytest.MonkeyPatch, phase: str, number: int) -> None:
+    """End the driver just before it notes the start or the end of its run with this number."""
+    append_run, seen = Study.append_run, [0]
+
+    def note(study: Study, facts: dict[str, Any], record: RunRecord | None = None) -> None:
+        seen[0] += facts["phase"] == phase
+        if facts["phase"] == phase and seen[0] == number:
+            raise Killed
+        append_run(study, facts, record)
+
+    monkeypatch.setattr(Study, "append_run", note)
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("is_quiet", [True, False])
+def test_a_run_that_ended_unseen_counts_only_if_the_machine_was_quiet(
+    project: ProjectFolder, monkeypatch: pytest.MonkeyPatch, is_quiet: bool
+) -> None:
+    with monkeypatch.context() as patch:
+        kill_at(patch, "ended", 3)
+        with pytest.raises(Killed):
+            go_on(project)
+    system = RunFolder(project.runs_path / "r0003").system_path
+    system.write_text("".join(f'{{"seconds": {second}, "other_cores": 9.0}}\n' for second in range(9)))
+
+    def judged(samples: list[dict[str, Any]], *_: Any) -> str:
+        return "" if is_quiet or not samples else "others were busy"
+
+    monkeypatch.setattr(runner, "contamination", judged)
+    study, _ = go_on(project)
+    run, *later = study.history.runs[2:]
+    assert (run.run_id, run.outcome) == ("r0003", "reached")
+    assert run.contaminated == ("" if is_quiet else "others were busy")
+    repeats = [other for other in later if (other.role, other.candidate) == (run.role, run.candidate)]
+    assert len(repeats) == (0 if is_quiet else 1)
+    assert all(other.seed == run.seed for other in repeats)
+    assert read_study(project)[1].runs == study.history.runs
+    events = [event for event in study.folder.ledger() if event.get("run") == "r0003"]
+    assert [event["phase"] for event in events] == ["started", "ended"]
+    go_on(project)
+    assert [event for event in study.folder.ledger() if event.get("run") == "r0003"] == events
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_run_that_ended_unseen_on_other_data_does_not_count(
+    project: ProjectFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (project.project / "fake.json").write_text('{"cases": [{"when": {"run": "r0003"}, "hash": "another"}]}')
+    with monkeypatch.context() as patch:
+        kill_at(patch, "ended", 3)
+        with pytest.raises(Killed):
+            go_on(project)
+    study, _ = go_on(project)
+    assert "the corpus has changed during the study" in study.history.runs[2].contaminated
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_claim_that_lacked_only_its_line_break_is_made_once(project: ProjectFolder) -> None:
+    study, reason = go_on(project)
+    lines = study.folder.ledger_path.read_bytes().splitlines(keepends=True)
+    place = next(number for number, line in enumerate(lines) if json.loads(line)["event"] == "claim")
+    study.folder.ledger_path.write_bytes(b"".join(lines[: place + 1])[:-1])
+    again, reason_again = go_on(project)
+    assert (len(again.history.claims), reason_again) == (1, reason)
+    assert read_study(project)[1].claims == again.history.claims == study.history.claims
+    assert [run.run_id for run in again.history.runs] == [run.run_id for run in study.history.runs]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_driver_that_fails_takes_its_run_along(project: ProjectFolder) -> None:
+    (project.project / "fake.json").write_text('{"cases": [{"when": {"run": "r0002"}, "does": "orphan"}]}')
+
+    def fail(folder: RunFolder) -> None:
+        if folder.run_id == "r0002" and folder.points():
+            raise StorageError("the disk is full")
+
+    with pytest.raises(StorageError, match="the disk is full"):
+        go_on(project, fail)
+    assert not processes_of(project)
+    assert RunFolder(project.runs_path / "r0002").ending() == ("interrupted", "its driver failed")
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_driver_that_was_held_does_not_take_its_run_for_hung(
+    project: ProjectFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container that was frozen, a process that was stopped: afterwards both go on."""
+    (project.project / "fake.json").write_text('{"cases": [{"when": {"run": "r0001"}, "does": "wait"}]}')
+    monkeypatch.setattr(runner, "START_SECONDS", 60.0)
+    monkeypatch.setattr(runner, "stood_still", lambda *_: "")
+    monkeypatch.setattr(guards, "clock_problems", lambda *_: ())  # the worker is not held here
+    real, held, looks = time.monotonic, [0.0], [0]
+    monkeypatch.setattr(time, "monotonic", lambda: real() + held[0])
+
+    def hold(folder: RunFolder) -> None:
+        looks[0] += folder.run_id == "r0001"
+        if looks[0] == 3:
+            held[0] = 600.0
+        if looks[0] == 6:
+            (project.project / "go").touch()
+
+    study, _ = go_on(project, hold)
+    assert held[0]
+    assert study.history.runs[0].outcome == "reached"
+
+
+# ---- a full disk
+
+
+@pytest.mark.slow
+def test_a_study_whose_files_may_not_grow_goes_on_once_they_may(begin: Callable[..., Reaper]) -> None:
+    through = begin("through", MANY_RUNS)
+    through.finish()
+    reaper = begin("full", MANY_RUNS)
+    (reaper.project.project / "boot").write_text("first boot")
+    codes = []
+    for most_bytes in range(8_000, 20_000, 2_000):
+        (reaper.project.project / "driver.log").unlink(missing_ok=True)
+        driver = reaper.start()
+        psutil.Process(driver.pid).rlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
+        codes.append(driver.wait(120))
+        assert not processes_of(reaper.project)
+        if codes[-1]:
+            assert re.search("hotlap: error: cannot .*File too large", reaper.log()), reaper.log()
+    assert codes.count(125) >= 3, codes
+    reaper.finish()
+    check(reaper.project, through.project)
+
+
+TMPFS = """
+set -e
+mount -t tmpfs -o size=300k tmpfs "$1"
+cp -r "$1.start/." "$1"
+code=0; "$2" "$3" drive "$4" > "$1.log" 2>&1 || code=$?
+df "$1" >> "$1.log"
+mount -o remount,size=50m "$1"
+"$2" "$3" drive "$4" > "$1.log.2" 2>&1
+cp -r "$1" "$1.end"
+echo "$code"
+"""
+ALONE = ("unshare", "--user", "--map-root-user", "--mount")
+
+
+@pytest.mark.slow
+def test_a_study_on_a_disk_that_is_full_goes_on_once_there_is_room(
+    tmp_path: Path, begin: Callable[..., Reaper]
+) -> None:
+    probe = [*ALONE, "mount", "-t", "tmpfs", "tmpfs", str(tmp_path)]
+    if shutil.which("unshare") is None or subprocess.run(probe, capture_output=True, check=False).returncode:
+        pytest.skip("no disk can be made here")
+    through = begin("through", ONE_FAULT)
+    through.finish()
+    make_project(tmp_path / "full.start")
+    (tmp_path / "full.start" / "boot").write_text("first boot")
+    (tmp_path / "full").mkdir()
+    words = json.dumps({"project": str(tmp_path / "full"), "config": ONE_FAULT, "worker": "fake"})
+    command = [*ALONE, "sh", "-c", TMPFS, "sh", str(tmp_path / "full"), sys.executable, str(DOOMED), words]
+    environment = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)}
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    told = (tmp_path / "full.log").read_text()
+    assert (ended.returncode, ended.stdout.strip()) == (0, "125"), f"{ended.stderr}\n{told}"
+    assert "No space left on device" in told
+    check(ProjectFolder(tmp_path / "full.end"), through.project)
+
+
+# ---- a restart, a clock that is set
+
+
+@pytest.mark.usefixtures("quick")
+def test_after_a_restart_nobody_is_taken_for_the_worker(
+    project: ProjectFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pid of the run's worker belongs to somebody else by now."""
+    kill_at(monkeypatch, "ended", 2)
+    with pytest.raises(Killed):
+        go_on(project)
+    monkeypatch.undo()
+    folder = RunFolder(project.runs_path / "r0002")
+    (folder.path / "result.json").unlink()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as bystander:
+        folder.write("worker", {**processes.process_identity(bystander.pid), "boot_id": "the boot before"})
+        driver = {**processes.process_identity(), "boot_id": "the boot before"}
+        folder.write("command", {**(folder.read("command") or {}), "driver": driver})
+        assert folder.ending() == ("lost", "the process is gone and left no result")
+        assert reap_orphans(project) == []
+        assert bystander.poll() is None
+        bystander.communicate(b"\n")
+    history = read_study(project)[1]
+    assert [run.outcome for run in history.runs] == ["reached", "lost"]
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("jump_seconds", [-(10**9), 10**9])
+def test_a_clock_that_is_set_costs_no_budget(
+    project: ProjectFolder, monkeypatch: pytest.MonkeyPatch, jump_seconds: int
+) -> None:
+    """Its budget is 1000 hours; in the middle the system's clock jumps by thirty years."""
+    real, jumped = time.time, [0]
+    monkeypatch.setattr(time, "time", lambda: real() + jumped[0])
+
+    def jump(folder: RunFolder) -> None:
+        if folder.run_id == "r0002":
+            jumped[0] = jump_seconds
+
+    study, reason = go_on(project, jump)
+    assert jumped[0] == jump_seconds
+    assert "nothing" not in reason and reason.endswith("is a record")
+    assert 0 < study.history.seconds_spent < 120
+    before = study.history.seconds_spent
+    again, _ = go_on(project)
+    assert before <= again.history.seconds_spent < before + 1000, "the fake worker's seconds are not real"
+    config = again.config.model_dump(mode="json")
+    assert load_history(project, again.folder, config, "train").seconds_spent == again.history.seconds_spent
