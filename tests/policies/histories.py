@@ -45,6 +45,7 @@ SECONDS = {"data": 0.05, "forward": 0.3, "backward": 0.5, "optimizer": 0.15}
 def run(candidate: int = 0, seconds: float = 55.0, steps: int = 900, **facts: Any) -> RunRecord:
     """Make a finished run that took so many seconds and steps."""
     values: dict[str, Any] = {
+        "run_id": "r0001",
         "role": "incumbent" if candidate else "baseline",
         "seed": 1,
         "outcome": "reached",
@@ -56,7 +57,7 @@ def run(candidate: int = 0, seconds: float = 55.0, steps: int = 900, **facts: An
         **facts,
     }
     times = {"train": seconds, "wall": seconds + 5, "step": steps} if values["outcome"] == "reached" else None
-    return RunRecord(run_id="r0001", candidate=candidate, steps=steps, time_to_target=times, **values)
+    return RunRecord(candidate=candidate, steps=steps, time_to_target=times, **values)
 
 
 def study(patch: Mapping[str, Any] | None = None, runs: Sequence[RunRecord] | None = None, **facts: Any) -> History:

@@ -66,6 +66,18 @@ def test_what_was_tried_is_remembered_for_three_keeps() -> None:
     assert evidence_of(history).verdicts_for("training.max_steps") == []
 
 
+def test_a_discard_says_itself_what_reopens_it() -> None:
+    patch = {"training.max_steps": 1000}
+    history = tried(study(), patch, "discard")
+    after_one = replace(history, decisions=(replace(history.decisions[0], revisit_if={"keeps": 1.0}),))
+    never = replace(history, decisions=(replace(history.decisions[0], revisit_if={"allow_trade": 1.0}),))
+    assert evidence_of(after_one).was_tried(patch)
+    for key in ("smear", "qk_norm", "zero_init_projections"):
+        after_one, never = (tried(past, {f"model.{key}": True}, "keep") for past in (after_one, never))
+        assert not evidence_of(after_one).was_tried(patch)
+    assert evidence_of(never).was_tried(patch)
+
+
 def test_what_would_change_nothing_counts_as_tried() -> None:
     assert evidence_of(study()).was_tried({"training.optim": "adamw_torch", "model.attn_pdrop": 0.1})
     assert not evidence_of(study()).was_tried({"training.optim": "adamw_torch", "model.attn_pdrop": 0.0})

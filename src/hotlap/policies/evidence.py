@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import mean, median
-from typing import Any
+from typing import Any, Final
 
 from hotlap.config.base import is_part
 from hotlap.config.load import get_dotted
@@ -12,6 +12,10 @@ from hotlap.config.schedule import schedule_of
 from hotlap.config.schema import GPTConfig, RunConfig
 from hotlap.core.records import History, RunRecord
 from hotlap.search.noise import estimate
+from hotlap.search.revisit import is_reopened
+
+RECENT_KEEPS: Final = 3
+"""Kept changes after which a verdict no longer guides where to look next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +27,8 @@ class Attempt:
     verdict: str
     keeps_since: int
     """Changes kept after it was tried: the more, the less its result says about today's incumbent."""
+    is_open: bool = False
+    """Whether what would reopen it has come about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,32 +101,38 @@ class Evidence:
         """Steps to the end of the schedule, also where the config counts in epochs."""
         return int(self.environment.get("max_steps") or self.config.training.max_steps)
 
-    def was_tried(self, patch: Mapping[str, Any], forget_after: int = 3) -> bool:
-        """Say whether the same values were tried on this incumbent or one that is few keeps away."""
+    def was_tried(self, patch: Mapping[str, Any]) -> bool:
+        """Say whether the same values were tried and nothing has reopened them since, or are the incumbent's."""
         return any(
-            attempt.keeps_since < forget_after and _same(attempt.patch, patch, self._tolerance(attempt))
-            for attempt in self.attempts
+            not attempt.is_open and _same(attempt.patch, patch, self._tolerance(attempt)) for attempt in self.attempts
         ) or all(get_dotted(self.config.model_dump(), key) == value for key, value in patch.items())
 
     def _tolerance(self, attempt: Attempt) -> float:
         """Return how far values may be apart and be one idea: those read off this incumbent's runs move with them."""
         return 0.2 if attempt.parent == self.candidate else 0.05
 
-    def verdicts_for(self, key: str, since_keeps: int = 3) -> list[tuple[Any, str]]:
-        """Return (value, verdict) of the recent attempts that changed a key, oldest first."""
-        return [(a.patch[key], a.verdict) for a in self.attempts if key in a.patch and a.keeps_since < since_keeps]
+    def verdicts_for(self, key: str) -> list[tuple[Any, str]]:
+        """Return (value, verdict) of the recent attempts that changed a key and nothing else, oldest first."""
+        recent = [attempt for attempt in self.attempts if attempt.keeps_since < RECENT_KEEPS]
+        return [(attempt.patch[key], attempt.verdict) for attempt in recent if attempt.patch.keys() == {key}]
 
 
 def gather_evidence(history: History, config: RunConfig) -> Evidence:
     """Collect what the rules read; `config` is the incumbent's. The history must hold a run of the incumbent."""
     candidate = history.incumbent
-    runs = history.unselected_runs(candidate)
+    runs = _measured_runs(history, candidate)
     reached = [run for run in runs if run.outcome == "reached"]
     seconds = estimate(history, candidate).median_seconds
     steps = median(run.steps for run in reached or runs)
     kept = history.kept()
     attempts = tuple(
-        Attempt(p.patch, p.parent, decision.verdict, sum(number > p.number for number in kept))
+        Attempt(
+            p.patch,
+            p.parent,
+            decision.verdict,
+            sum(number > p.number for number in kept),
+            is_reopened(history, p.number),
+        )
         for p in history.proposals
         if (decision := history.verdict(p.number)) is not None
     )
@@ -133,6 +145,15 @@ def gather_evidence(history: History, config: RunConfig) -> Evidence:
         steps_to_target=max(1, int(steps)),
         overhead_seconds=median(run.wall_seconds - run.train_seconds for run in runs),
     )
+
+
+def _measured_runs(history: History, candidate: int) -> tuple[RunRecord, ...]:
+    """Return the runs that estimate a candidate; its parent's where it was kept for its step time alone."""
+    runs = history.unselected_runs(candidate)
+    while not runs and candidate:
+        candidate = history.proposal(candidate).parent
+        runs = history.unselected_runs(candidate)
+    return runs
 
 
 def _same(left: Mapping[str, Any], right: Mapping[str, Any], tolerance: float) -> bool:

@@ -13,6 +13,8 @@ _SHORTEST_WARMUP: Final = 5
 """Steps of warm-up that are never worth saving."""
 _LONG_WARMUP: Final = 0.12
 """Share of the steps to target above which warm-up counts as long."""
+_OVERFITTING: Final = 0.1
+"""eval_loss minus train_loss above which the training data is being memorised."""
 _MUON_STEPS_RATIO: Final = 0.4
 """Steps that Muon is expected to need, relative to AdamW's: the largest single gain in public records."""
 _WITH_ADAM: Final = ("adamw_torch", "adamw_torch_fused", "muon")
@@ -39,7 +41,7 @@ def dropout(evidence: Evidence) -> Iterator[Idea]:
         hypothesis="Without dropout each step is cheaper and teaches more, and other changes show their full effect.",
         patch={f"model.{name}_pdrop": 0.0 for name, rate in rates.items() if rate},
         predicted_ratio=0.4,
-        confidence=0.9 if evidence.epochs < 3 else 0.3,
+        confidence=0.9 if evidence.epochs < 3 else 0.3 if gap > _OVERFITTING else 0.6,
         simplifies=True,
     )
 

@@ -1,37 +1,60 @@
 """The rules policy: an expert's checklist that reads the runs and orders its ideas by gain per second of measuring."""
 
+import json
 import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, final
 
-from hotlap.config.load import config_diff, config_from_values, get_dotted
+from hotlap.config.load import config_from_values, get_dotted
 from hotlap.config.schema import GPTConfig, RunConfig
-from hotlap.core.errors import ConfigError
 from hotlap.core.records import History, Proposal
 from hotlap.policies.evidence import Evidence, gather_evidence
-from hotlap.policies.ideas import Idea, Rule
+from hotlap.policies.ideas import Idea, Rule, make_proposal
 from hotlap.policies.model_rules import MACHINE_RULES, MODEL_RULES
 from hotlap.policies.optimization_rules import OPTIMIZATION_RULES, dropout
+from hotlap.search.revisit import is_reopened
 
 GPT_RULES: Final[tuple[Rule, ...]] = (dropout, *OPTIMIZATION_RULES, *MACHINE_RULES, *MODEL_RULES)
 OTHER_RULES: Final[tuple[Rule, ...]] = (*OPTIMIZATION_RULES, *MACHINE_RULES)
 """What can be said of a model that is not ours."""
+SEARCHERS: Final = ("sampler", "mutation", "prior")
+"""Proposers that change several settings at once, so that one may ride along that does nothing."""
+BUNDLE: Final = "bundle"
+"""Family of proposals that are several ideas at once."""
+_RIDERS: Final = (
+    ("training.warmup_ratio", "training.warmup_steps"),
+    ("training.lr_scheduler_type", "training.lr_scheduler_kwargs"),
+)
+"""Settings that are tried without on their own, where a searcher brought them along with others."""
+_TOGETHER: Final = (
+    *_RIDERS,
+    ("model.embd_pdrop", "model.attn_pdrop", "model.resid_pdrop"),
+    ("model.smear", "model.num_hidden_layers"),
+    ("model.hidden_size", "model.num_attention_heads"),
+    ("training.optim", "training.optim_args"),
+)
+"""Settings of a bundle that only make sense together."""
 _RUNS_AFTER_A_PASS: Final = 3  # one to confirm, two to estimate the new incumbent
 
 
 @final
+@dataclass(frozen=True, slots=True)
 class RulesPolicy:
     """Proposes the untried idea with the highest expected gain per second; a pure function of the history."""
 
+    least_gain: float = 0.0
+    """Expected gain in log time below which an idea is left alone."""
+
     def propose(self, history: History) -> Proposal | None:
         """Return the next proposal, or None when no rule has an untried idea."""
-        parent = candidate_config(history, history.incumbent)
-        evidence = gather_evidence(history, parent)
-        rules = GPT_RULES if isinstance(parent.model, GPTConfig) else OTHER_RULES
-        ideas = [idea for rule in rules for idea in rule(evidence) if not evidence.was_tried(idea.patch)]
-        for idea in sorted(ideas, key=lambda idea: gain_per_second(idea, evidence), reverse=True):
-            diff = _diff(parent, idea)
-            if diff:
-                return _proposal(history, idea, diff)
+        evidence, ideas = untried_ideas(history)
+        for idea in ideas:
+            if idea.expected_gain < self.least_gain:
+                continue
+            if proposal := make_proposal(history, evidence.config, idea):
+                return proposal
         return None
 
 
@@ -41,17 +64,16 @@ class AblationPolicy:
 
     def propose(self, history: History) -> Proposal | None:
         """Return the next leave-one-out proposal, or None when each kept change has had its turn."""
-        tried = {p.title for p in history.proposals if p.role == "ablation"}
+        asked = [p for p in history.proposals if p.role == "ablation"]
+        tried = {p.title for p in asked if not is_reopened(history, p.number)}
         parent = candidate_config(history, history.incumbent)
         values = parent.model_dump(mode="json")
-        for number in history.kept()[:-1]:  # the last keep was measured against exactly this config without it
+        for number, keys, title in _removable(history):
             kept = history.proposal(number)
-            before = candidate_config(history, kept.parent).model_dump(mode="json")
-            title = f"without #{number} ({kept.title})"
-            still_there = all(get_dotted(values, key) == value for key, value in kept.patch.items())
-            if kept.role == "ablation" or kept.simplifies or title in tried or not still_there:
+            still_there = all(get_dotted(values, key) == kept.patch[key] for key in keys)
+            if title in tried or not still_there:
                 continue
-            patch = {key: get_dotted(before, key) for key in kept.patch}
+            before = candidate_config(history, kept.parent).model_dump(mode="json")
             idea = Idea(
                 family="ablation",
                 title=title,
@@ -60,20 +82,25 @@ class AblationPolicy:
                     f"proposals have followed."
                 ),
                 hypothesis="Later changes may have made it superfluous: without it the run is as fast.",
-                patch=patch,
+                patch={key: get_dotted(before, key) for key in keys},
                 predicted_ratio=1.0,
                 confidence=0.3,
                 simplifies=True,
             )
-            diff = _diff(parent, idea)
-            if diff:
-                return _proposal(history, idea, diff, is_ablation=True)
+            if proposal := make_proposal(history, parent, idea, "ablation"):
+                return proposal
         return None
+
+
+def untried_ideas(history: History) -> tuple[Evidence, tuple[Idea, ...]]:
+    """Return what the rules read and what they say that was not tried, the highest gain per second first."""
+    return history.once("untried ideas", lambda: _untried_ideas(history))
 
 
 def candidate_config(history: History, candidate: int) -> RunConfig:
     """Return the config of a candidate: the base config with the patches of its ancestors."""
-    return config_from_values(history.base_config, history.config_of(candidate))
+    base = history.once("base config as text", lambda: json.dumps(history.base_config, sort_keys=True))
+    return _parsed(base, json.dumps(history.config_of(candidate), sort_keys=True))
 
 
 def gain_per_second(idea: Idea, evidence: Evidence) -> float:
@@ -84,30 +111,44 @@ def gain_per_second(idea: Idea, evidence: Evidence) -> float:
     after = idea.predicted_ratio * now
     screen = evidence.overhead_seconds + idea.confidence * after + (1 - idea.confidence) * now
     follow_up = idea.confidence * _RUNS_AFTER_A_PASS * (evidence.overhead_seconds + after)
-    return -idea.confidence * math.log(idea.predicted_ratio) / (screen + follow_up)
+    return idea.expected_gain / (screen + follow_up)
 
 
-def _diff(parent: RunConfig, idea: Idea) -> str:
-    """Return the diff that an idea makes; empty when it changes nothing or does not fit this config."""
-    try:
-        return config_diff(parent, config_from_values(parent.model_dump(mode="json"), idea.patch))
-    except ConfigError:
-        return ""  # for instance heads that do not divide the width: the next idea has its turn
+def _untried_ideas(history: History) -> tuple[Evidence, tuple[Idea, ...]]:
+    parent = candidate_config(history, history.incumbent)
+    evidence = gather_evidence(history, parent)
+    rules = GPT_RULES if isinstance(parent.model, GPTConfig) else OTHER_RULES
+    ideas = [idea for rule in rules for idea in rule(evidence) if not evidence.was_tried(idea.patch)]
+    return evidence, tuple(sorted(ideas, key=lambda idea: gain_per_second(idea, evidence), reverse=True))
 
 
-def _proposal(history: History, idea: Idea, diff: str, *, is_ablation: bool = False) -> Proposal:
-    return Proposal(
-        number=len(history.proposals) + 1,
-        parent=history.incumbent,
-        family=idea.family,
-        title=idea.title,
-        observation=idea.observation,
-        hypothesis=idea.hypothesis,
-        patch=idea.patch,
-        predicted_ratio=idea.predicted_ratio,
-        simplifies=idea.simplifies,
-        exempt_from_race_until=idea.exempt_from_race_until,
-        proposer="ablation" if is_ablation else "rules",
-        role="ablation" if is_ablation else "screen",
-        diff=diff,
-    )
+def _removable(history: History) -> Iterator[tuple[int, tuple[str, ...], str]]:
+    """Yield number, keys and title of what can be tried without: parts of a change of several settings, whole changes.
+
+    Of a bundle every part, of a searcher's change those settings that often do nothing.
+    """
+    kept = history.kept()
+    for number in kept:
+        proposal = history.proposal(number)
+        if proposal.role == "ablation" or proposal.simplifies:
+            continue
+        for keys in _parts(proposal):
+            yield number, keys, f"without {keys[0].partition('.')[2]} of #{number}"
+        if number != kept[-1]:  # the last keep was measured against exactly this config without it
+            yield number, tuple(proposal.patch), f"without #{number} ({proposal.title})"
+
+
+def _parts(proposal: Proposal) -> Iterator[tuple[str, ...]]:
+    groups: Iterable[tuple[str, ...]] = _RIDERS if proposal.proposer in SEARCHERS else ()
+    if proposal.family == BUNDLE:
+        grouped = {key for group in _TOGETHER for key in group}
+        groups = (*_TOGETHER, *((key,) for key in proposal.patch if key not in grouped))
+    for group in groups:
+        keys = tuple(key for key in group if key in proposal.patch)
+        if keys and len(keys) < len(proposal.patch):
+            yield keys
+
+
+@lru_cache(maxsize=4096)  # before every proposal the configs of all candidates are asked for
+def _parsed(base: str, patch: str) -> RunConfig:
+    return config_from_values(json.loads(base), json.loads(patch))

@@ -1,0 +1,191 @@
+"""Graded scores: one number for every run, also the stopped, missed and diverged ones, so that samplers learn from all.
+
+Scores are log seconds of the judged clock, lower is better: runs that reached, by their time; near misses, by how long
+they would have needed; hopeless ones. A study that told its sampler only the times would have nothing to learn from
+before the first run that reaches (search.md, section 4, has the measurements).
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, Final
+
+from hotlap.core.records import History, RunRecord
+from hotlap.core.targets import Target, parse_target
+from hotlap.search.drift import equivalent_factor
+from hotlap.search.judge import rival_of
+from hotlap.search.noise import estimate
+
+HOPELESS_RATIO: Final = 20.0
+"""A run that will never get there counts as this many times the longest run."""
+CENSORED_RATIO: Final = 1.05
+"""A run that was stopped needs at least this many times the reading at which it was stopped."""
+_HOPELESS_OUTCOMES: Final = ("diverged", "out_of_memory", "crashed", "invalid", "reached")
+"""Outcomes of a run that would never get there (`reached` without a usable time among them)."""
+_HOPELESS_KILLS: Final = ("broken", "throughput")
+"""Rules of racing that fire on what no further second would mend."""
+_UNSCORED_ROLES: Final = ("timing", "audit", "manual")
+_LEAST_SHORTFALL: Final = 1e-9
+_LEAST_EVALUATIONS: Final = 4
+"""Evaluations below which a curve is not extrapolated."""
+
+Curve = Sequence[tuple[float, float]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """What one run, or the runs of one candidate, are worth to a sampler."""
+
+    value: float
+    """Log seconds; lower is better."""
+    gap: float
+    """Largest remaining share of the way to a target: 0 reached, 1 as at the start."""
+    is_reached: bool
+    is_censored: bool = False
+    """Whether the run was stopped while it went on, so that its value is a guess above a known bound."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """What scores of one study are relative to."""
+
+    targets: tuple[Target, ...]
+    shortfalls: Mapping[str, float]
+    """Distance to each target's value at the start of a run, by metric."""
+    cap_seconds: float
+    """The longest a run may take, on the judged clock."""
+
+    def gap(self, metrics: Mapping[str, float]) -> float:
+        """Return the largest remaining share of the way over all targets; a metric that is not finite is at its start.
+
+        Metrics of generated text are missing until the cheap targets hold, and count only then.
+        """
+        shares = [self._share(target, metrics) for target in self.targets if target.is_cheap]
+        if not shares or max(shares) == 0:
+            shares += [self._share(target, metrics) for target in self.targets if not target.is_cheap]
+        return max(shares, default=1.0)
+
+    def _share(self, target: Target, metrics: Mapping[str, float]) -> float:
+        value = metrics.get(target.metric, math.nan)
+        if not math.isfinite(value):
+            return 1.0
+        return min(1.0, _shortfall(target, value) / self.shortfalls[target.metric])
+
+
+def scale_of(history: History) -> Scale:
+    """Return the scale of a study: the baseline's first evaluations say how far the targets were at the start."""
+    targets = tuple(parse_target(text) for text in history.base_config.get("targets", ()))
+    first = [run.evaluations[0] for run in history.runs if run.role == "baseline" and run.evaluations]
+    budget = history.base_config.get("budget", {}).get("run", math.inf)
+    longest = max((run.reading(history.clock) for run in history.runs), default=1.0)
+    return Scale(
+        targets=targets,
+        shortfalls={target.metric: _initial_shortfall(target, first) for target in targets},
+        cap_seconds=budget if math.isfinite(budget) else max(longest, 1.0),
+    )
+
+
+def score_run(run: RunRecord, history: History, scale: Scale) -> Score:
+    """Return the score of a run that says something about its config (see `RunRecord.is_infrastructure_failure`)."""
+    factor = equivalent_factor(history, run)  # seconds of the machine as it is now
+    seconds = factor * run.clock_to_target(history.clock)
+    if math.isfinite(seconds):
+        return Score(value=math.log(seconds), gap=0.0, is_reached=True)
+    at, gap = factor * run.reading(history.clock), scale.gap(last_evaluation(run))
+    hopeless = Score(value=math.log(HOPELESS_RATIO * scale.cap_seconds) + gap, gap=gap, is_reached=False)
+    if run.outcome in _HOPELESS_OUTCOMES or not at > 0 or (run.kill and run.kill.rule in _HOPELESS_KILLS):
+        return hopeless
+    as_missed = math.log(at) + min(3.0, 1.0 + 4.0 * gap)
+    if run.outcome == "missed":
+        return Score(value=as_missed, gap=gap, is_reached=False)
+    bound = CENSORED_RATIO * max(at, _lost_to(run, history))
+    needed = factor * extrapolated_seconds([(reading, scale.gap(e)) for reading, e in _curve(run, history)])
+    if math.isnan(needed):
+        return Score(value=as_missed, gap=gap, is_reached=False, is_censored=True)
+    ceiling = HOPELESS_RATIO * scale.cap_seconds
+    value = math.log(min(needed, ceiling)) if needed > bound else math.log(bound) + gap
+    return Score(value=value, gap=gap, is_reached=False, is_censored=True)
+
+
+def score_candidates(history: History, scale: Scale) -> dict[int, Score]:
+    """Return the score of each candidate that ran: its estimated time, else the median over its runs.
+
+    One value a candidate: with one for each run, the incumbent's many repetitions would fill a sampler's list of the
+    best and leave nothing but itself to imitate.
+    """
+    found: dict[int, Score] = {}
+    for candidate in range(len(history.proposals) + 1):
+        seconds = estimate(history, candidate).median_seconds
+        runs = [run for run in history.runs_of(candidate) if run.role not in _UNSCORED_ROLES]
+        if math.isfinite(seconds):
+            found[candidate] = Score(value=math.log(seconds), gap=0.0, is_reached=True)
+        elif runs:
+            found[candidate] = _middle([score_run(run, history, scale) for run in runs])
+    return found
+
+
+def extrapolated_seconds(curve: Curve) -> float:
+    """Return when a curve of gaps reaches zero, on a straight line over log time through its later half.
+
+    Infinite for a curve that does not fall, not a number with fewer than four evaluations. A guess for ranking only:
+    it stops nothing.
+    """
+    if len(curve) < _LEAST_EVALUATIONS:
+        return math.nan
+    end = curve[-1][0]
+    late = [(math.log(seconds), gap) for seconds, gap in curve if seconds >= end / 2]
+    if len(late) < _LEAST_EVALUATIONS:
+        late = [(math.log(seconds), gap) for seconds, gap in curve[-_LEAST_EVALUATIONS:]]
+    center = math.fsum(x for x, _ in late) / len(late)
+    level = math.fsum(gap for _, gap in late) / len(late)
+    spread = math.fsum((x - center) ** 2 for x, _ in late)
+    slope = math.fsum((x - center) * (gap - level) for x, gap in late) / spread if spread else 0.0
+    if not slope < 0:
+        return math.inf
+    reaches = center - level / slope
+    return math.exp(reaches) if reaches < math.log(1e12) else math.inf
+
+
+def last_evaluation(run: RunRecord) -> Mapping[str, float]:
+    """Return the metrics of a run's end."""
+    return run.metrics or (run.evaluations[-1] if run.evaluations else {})
+
+
+def _lost_to(run: RunRecord, history: History) -> float:
+    """Return the time that a raced run could not beat any more; 0 for other runs.
+
+    Early curves promise too much: without this, what was stopped first would score better than what stopped it.
+    """
+    if run.outcome != "raced" or not 0 < run.candidate <= len(history.proposals):
+        return 0.0
+    seconds = estimate(history, rival_of(history, history.proposal(run.candidate))).median_seconds
+    return seconds if math.isfinite(seconds) else 0.0
+
+
+def _middle(scores: Sequence[Score]) -> Score:
+    """Return the score in the middle of a candidate's runs; of an even number, the value between the two."""
+    ordered = sorted(scores, key=lambda score: score.value)
+    low, high = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
+    return Score(
+        value=median(score.value for score in ordered),
+        gap=max(low.gap, high.gap),
+        is_reached=low.is_reached and high.is_reached,
+        is_censored=low.is_censored or high.is_censored,
+    )
+
+
+def _curve(run: RunRecord, history: History) -> list[tuple[float, Mapping[str, float]]]:
+    name = f"{history.clock}_seconds"
+    return [(evaluation[name], evaluation) for evaluation in run.evaluations if evaluation.get(name, 0.0) > 0]
+
+
+def _shortfall(target: Target, value: float) -> float:
+    distance = value - target.value if target.comparison.startswith("<") else target.value - value
+    return max(0.0, distance)
+
+
+def _initial_shortfall(target: Target, first: Sequence[Mapping[str, Any]]) -> float:
+    """Return how far runs start from a target; without an evaluation its own size stands in."""
+    seen = [_shortfall(target, evaluation[target.metric]) for evaluation in first if target.metric in evaluation]
+    return max([*seen, _LEAST_SHORTFALL]) if any(seen) else max(abs(target.value), _LEAST_SHORTFALL)
