@@ -1,0 +1,186 @@
+"""Record real runs of random recipes, for replaying whole studies over them (simulator/replay.py).
+
+    python benchmarks/record_runs.py PROJECT                       # 80 recipes of at most a minute, two at a time
+    python benchmarks/record_runs.py PROJECT --runs 0 --target 1.1 # pack again what PROJECT holds
+
+The task is string repetition with short sentences. Recipes are drawn at random from the whole space, none by a policy
+of hotlap's, so no policy was tuned to them; the start and a few others run with several seeds. Every run has one
+thread and goes on behind the target. A machine that does other things meanwhile moves the readings of a clock, but not
+the losses: readings are steps times the pace of the run's quickest quarter, and a run ends when that clock says so.
+"""
+
+import argparse
+import json
+import math
+import os
+import random
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final
+
+from simulator.replay import RECORDED, Recorded, Recording, replicate_sigma, save_recording
+from simulator.space import Parameter, Space, patch_of
+
+from hotlap.config.load import config_from_values, config_text
+from hotlap.config.schema import RunConfig
+from hotlap.core.run_folder import RunFolder
+from hotlap.core.study_folder import ProjectFolder
+from hotlap.launch.local import Job, LaunchFacts, LocalLauncher
+from hotlap.launch.prepare import prepare_data
+from hotlap.runs.ingest import ingest
+
+SPACE: Final[Space] = {
+    "learning_rate": Parameter(kind="log", keys=("training.learning_rate",), low=2e-4, high=2e-2),
+    "muon_learning_rate": Parameter(kind="log", keys=("training.muon_learning_rate",), low=4e-3, high=0.1),
+    "batch": Parameter(kind="choice", keys=("training.per_device_train_batch_size",), choices=(8, 16, 32, 64)),
+    "optim": Parameter(kind="choice", keys=("training.optim",), choices=("adamw_torch_fused", "muon")),
+    "max_steps": Parameter(kind="log_integer", keys=("training.max_steps",), low=100, high=6000),
+    "warmup_steps": Parameter(kind="log_integer", keys=("training.warmup_steps",), low=1, high=300),
+    "width": Parameter(kind="choice", keys=("model.hidden_size",), choices=(64, 128, 192)),
+    "layers": Parameter(kind="integer", keys=("model.num_hidden_layers",), low=1, high=3),
+    "dropout": Parameter(
+        kind="linear", keys=("model.embd_pdrop", "model.attn_pdrop", "model.resid_pdrop"), low=0.0, high=0.3
+    ),
+}
+START: Final[Mapping[str, Any]] = {
+    "name": "recorded",
+    "task": {"name": "string_repetition", "min_length_bytes": 8, "max_length_bytes": 20, "max_eval_samples": 32},
+    "model": {
+        **{"positions": "rope", "norm": "rms_norm", "qk_norm": True, "hidden_act": "relu_squared", "use_bias": False},
+        **{"zero_init_projections": True, "tie_word_embeddings": False, "smear": True, "max_position_embeddings": 64},
+        **{"embd_pdrop": 0.1, "attn_pdrop": 0.1, "resid_pdrop": 0.1},
+    },
+    "training": {
+        **{"learning_rate": 6e-4, "per_device_train_batch_size": 32, "optim": "adamw_torch_fused"},
+        **{"adam_beta2": 0.95, "max_grad_norm": 0.0, "weight_decay": 0.0, "padding": "bucketed", "warmup_steps": 50},
+        **{"lr_scheduler_type": "linear", "max_steps": 4000, "save_model": False},
+    },
+    "targets": ["eval_loss < 0.01"],
+    "patience": 1000,
+}
+START_VALUES: Final[Mapping[str, Any]] = {
+    **{"learning_rate": 6e-4, "muon_learning_rate": 0.02, "batch": 32, "optim": "adamw_torch_fused"},
+    **{"max_steps": 4000, "warmup_steps": 50, "width": 128, "layers": 2, "dropout": 0.1},
+}
+RUNS_PER_STUDY: Final = 12
+"""Longest runs that a study's budget holds, as in the simulated families."""
+_KEPT: Final = ("step", "train_seconds", "eval_loss", "eval_byte_accuracy")
+_LEAST_POINTS: Final = 12
+_FILE_OF_VALUES: Final = "values.json"
+
+
+def designs(count: int, replicates: int) -> list[dict[str, Any]]:
+    """Return the recipes: the start four times, `count` drawn ones, the first few of them `replicates` times more."""
+    generator = random.Random(20)
+    drawn = [{name: parameter.draw(generator) for name, parameter in SPACE.items()} for _ in range(count)]
+    return [dict(START_VALUES)] * 4 + drawn + drawn[:replicates] * 2
+
+
+def start_run(project: ProjectFolder, values: Mapping[str, Any], seed: int) -> Job:
+    """Start one recipe."""
+    patch = {**patch_of(SPACE, values), "training.seed": seed}
+    folder = RunFolder.create(project.runs_path)
+    folder.write_config(config_text(config_from_values(START, patch)))
+    (folder.path / _FILE_OF_VALUES).write_text(json.dumps(dict(values)))
+    return LocalLauncher().start(folder, LaunchFacts(directory=project.project, seed=seed))
+
+
+def run_all(project: ProjectFolder, recipes: Sequence[Mapping[str, Any]], seconds: float, at_once: int) -> None:
+    """Run all recipes, some at a time, each with one thread; those that the project holds already are left out."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    prepare_data(project, config_from_values(START))
+    begun = len(list(project.runs_path.iterdir())) if project.runs_path.is_dir() else 0
+    waiting, running = list(enumerate(recipes))[begun:], list[Job]()
+    while waiting or running:
+        while waiting and len(running) < at_once:
+            number, values = waiting.pop(0)
+            running.append(start_run(project, values, 100 + number))
+        time.sleep(1.0)
+        for job in running:
+            if quiet_seconds(evaluations(job.folder)) > seconds:
+                job.stop("out_of_budget", f"{seconds:g} s of an undisturbed clock are over")
+        for job in [job for job in running if job.poll()]:
+            running.remove(job)
+            record = ingest(job.folder)
+            assert record is not None
+            loss = record.metrics.get("eval_loss", math.nan)
+            print(f"{record.run_id} {record.outcome} after {record.train_seconds:.1f} s, loss {loss:.3f}", flush=True)
+
+
+def recorded(folder: RunFolder) -> Recorded | None:
+    """Read a run; None for one that says nothing about its recipe."""
+    record = ingest(folder)
+    if record is None or record.is_infrastructure_failure or record.outcome == "crashed":
+        return None
+    points = evaluations(folder)
+    pace = quiet_pace(points)
+    columns = {name: [_brief(point.get(name, math.nan)) for point in points] for name in _KEPT}
+    columns["train_seconds"] = [_brief(step * pace) for step in columns["step"]]
+    return Recorded(
+        values=json.loads((folder.path / _FILE_OF_VALUES).read_text()),
+        outcome=record.outcome,
+        columns=columns,
+        setup_seconds=2.0,
+        evaluation_seconds=0.05,
+        tokens_per_step=record.tokens / max(1, record.steps),
+    )
+
+
+def evaluations(folder: RunFolder) -> list[dict[str, Any]]:
+    """Return the evaluations of a run so far."""
+    return [point for point in folder.points() if "eval_loss" in point]
+
+
+def quiet_seconds(points: Sequence[Mapping[str, Any]]) -> float:
+    """Return what an undisturbed clock would read at the last evaluation; 0 before there are a few."""
+    return points[-1]["step"] * quiet_pace(points) if len(points) >= _LEAST_POINTS else 0.0
+
+
+def quiet_pace(points: Sequence[Mapping[str, Any]]) -> float:
+    """Return the seconds per step of the quickest quarter of the spans between evaluations; 1 without two of them."""
+    spans = [
+        (later["train_seconds"] - earlier["train_seconds"]) / (later["step"] - earlier["step"])
+        for earlier, later in pairwise(points)
+        if later["step"] > earlier["step"]
+    ]
+    return statistics.quantiles(spans, n=4)[0] if len(spans) > 1 else 1.0
+
+
+def _brief(value: float) -> float:
+    return float(f"{value:.5g}")
+
+
+def pack(project: ProjectFolder, target: float, seconds: float) -> Recording:
+    """Return all runs of a project as a recording with this bound on eval_loss."""
+    folders = [RunFolder(path) for path in sorted(project.runs_path.iterdir())]
+    runs = tuple(run for folder in folders if (run := recorded(folder)) is not None)
+    targets = [f"eval_loss < {target:g}"]
+    budget = {"run": seconds, "total": RUNS_PER_STUDY * seconds}
+    start: RunConfig = config_from_values({**START, "targets": targets, "budget": budget})
+    return Recording(start=start, space=SPACE, runs=runs, sigma=replicate_sigma(runs, targets))
+
+
+def main() -> None:
+    """Run the recipes and pack them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("project", type=Path)
+    parser.add_argument("--runs", type=int, default=80, help="recipes to draw; 0 only packs")
+    parser.add_argument("--replicates", type=int, default=4, help="drawn recipes that run three times")
+    parser.add_argument("--seconds", type=float, default=60.0, help="training clock of each run")
+    parser.add_argument("--at-once", type=int, default=2)
+    parser.add_argument("--target", type=float, default=1.0, help="bound on eval_loss of the studies that replay them")
+    parser.add_argument("--out", type=Path, default=RECORDED)
+    arguments = parser.parse_args()
+    project = ProjectFolder(arguments.project.absolute()).create()
+    if arguments.runs:
+        run_all(project, designs(arguments.runs, arguments.replicates), arguments.seconds, arguments.at_once)
+    recording = pack(project, arguments.target, arguments.seconds)
+    save_recording(recording, arguments.out)
+    print(f"{len(recording.runs)} runs in {arguments.out}, spread of replicates {recording.sigma:.1%}")
+
+
+if __name__ == "__main__":
+    main()

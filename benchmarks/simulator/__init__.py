@@ -1,0 +1,1 @@
+"""Training runs as numbers, so that whole studies of hundreds of runs play in seconds: see families.py and play.py."""

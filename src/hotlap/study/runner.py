@@ -1,0 +1,217 @@
+"""What carries out one run of a study: here as a process of this machine, in a simulation as numbers.
+
+    record = LocalRunner().run(study, action, watcher, interrupts)
+
+A runner notes in the ledger that the run has started, races it where the plan says so, and returns its record.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, replace
+from typing import Any, Final, Protocol, final
+
+from hotlap.config.load import config_from_values, config_text
+from hotlap.core.files import read_json_lines
+from hotlap.core.records import Role, RunRecord
+from hotlap.core.run_folder import RunFolder
+from hotlap.launch.environment import worker_threads
+from hotlap.launch.evaluate import evaluate_again
+from hotlap.launch.local import Job, LaunchFacts, LocalLauncher
+from hotlap.launch.locks import device_lock
+from hotlap.launch.system import SystemSampler, calibrated_range, contamination, stood_still
+from hotlap.runs.ingest import ingest
+from hotlap.search.race import Point, RaceContext, Racer, Recordings, race_context
+from hotlap.search.trust import ClockStamps
+from hotlap.study.guards import Evaluate, Guards
+from hotlap.study.plan import StartRun
+from hotlap.study.study import Study
+from hotlap.study.watching import Interrupts, Watcher
+
+POLL_SECONDS: Final = 0.2
+HANG_SECONDS: Final = 120.0
+"""Least wall seconds without a new point after which a run counts as hung; its start may take longer."""
+START_SECONDS: Final = 900.0
+HANG_SHARE: Final = 0.25
+"""Silence grows with a run: evaluations lie apart by a share of the clock."""
+LONGEST_LOOK_SECONDS: Final = 5.0
+"""Time between two looks at a run, unless the driver is held up."""
+
+
+class Runner(Protocol):
+    """Makes the runs that the plan asks for."""
+
+    def run(self, study: Study, action: StartRun, watcher: Watcher, interrupts: Interrupts) -> RunRecord | None:
+        """Note the start in the ledger, make the run and return its record; None when it was never started."""
+
+
+@final
+class LocalRunner:
+    """Makes runs as processes of this machine, one at a time on a device."""
+
+    def __init__(self, launcher: LocalLauncher | None = None, evaluate: Evaluate = evaluate_again) -> None:
+        self._launcher = launcher or LocalLauncher()
+        self._evaluate = evaluate
+        self._guards: Guards | None = None
+
+    def run(self, study: Study, action: StartRun, watcher: Watcher, interrupts: Interrupts) -> RunRecord | None:
+        """Wait for the device, start the run and follow it to its end."""
+        with ExitStack() as held:
+            with interrupts.breaking_off():
+                held.enter_context(device_lock(study.devices, watcher.says))
+            return None if interrupts.count else self._run_now(study, action, watcher, interrupts)
+
+    def _run_now(self, study: Study, action: StartRun, watcher: Watcher, interrupts: Interrupts) -> RunRecord:
+        guards = self._guards_of(study)
+        guards.refuse_changes()
+        folder = _prepare_folder(study, action)
+        guard = guards.open(folder)
+        context = context_of(study, action, lambda run_id: RunFolder(study.project.runs_path / run_id).points())
+        study.append_run({**started_facts(folder.run_id, action), "why": action.why})
+        job = self._launcher.start(folder, _launch_facts(study, action))
+        with _never_left_behind(job), SystemSampler(folder, job.pid) as sampler:
+            _follow(study, job, context, watcher, interrupts, guard.clock)
+        disturbed = _disturbance(study, action.role, folder, sampler.samples)
+        record = ingest(folder, guard.close(folder, disturbed, lambda: interrupts.count >= 2))
+        assert record is not None, f"{folder.path} has ended"
+        return record
+
+    def _guards_of(self, study: Study) -> Guards:
+        if self._guards is None or self._guards.study is not study:
+            self._guards = Guards(study, self._evaluate)
+        return self._guards
+
+
+def settle_runs(study: Study) -> None:
+    """Note how the runs ended whose driver was killed before it could, and whether the machine was quiet meanwhile.
+
+    A run that finished by itself counts as if its driver had seen it; call it once, before the study goes on.
+    """
+    events = [event for event in study.folder.ledger() if event["event"] == "run"]
+    settled = {event.get("run") for event in events if event.get("phase") == "ended"}
+    for run in study.history.runs:
+        if run.run_id in settled:
+            continue
+        folder = RunFolder(study.project.runs_path / run.run_id)
+        samples = read_json_lines(folder.system_path)
+        disturbed = "" if run.is_infrastructure_failure else _disturbance(study, run.role, folder, samples)
+        facts = {"run": run.run_id, "role": run.role, "candidate": run.candidate, "seed": run.seed, "phase": "ended"}
+        study.append_run({**facts, "outcome": run.outcome, "contaminated": disturbed})
+        runs = (replace(known, contaminated=disturbed) if known is run else known for known in study.history.runs)
+        study.history = replace(study.history, runs=tuple(runs))
+
+
+def started_facts(run_id: str, action: StartRun) -> dict[str, Any]:
+    """Return what the ledger says of a run that starts."""
+    return {"run": run_id, "role": action.role, "candidate": action.candidate, "seed": action.seed, "phase": "started"}
+
+
+def context_of(study: Study, action: StartRun, points_of: Callable[[str], Sequence[Point]]) -> RaceContext | None:
+    """Return what a screen is raced against, None for a run that is left alone; `points_of` reads a run's points."""
+    if not action.is_raced:
+        return None
+    study.recordings = study.recordings or Recordings(points_of)  # each run is read once a sitting
+    proposal, targets = study.history.proposal(action.candidate), study.config.parsed_targets()
+    return race_context(study.history, proposal, study.recordings, targets, action.limit_seconds)
+
+
+def _prepare_folder(study: Study, action: StartRun) -> RunFolder:
+    """Make the run's folder with everything that is written before it starts."""
+    folder = RunFolder.create(study.project.runs_path)
+    patch = {**study.history.config_of(action.candidate), "training.seed": action.seed}
+    folder.write_config(config_text(config_from_values(study.history.base_config, patch)))
+    if action.candidate:
+        proposal = study.history.proposal(action.candidate)
+        folder.write("proposal", asdict(proposal))
+        folder.write_diff(proposal.diff)
+    return folder
+
+
+def _launch_facts(study: Study, action: StartRun) -> LaunchFacts:
+    return LaunchFacts(
+        directory=study.project.project,
+        study=study.folder.name,
+        role=action.role,
+        candidate=action.candidate,
+        seed=action.seed,
+        limits={f"{study.settings.clock}_seconds": action.limit_seconds},
+        devices=study.config.devices,
+    )
+
+
+def _follow(
+    study: Study, job: Job, context: RaceContext | None, watcher: Watcher, interrupts: Interrupts, clock: ClockStamps
+) -> None:
+    """Watch a run until it ends; stop it when it is raced out, hangs, or the user or the budget says so."""
+    reader = job.folder.point_reader()
+    points: list[dict[str, Any]] = []
+    racer = Racer(context) if context is not None else None
+    silence, looked = 0.0, time.monotonic()
+    budget_left = study.settings.total_seconds - study.history.seconds_spent
+    deadline = time.monotonic() + max(budget_left, 0.0)
+    while not job.poll():
+        new = list(reader.read_new())
+        points.extend(new)
+        now = time.monotonic()
+        # What passed while this process itself was held says nothing of the run.
+        silence = 0.0 if new else silence + min(now - looked, LONGEST_LOOK_SECONDS)
+        looked = now
+        _note_clock(clock, job, new)
+        if interrupts.count >= 2:
+            job.stop("interrupted", "stopped by the user")
+        elif racer is not None and (kill := racer.look(new)) is not None:
+            job.stop("raced", kill.reason, details={"kill": asdict(kill)})
+        elif silence > _patience_with(points):
+            job.stop("invalid", f"no sign of life for {silence:.0f} s")
+        elif now > deadline:
+            job.stop("interrupted", "the study's budget was used up")
+        watcher.follows(job.folder, points)
+        time.sleep(POLL_SECONDS)
+    _note_clock(clock, job, list(reader.read_new()))
+
+
+def _note_clock(clock: ClockStamps, job: Job, new: Sequence[dict[str, Any]]) -> None:
+    """Put what the run's clock says beside the launcher's own."""
+    seconds = time.monotonic() - job.launched_monotonic
+    clock.note(seconds, new[-1] if new else None)
+    clock.note(seconds, job.folder.read("result"), is_result=True)
+
+
+def _patience_with(points: Sequence[dict[str, Any]]) -> float:
+    """Return the wall seconds without a new point that are still normal for a run."""
+    return max(HANG_SECONDS, HANG_SHARE * float(points[-1]["wall_seconds"])) if points else START_SECONDS
+
+
+@contextmanager
+def _never_left_behind(job: Job) -> Iterator[None]:
+    """Stop the run when whoever follows it fails, on a full disk for one: nobody else would."""
+    try:
+        yield
+    except BaseException:
+        job.stop("interrupted", "its driver failed")
+        raise
+
+
+def _disturbance(study: Study, role: Role, folder: RunFolder, samples: Sequence[dict[str, Any]]) -> str:
+    """Say why a run cannot be compared with the others of its study; empty when it can."""
+    return stood_still(samples) or _contamination(study, role, samples) or _other_data(study, folder)
+
+
+def _other_data(study: Study, folder: RunFolder) -> str:
+    """Say so when a run saw other data than the study's first one; its time cannot be compared."""
+    before = next((run.environment.get("data", {}).get("hash") for run in study.history.runs if run.environment), None)
+    now = (folder.read("environment") or {}).get("data", {}).get("hash")
+    if before is None or now is None or before == now:
+        return ""
+    return (
+        f"the corpus has changed during the study (hash {before} before, {now} now): put it back, or start a new study"
+    )
+
+
+def _contamination(study: Study, role: Role, samples: Sequence[dict[str, Any]]) -> str:
+    """Say why a run was not alone; what the calibration runs saw is normal for this machine."""
+    if role == "baseline":
+        return ""
+    baselines = study.history.runs_of(0, "baseline")
+    seen = [read_json_lines(RunFolder(study.project.runs_path / run.run_id).system_path) for run in baselines]
+    return contamination(samples, worker_threads(), calibrated_range(seen))
