@@ -1,12 +1,12 @@
 """Records and the history: who holds the best place, which runs count, what a candidate's config is."""
 
 import math
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from typing import Any, get_args
 
 import pytest
 
-from hotlap.core.records import EXIT_CODES, Decision, History, Outcome, Proposal, RunRecord, Verdict
+from hotlap.core.records import EXIT_CODES, Decision, History, Outcome, Proposal, RecordClaim, RunRecord, Verdict
 
 
 def run(candidate: int = 0, **facts: Any) -> RunRecord:
@@ -134,3 +134,26 @@ def test_a_candidates_config_is_the_chain_of_its_ancestors_patches() -> None:
     assert recorded.config_of(3) == {"a": 1, "b": 3}
     assert recorded.config_of(4) == {"a": 0, "b": 3, "c": 4}
     assert recorded.proposals[0].patch == {"a": 1, "b": 1}
+
+
+def test_a_claim_reads_its_interval_from_a_ledger() -> None:
+    facts = {"look": 1, "candidate": 1, "against": 0, "p_value": 0.01, "alpha": 0.02, "confirmed": True, "reason": "r"}
+    claim = RecordClaim(**facts, median_seconds=5.0, speedup_interval=[1, 2])  # type: ignore[arg-type]
+    assert claim.speedup_interval == (1.0, 2.0) and claim == RecordClaim(
+        **facts,  # type: ignore[arg-type]
+        median_seconds=5.0,
+        speedup_interval=(1.0, 2.0),
+    )
+
+
+def test_what_is_remembered_of_a_history_is_not_inherited() -> None:
+    past = history((1, "keep"))
+    assert past.kept() == (1,) and past.kept() is past.kept()
+    assert replace(past, decisions=()).kept() == () and replace(past) == past
+    calls: list[int] = []
+    assert [past.once("x", lambda: calls.append(1)) for _ in range(3)] == [None] * 3 and calls == [1]
+
+
+def test_timing_runs_enter_no_estimate() -> None:
+    past = history(runs=(run(), run(run_id="r0002", role="timing")))
+    assert [found.run_id for found in past.unselected_runs(0)] == ["r0001"] and len(past.runs_of(0)) == 2

@@ -69,6 +69,24 @@ def test_a_withdrawn_keep_shows_both_decisions() -> None:
     assert text.index("**At first** keep") < text.index("**Verdict** inconclusive: withdrawn")
 
 
+def test_what_would_reopen_a_discard_is_told_with_it() -> None:
+    past = history()
+    conditions = {4: {"keeps": 3.0}, 6: {"keeps": 1.0, "sigma_below": 0.021}, 8: {"allow_trade": 1.0}}
+    decisions = tuple(replace(d, revisit_if=conditions.get(d.proposal, {})) for d in past.decisions)
+    text = journal(replace(past, decisions=decisions))
+    assert "*Revisit if* 3 more changes are kept" in section(text, "4 · wider model")
+    assert "*Revisit if* 1 more change is kept or σ falls below 2.1 %" in section(text, "6 · learning_rate × 50")
+    assert "*Revisit if* allow_trade is true" in section(text, "8 · without")
+    assert text.count("*Revisit if*") == 3
+
+
+def test_a_look_tells_the_speedup_over_the_baseline() -> None:
+    past = history()
+    claim = replace(past.claims[0], speedup=5.0, speedup_interval=(4.6, 5.4))
+    assert "Speedup over the baseline 5.00×, 90 % interval 4.60× to 5.40×." in journal(replace(past, claims=(claim,)))
+    assert "Speedup over" not in journal(past)
+
+
 def test_contaminated_runs_say_so() -> None:
     assert "reached, repeated: steal was 20 %" in journal(history())
 

@@ -20,6 +20,42 @@ def test_a_confirmed_record_gives_the_speedup() -> None:
     assert headline(found) == "55.2 s → 10.7 s: 5.18× faster, a record (p = 0.0143)"
 
 
+def test_a_claim_brings_its_own_speedup_and_interval() -> None:
+    past = history()
+    claimed = replace(past.claims[0], speedup=5.0, speedup_interval=(4.6, 5.4))
+    found = summary(replace(past, claims=(claimed,)))
+    assert found.speedup == 5.0 and found.document()["speedup_interval"] == [4.6, 5.4]
+    assert headline(found) == "55.2 s → 10.7 s: 5.00× faster, a record (90 % interval 4.60× to 5.40×, p = 0.0143)"
+    open_end = summary(replace(past, claims=(replace(claimed, speedup_interval=(4.6, math.inf)),)))
+    assert "at least 4.60×" in headline(open_end)
+    assert "speedup over the baseline at least 4.60× (90 % interval)" in dict(header_facts(open_end))["Record"]
+
+
+def test_the_header_tells_noise_metric_and_drift() -> None:
+    past = history()
+    assert not {"Calibration", "Drift"} & dict(header_facts(summary(past))).keys()
+    noise = replace(
+        NOISE,
+        clock_sigma=0.004,
+        smallest_visible_timing=0.985,
+        metric="eval_loss",
+        metric_at_seconds=50.0,
+        metric_mean=0.771,
+        metric_sigma=0.0042,
+        metric_slope=-0.0032,
+        drifts=(1.1, 0.95),
+    )
+    facts = dict(header_facts(summarize(past, PROTOCOL, noise, CANDIDATES)))
+    assert "1 % 306, 2 % 76, 5 % 12" in facts["Noise"].replace(":", "")
+    assert "σ = 0.4 %" in facts["Noise"] and "shows from 1.5 %" in facts["Noise"]
+    assert facts["Calibration"] == (
+        "eval_loss of the baseline at 50.0 s is 0.771, σ = 0.0042 between seeds; it falls by 0.0032 a second: "
+        "1 % of the time is worth 0.0016"
+    )
+    assert facts["Drift"].startswith("step times changed by +10.0 %, −5.0 %;")
+    assert "by chance alone 0.019" in facts["Tries"]
+
+
 def test_without_a_confirmed_record_the_incumbent_counts_and_no_record_is_shown() -> None:
     found = summary(history(is_confirmed=False))
     assert found.record_seconds is None

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from statistics import median
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,8 @@ from hypothesis import strategies as st
 from hotlap.core.records import History, RunRecord
 from hotlap.search.noise import (
     Noise,
+    Reading,
+    censored_median,
     estimate,
     estimate_noise,
     expected_false_keeps,
@@ -25,7 +28,7 @@ seconds = st.floats(0.1, 1e5)
 def run(
     number: int, seconds: float | None, candidate: int = 0, role: str = "baseline", read: float = 900.0
 ) -> RunRecord:
-    """Return a run that reached after `seconds`, or one stopped at `read` without."""
+    """Return a run that reached after `seconds`, or one stopped at `read` without; steps take 0.1 ms."""
     hit = seconds is not None
     return RunRecord(
         run_id=f"r{number:04}",
@@ -33,7 +36,7 @@ def run(
         candidate=candidate,
         seed=number,
         outcome="reached" if hit else "out_of_budget",
-        steps=100,
+        steps=max(1, round(1e4 * (seconds or read))),
         train_seconds=seconds or read,
         wall_seconds=(seconds or read) + 5,
         time_to_target={"train": seconds, "wall": seconds + 5, "step": 90} if seconds else None,
@@ -93,10 +96,38 @@ def test_a_reading_stopped_before_the_median_hit_says_nothing() -> None:
     assert found.median_seconds == 110 and found.runs == 3
 
 
+def test_stopped_runs_bias_the_median_to_neither_side() -> None:
+    """A record look stops the old side at a fixed reading: its quick runs are seen, its slow ones are censored."""
+    past = history(98, 100, 103)
+    quick = run(4, 85, role="record")
+    stopped = tuple(run(n, None, role="record", read=90.0) for n in (5, 6, 7))
+    found = estimate(replace(past, runs=(*past.runs, quick, *stopped)), 0)
+    assert found.median_seconds == 100 and (found.reached, found.runs) == (4, 4)
+
+
+def test_the_censored_median_of_a_textbook_sample() -> None:
+    # Freireich et al. 1963, 6-MP arm: 21 remission times of which 12 are censored; the median is 23 weeks
+    hits = (6, 6, 6, 7, 10, 13, 16, 22, 23)
+    stopped = (6, 9, 10, 11, 17, 19, 20, 25, 32, 32, 34, 35)
+    assert censored_median([*map(Reading, hits), *(Reading(s, is_censored=True) for s in stopped)]) == 23
+
+
+@given(st.lists(seconds, min_size=1, max_size=9))
+def test_without_stops_it_is_the_plain_median(times: list[float]) -> None:
+    assert censored_median([Reading(s) for s in times]) == pytest.approx(median(times))
+
+
+@given(st.lists(seconds, min_size=1, max_size=7), st.lists(seconds, max_size=5))
+def test_a_stop_never_lowers_the_median(times: list[float], stops: list[float]) -> None:
+    hits = [Reading(s) for s in times]
+    late = [Reading(max(times) + s, is_censored=True) for s in stops]
+    assert censored_median([*hits, *late]) >= censored_median(hits)
+
+
 def test_estimate_reads_either_clock_steps_and_step_time() -> None:
     found = estimate(history(100, 110, 120), 0)
     assert (found.low_seconds, found.high_seconds, found.steps) == (100, 120, 90)
-    assert found.seconds_per_step == pytest.approx(1.1)
+    assert found.seconds_per_step == pytest.approx(1e-4)
     assert estimate(history(100, 110, 120), 0, "wall").median_seconds == 115
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from hotlap.core.errors import ConfigError
 from hotlap.core.records import Decision, History, Outcome, Proposal, RecordClaim, RunRecord
+from hotlap.search.noise import Reading
 from hotlap.search.record import (
     Look,
     check_record_plan,
@@ -18,6 +19,7 @@ from hotlap.search.record import (
     judge_record,
     last_record,
     permutation_p_value,
+    speedup_interval,
 )
 
 INF = math.inf
@@ -121,6 +123,52 @@ def test_a_claim_takes_its_numbers_from_the_record_runs_of_the_incumbent() -> No
 def test_a_median_that_is_a_miss_is_no_record() -> None:
     claim = judge_record(look([INF, INF, INF, INF], [INF] * 4), "train", alpha=0.9999)
     assert not claim.confirmed
+
+
+def test_a_claim_tells_its_speedup_with_an_interval() -> None:
+    baseline = [Reading(100.0), Reading(104.0), Reading(98.0)]
+    claim = judge_record(look([9, 10, 11, 12], [20, 21, 22, INF]), "train", 0.05, baseline)
+    assert claim.speedup == pytest.approx(100 / 10.5)
+    assert claim.speedup_interval == pytest.approx((98 / 12, 104 / 9))
+    assert judge_record(look([9, 10, 11, 12], [20] * 4), "train", 0.05).speedup is None
+    missed = judge_record(look([9, 10, 11, 12], [INF] * 4), "train", 0.05, [Reading(INF, last_seconds=60.0)] * 3)
+    assert missed.speedup is None and missed.speedup_interval == (60 / 12, INF)
+
+
+def test_the_interval_of_four_and_four_leaves_out_one_pair_at_each_end() -> None:
+    old, new = [Reading(s) for s in (10.0, 11.0, 12.0, 13.0)], [Reading(s) for s in (1.0, 1.1, 1.2, 1.3)]
+    ratios = sorted(left.seconds / right.seconds for left in old for right in new)
+    assert speedup_interval(old, new) == (ratios[1], ratios[-2])  # 2/70 at either end; 4/70 would be above 5 %
+
+
+def test_an_end_that_nothing_bounds_is_open() -> None:
+    new = [Reading(s) for s in (10.0, 11.0, 12.0, 13.0)]
+    stopped = [Reading(50.0, is_censored=True)] * 3
+    assert speedup_interval(stopped, new) == (50 / 13, INF)
+    missed = [Reading(INF, last_seconds=60.0)] * 3
+    assert speedup_interval(missed, new) == (60 / 13, INF)
+    assert speedup_interval([Reading(50.0)], [Reading(10.0)]) == (0.0, INF), "two runs bound nothing"
+
+
+def test_the_interval_covers_as_often_as_it_says() -> None:
+    generator = random.Random(3)
+    inside = 0
+    for _ in range(2000):
+        old = [Reading(generator.lognormvariate(math.log(30), 0.1)) for _ in range(5)]
+        new = [Reading(generator.lognormvariate(math.log(10), 0.1)) for _ in range(4)]
+        low, high = speedup_interval(old, new)
+        inside += low <= 3.0 <= high
+    assert 0.89 < inside / 2000 < 0.97
+
+
+@given(times, times, st.floats(0.5, 3.0))
+def test_an_interval_is_ordered_and_scales(new: list[float], old: list[float], factor: float) -> None:
+    sides = [[Reading(s, last_seconds=99.0) if s == INF else Reading(s) for s in side] for side in (old, new)]
+    low, high = speedup_interval(sides[0], sides[1])
+    assert 0 <= low <= high
+    slower = [Reading(factor * r.seconds, last_seconds=factor * r.last_seconds) for r in sides[0]]
+    scaled = speedup_interval(slower, sides[1])
+    assert scaled[0] == pytest.approx(factor * low) and scaled[1] == pytest.approx(factor * high)
 
 
 def test_overlap_is_no_record() -> None:

@@ -31,9 +31,10 @@ from hotlap.policies.rules import RulesPolicy, candidate_config
 from hotlap.runs.history import load_history
 from hotlap.runs.store import RunStore
 from hotlap.search.noise import estimate
-from hotlap.study import loop
+from hotlap.study import runner
 from hotlap.study.loop import run_study
 from hotlap.study.plan import Action, Propose, StartRun
+from hotlap.study.runner import LocalRunner
 from hotlap.study.study import Study, open_study, read_study
 from hotlap.study.view import write_journal_of
 
@@ -93,7 +94,7 @@ def write_plain_journal(study: Study) -> Path:
 def go_on(project: ProjectFolder, watcher: Recorder | None = None, **changes: Any) -> tuple[Study, str]:
     """Take the toy study up, or begin it, and follow it to its end."""
     study = open_study(project, config_from_values({**TOY, **changes}))
-    return study, run_study(study, watcher or Recorder(), write_plain_journal, LocalLauncher(PROGRAM))
+    return study, run_study(study, watcher or Recorder(), write_plain_journal, LocalRunner(LocalLauncher(PROGRAM)))
 
 
 def fake(project: ProjectFolder, *cases: dict[str, Any]) -> None:
@@ -134,8 +135,8 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Look often, on a device that is ours alone, and take a busy machine for a quiet one."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("locks")))
-        patch.setattr(loop, "POLL_SECONDS", 0.01)
-        patch.setattr(loop, "contamination", lambda *_: "")
+        patch.setattr(runner, "POLL_SECONDS", 0.01)
+        patch.setattr(runner, "contamination", lambda *_: "")
         yield
 
 
@@ -167,7 +168,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, quick: None) -> Finished:
         text = write_plain_journal(study).read_text()
         journals.append((len(study.history.decisions), len(study.history.claims), text))
 
-    reason = run_study(study, watcher, write, LocalLauncher(PROGRAM))
+    reason = run_study(study, watcher, write, LocalRunner(LocalLauncher(PROGRAM)))
     return Finished(study, reason, watcher, journals)
 
 
@@ -357,7 +358,7 @@ def test_runs_that_vanish_end_the_sitting_but_not_the_study(project: ProjectFold
     fake(project)
     study, reason = go_on(project, Recorder(stops_after=2))
     assert outcomes(study) == ["lost"] * 4 + ["reached"] * 2
-    assert len({run.seed for run in study.history.runs}) == 6
+    assert [run.seed for run in study.history.runs] == [42] * 5 + [43], "what is made again keeps its seed"
 
 
 def test_a_killed_worker_is_lost_and_its_run_is_made_again(project: ProjectFolder) -> None:
@@ -373,7 +374,7 @@ def test_a_killed_worker_is_lost_and_its_run_is_made_again(project: ProjectFolde
         ("baseline", "lost"),
         ("baseline", "reached"),
     ]
-    assert len({run.seed for run in study.history.runs}) == 3
+    assert [run.seed for run in study.history.runs] == [42, 43, 43]
 
 
 def test_a_run_that_falls_silent_is_stopped_as_invalid(project: ProjectFolder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -381,8 +382,8 @@ def test_a_run_that_falls_silent_is_stopped_as_invalid(project: ProjectFolder, m
 
     def lose_patience(folder: RunFolder, points: Sequence[dict[str, Any]]) -> None:
         is_silent = folder.run_id == "r0003" and points
-        monkeypatch.setattr(loop, "HANG_SECONDS", 1.0 if is_silent else 120.0)
-        monkeypatch.setattr(loop, "HANG_SHARE", 0.0)
+        monkeypatch.setattr(runner, "HANG_SECONDS", 1.0 if is_silent else 120.0)
+        monkeypatch.setattr(runner, "HANG_SHARE", 0.0)
 
     study, _ = go_on(project, Recorder(lose_patience, stops_after=4))
     hung = study.history.runs[2]
@@ -395,7 +396,7 @@ def test_a_run_that_falls_silent_is_stopped_as_invalid(project: ProjectFolder, m
 def test_a_run_that_never_begins_is_stopped_and_a_baseline_like_that_ends_the_study(
     project: ProjectFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "START_SECONDS", 0.3)
+    monkeypatch.setattr(runner, "START_SECONDS", 0.3)
     fake(project, {"run": "r0001", "does": "wait"})
     study, reason = go_on(project)
     assert outcomes(study) == ["invalid"]
@@ -413,6 +414,9 @@ def test_a_hopeless_screen_is_raced_out(project: ProjectFolder) -> None:
     stop = RunFolder(project.runs_path / run.run_id).read("stop")
     assert stop is not None
     assert (stop["outcome"], stop["reason"]) == ("raced", run.reason)
+    assert run.kill is not None and (run.kill.reason, stop["kill"]["rule"]) == (run.reason, run.kill.rule)
+    assert run.kill.saved_seconds > 0 and "gap" in run.kill.evidence
+    assert "\n## Racing\n\n1 of 1 raced screen was stopped early" in (project.project / "SPEEDRUN.md").read_text()
     study, _ = go_on(project, Recorder(stops_after=1))
     decision = study.history.verdict(1)
     assert decision is not None
@@ -433,7 +437,7 @@ def test_only_screens_are_raced(project: ProjectFolder) -> None:
 
 def test_a_disturbed_run_is_made_again(project: ProjectFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     disturbed = iter(["others were busy"])
-    monkeypatch.setattr(loop, "contamination", lambda *_: next(disturbed, ""))
+    monkeypatch.setattr(runner, "contamination", lambda *_: next(disturbed, ""))
     study, _ = go_on(project, Recorder(stops_after=4))
     assert [(run.candidate, run.role, run.contaminated) for run in study.history.runs[2:]] == [
         (1, "screen", "others were busy"),
@@ -535,7 +539,7 @@ def test_ctrl_c_while_waiting_for_the_device_starts_nothing(project: ProjectFold
     other.start()
     try:
         assert is_held.wait(20)
-        assert run_study(study, watcher, write_plain_journal, LocalLauncher(PROGRAM)) == "interrupted"
+        assert run_study(study, watcher, write_plain_journal, LocalRunner(LocalLauncher(PROGRAM))) == "interrupted"
         assert not may_end.is_set() and other.is_alive()
     finally:
         may_end.set()
@@ -543,7 +547,10 @@ def test_ctrl_c_while_waiting_for_the_device_starts_nothing(project: ProjectFold
     assert len(watcher.said) == 1
     assert study.history.runs == ()
     assert not project.runs_path.exists() or not list(project.runs_path.iterdir()), "no run id is wasted"
-    assert run_study(study, Recorder(stops_after=1), write_plain_journal, LocalLauncher(PROGRAM)) == "interrupted"
+    assert (
+        run_study(study, Recorder(stops_after=1), write_plain_journal, LocalRunner(LocalLauncher(PROGRAM)))
+        == "interrupted"
+    )
     assert outcomes(study) == ["reached"]
 
 
@@ -554,12 +561,13 @@ from unittest.mock import Mock
 from hotlap.config.load import config_from_values
 from hotlap.core.study_folder import ProjectFolder
 from hotlap.launch.local import LocalLauncher
-from hotlap.study import loop
+from hotlap.study import runner
+from hotlap.study.loop import run_study
 from hotlap.study.study import open_study
 path, values, program = json.loads(sys.argv[1])
-loop.POLL_SECONDS, loop.contamination = 0.01, lambda *_: ""
+runner.POLL_SECONDS, runner.contamination = 0.01, lambda *_: ""
 study = open_study(ProjectFolder(Path(path)), config_from_values(values))
-loop.run_study(study, Mock(), Mock(), LocalLauncher(program))
+run_study(study, Mock(), Mock(), runner.LocalRunner(LocalLauncher(program)))
 """
 
 
@@ -593,7 +601,7 @@ def test_a_killed_driver_loses_only_the_run_that_it_was_making(project: ProjectF
     assert study.history.proposals == before.proposals
     (again,) = watcher.records
     assert (again.run_id, again.role, again.candidate) == ("r0004", "screen", 1)
-    assert again.seed not in {run.seed for run in before.runs}
+    assert again.seed == before.runs[-1].seed
     assert not any(isinstance(action, Propose) for action in watcher.actions)
 
 
@@ -610,7 +618,7 @@ def test_an_orphan_is_stopped_before_the_study_goes_on(project: ProjectFolder) -
     assert outcomes(study) == ["reached", "interrupted", "reached"]
     assert "is gone" in study.history.runs[1].reason
     assert [run.run_id for run in study.history.runs] == ["r0001", "r0002", "r0003"]
-    assert len({run.seed for run in study.history.runs}) == 3
+    assert [run.seed for run in study.history.runs] == [42, 43, 43]
     (start,) = [action for action in watcher.actions if isinstance(action, StartRun)]
     assert (start.role, start.candidate) == ("baseline", 0)
 

@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from simulated_study import START_UP_SECONDS, SimulatedStudy, noisy, proposal, run_record
@@ -109,12 +110,15 @@ def test_a_broken_baseline_ends_the_study(outcome: str) -> None:
     assert len(study.history.runs) == 2
 
 
-def test_lost_runs_are_repeated_with_a_new_seed_and_teach_nothing() -> None:
+def test_lost_runs_are_repeated_with_their_seed_and_teach_nothing() -> None:
     study = kept_study()
     study.outcomes = {2: "lost", 5: "lost", 6: "interrupted", 20: "lost"}
     study.run()
     assert study.history.kept() == (2, 4) and study.history.claims[0].confirmed
-    assert len({run.seed for run in study.history.runs}) == len(study.history.runs)
+    counted = [run for run in study.history.runs if not run.is_infrastructure_failure]
+    assert [run.seed for run in counted] == list(range(SETTINGS.seed_base, SETTINGS.seed_base + len(counted)))
+    for run, again in pairwise(study.history.runs):
+        assert (run.seed == again.seed) == run.is_infrastructure_failure
 
 
 def test_four_lost_runs_in_a_row_end_the_sitting_but_not_the_study() -> None:

@@ -5,9 +5,10 @@ The records here are plain values; the run folder and the ledger are where they 
 """
 
 import math
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 from hotlap.core.clock import ClockName
 
@@ -23,11 +24,14 @@ Outcome = Literal[
     "lost",
     "invalid",
 ]
-Role = Literal["baseline", "screen", "confirm", "incumbent", "record", "ablation", "audit", "manual"]
+Role = Literal["baseline", "screen", "confirm", "incumbent", "record", "ablation", "timing", "audit", "manual"]
 Verdict = Literal["keep", "discard", "inconclusive", "crash"]
+T = TypeVar("T")
 
 SELECTED_ROLES: Final = ("screen", "confirm")
 """Roles whose runs were chosen for being fast; they never enter an estimate."""
+UNCOUNTED_ROLES: Final = (*SELECTED_ROLES, "timing", "audit", "manual")
+"""Roles whose runs say nothing about a candidate's time to target: timing runs end long before it."""
 
 EXIT_CODES: Final[Mapping[str, int]] = {
     "reached": 0,
@@ -41,6 +45,24 @@ EXIT_CODES: Final[Mapping[str, int]] = {
     "out_of_budget": 124,
     "interrupted": 130,
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kill:
+    """Why racing stopped a run, or would have stopped one that was left alone."""
+
+    rule: str
+    """Name of the rule: broken, throughput, cap, envelope, behind, extrapolation or rung."""
+    reason: str
+    at_seconds: float
+    """Reading of the judged clock at the last point that the rule saw."""
+    saved_seconds: float = 0.0
+    """Seconds of the judged clock that the run would at most have gone on; 0 where nobody can say."""
+    evidence: Mapping[str, float] = field(default_factory=dict)
+    """The numbers that the rule compared; finite."""
+
+    def __str__(self) -> str:
+        return self.reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,12 +83,20 @@ class RunRecord:
     """Readings of both clocks (`train`, `wall`) and the `step` at which all targets first held."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     """The last evaluation and the training figures (units in the names)."""
+    evaluations: tuple[Mapping[str, float], ...] = ()
+    """At most 24 evaluations, first to last, with step and clock readings (`core.evaluations`)."""
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Where the time went: setup, steps, evaluation, saving and the parts of a step."""
     config: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
     contaminated: str = ""
     """Why the machine was not quiet during the run; empty when it was."""
+    trace: tuple[tuple[int, float], ...] = ()
+    """Step and training loss of its first lines of figures: two runs that do the same work have the same ones."""
+    kill: Kill | None = None
+    """The verdict of racing on a run that it stopped."""
+    guards: Mapping[str, Any] = field(default_factory=dict)
+    """What the study's guards found: `state` (pending, passed, failed, skipped), `problems` and their figures."""
 
     def clock_to_target(self, clock: ClockName) -> float:
         """Seconds to target on a clock; infinite for a miss and for a reading that is no positive number."""
@@ -130,6 +160,9 @@ class Decision:
     verdict: Verdict
     reason: str
     statistics: Mapping[str, float] = field(default_factory=dict)
+    revisit_if: Mapping[str, float] = field(default_factory=dict)
+    """What would reopen a change that was not kept, any one of: `keeps` so many more kept changes, `sigma_below` a
+    noise below this, `allow_trade` that setting. Empty for a keep, and in ledgers older than the field."""
 
     def __post_init__(self) -> None:
         if not self.reason.strip():
@@ -148,6 +181,15 @@ class RecordClaim:
     confirmed: bool
     median_seconds: float
     reason: str
+    speedup: float | None = None
+    """Baseline's median over the claimed one, both in seconds of the same machine; None where either is a miss."""
+    speedup_interval: tuple[float, float] | None = None
+    """The 90 % interval of the speedup; an end that the runs do not bound is 0 or infinite."""
+
+    def __post_init__(self) -> None:
+        if self.speedup_interval is not None:  # a ledger has it as a list
+            low, high = self.speedup_interval
+            object.__setattr__(self, "speedup_interval", (float(low), float(high)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +206,14 @@ class History:
     """Seconds that the study has run, over all its sittings."""
     ended: str = ""
     """Why the study ended; empty while it can go on."""
+    _known: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def once(self, name: str, compute: Callable[[], T]) -> T:
+        """Return what `compute` makes of this history, computed at the first call only: a history never changes."""
+        if name not in self._known:
+            self._known[name] = compute()
+        found: T = self._known[name]
+        return found
 
     def proposal(self, number: int) -> Proposal:
         """Return a proposal by its number (proposals are numbered from 1 without gaps)."""
@@ -171,10 +221,13 @@ class History:
 
     def verdict(self, number: int) -> Decision | None:
         """Return the last decision on a proposal."""
-        return next((d for d in reversed(self.decisions) if d.proposal == number), None)
+        return self.once("verdicts", lambda: {d.proposal: d for d in self.decisions}).get(number)
 
     def kept(self) -> tuple[int, ...]:
         """Return the numbers of the proposals that stand as kept, oldest first: the ladder above the baseline."""
+        return self.once("kept", self._kept)
+
+    def _kept(self) -> tuple[int, ...]:
         return tuple(p.number for p in self.proposals if (d := self.verdict(p.number)) and d.verdict == "keep")
 
     @property
@@ -184,19 +237,19 @@ class History:
 
     def runs_of(self, candidate: int, *roles: Role) -> tuple[RunRecord, ...]:
         """Return the runs of a candidate that count: contaminated, lost and interrupted ones do not."""
-        return tuple(
-            run
-            for run in self.runs
-            if run.candidate == candidate and not run.is_infrastructure_failure and (not roles or run.role in roles)
-        )
+        runs = self.once("runs by candidate", self._runs_by_candidate).get(candidate, ())
+        return tuple(run for run in runs if run.role in roles) if roles else runs
+
+    def _runs_by_candidate(self) -> dict[int, tuple[RunRecord, ...]]:
+        found: dict[int, list[RunRecord]] = defaultdict(list)
+        for run in self.runs:
+            if not run.is_infrastructure_failure:
+                found[run.candidate].append(run)
+        return {candidate: tuple(runs) for candidate, runs in found.items()}
 
     def unselected_runs(self, candidate: int) -> tuple[RunRecord, ...]:
         """Return the runs of a candidate that were not chosen for being fast: only these enter an estimate."""
-        return tuple(
-            run
-            for run in self.runs_of(candidate)
-            if run.role not in SELECTED_ROLES and run.role not in ("manual", "audit")
-        )
+        return tuple(run for run in self.runs_of(candidate) if run.role not in UNCOUNTED_ROLES)
 
     def config_of(self, candidate: int) -> dict[str, Any]:
         """Return the dotted config values that a candidate changes on the base config, oldest change first."""

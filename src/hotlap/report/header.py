@@ -4,8 +4,8 @@ import math
 from typing import Final
 
 from hotlap.core.clock import GRID_RATIO
-from hotlap.report.summary import CandidateFigures, StudySummary
-from hotlap.report.text import count_text, number_text, percent_text, ratio_text, seconds_text
+from hotlap.report.summary import CandidateFigures, NoiseFigures, StudySummary
+from hotlap.report.text import count_text, interval_text, number_text, percent_text, ratio_text, seconds_text
 
 CLOCK_DEFINITIONS: Final = {
     "train": (
@@ -22,7 +22,9 @@ def headline(summary: StudySummary) -> str:
     if summary.record:
         claim = summary.record
         gain = ratio_text(summary.speedup, is_lower_bound=summary.is_lower_bound)
-        return f"{before} → {seconds_text(claim.median_seconds)}: {gain} faster, a record (p = {claim.p_value:.3g})"
+        within = interval_text(summary.speedup_interval)
+        proof = f"90 % interval {within}, p = {claim.p_value:.3g}" if within else f"p = {claim.p_value:.3g}"
+        return f"{before} → {seconds_text(claim.median_seconds)}: {gain} faster, a record ({proof})"
     if not summary.baseline.runs:
         return "the baseline has not run yet"
     if not summary.incumbent_number:
@@ -39,6 +41,8 @@ def header_facts(summary: StudySummary) -> list[tuple[str, str]]:
         ("Hardware", summary.machine),
         ("Clock", f"{summary.clock}: {CLOCK_DEFINITIONS[summary.clock]}; {_resolution(summary)}"),
         ("Noise", _noise(summary)),
+        *_calibration(summary.noise),
+        *_drift(summary.noise),
         ("Tries", _tries(summary)),
         ("Baseline", figures_text(summary.baseline)),
     ]
@@ -73,11 +77,41 @@ def _resolution(summary: StudySummary) -> str:
 def _noise(summary: StudySummary) -> str:
     noise = summary.noise
     needed = ", ".join(f"{effect:.0%} {runs}".replace("%", " %:") for effect, runs in noise.runs_needed.items())
-    return (
+    text = (
         f"σ = {percent_text(noise.sigma)} of the time ({count_text(noise.degrees_of_freedom, 'degree')} of freedom); "
         f"smallest visible effect {percent_text(1 - noise.smallest_visible_effect)} less time; "
         f"runs of each side that would show {needed}"
     )
+    if math.isnan(noise.clock_sigma):
+        return text
+    return (
+        f"{text}; step time σ = {percent_text(noise.clock_sigma)}, so a change of the step time alone shows from "
+        f"{percent_text(1 - noise.smallest_visible_timing)}"
+    )
+
+
+def _calibration(noise: NoiseFigures) -> list[tuple[str, str]]:
+    """Return what the calibration runs say of the metric, and what a part of the time is worth in it."""
+    if not noise.metric or math.isnan(noise.metric_mean):
+        return []
+    worth = abs(noise.metric_slope) * noise.metric_at_seconds / 100
+    moves = "falls" if noise.metric_slope < 0 else "rises"
+    value, at = number_text(noise.metric_mean), seconds_text(noise.metric_at_seconds)
+    text = (
+        f"{noise.metric} of the baseline at {at} is {value}, "
+        f"σ = {number_text(noise.metric_sigma, '.2g')} between seeds; it {moves} by "
+        f"{number_text(abs(noise.metric_slope), '.2g')} a second: 1 % of the time is worth {number_text(worth, '.2g')}"
+    )
+    return [("Calibration", text)]
+
+
+def _drift(noise: NoiseFigures) -> list[tuple[str, str]]:
+    """Say by how much the machine changed its speed, and what was made of it."""
+    if not noise.drifts:
+        return []
+    changes = ", ".join(f"{ratio - 1:+.1%}".replace("%", " %").replace("-", "−") for ratio in noise.drifts)
+    text = f"step times changed by {changes}; times from before count in seconds of the machine as it is now"
+    return [("Drift", text)]
 
 
 def _tries(summary: StudySummary) -> str:
@@ -91,9 +125,11 @@ def _record(summary: StudySummary) -> str:
     if claim is None:
         return "none claimed yet"
     against = f"#{claim.against}" if claim.against else "the baseline"
+    within = interval_text(summary.speedup_interval)
     return (
         f"#{claim.candidate}: {seconds_text(claim.median_seconds)}, median of its record runs; against {against} "
         f"p = {claim.p_value:.3g} where {claim.alpha:.3g} or less was needed"
+        + (f"; speedup over the baseline {within} (90 % interval)" if within else "")
     )
 
 

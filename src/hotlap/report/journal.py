@@ -13,12 +13,14 @@ from hotlap.core.files import write_atomic
 from hotlap.core.records import History, RecordClaim, RunRecord
 from hotlap.core.study_folder import ProjectFolder
 from hotlap.report.header import header_facts, headline, spread_text
+from hotlap.report.racing import RacingFigures, racing_section
 from hotlap.report.sections import Notes, proposal_section, runs_table, times_text
 from hotlap.report.summary import LadderRow, StudySummary
 from hotlap.report.text import (
     NOTHING,
     delta_text,
     fenced,
+    interval_text,
     number_text,
     one_line,
     ratio_text,
@@ -38,6 +40,7 @@ def render_journal(
     notes: Notes | None = None,
     picture: str | None = None,
     no_picture_because: str = "",
+    racing: RacingFigures | None = None,
 ) -> str:
     """Return the whole journal; the same facts give the same bytes.
 
@@ -56,12 +59,17 @@ def render_journal(
         _baseline(history, notes),
         "## Proposals",
         _proposals(summary, history, notes),
+        *_titled("## Racing", racing_section(racing)),
         "## Records",
         _records(history),
         "## Reproduce",
         _reproduce(summary, history),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _titled(title: str, text: str) -> tuple[str, ...]:
+    return (title, text) if text else ()
 
 
 def write_journal(text: str, project: ProjectFolder) -> Path:
@@ -155,6 +163,9 @@ def _records(history: History) -> str:
         lines = [f"- {name}: {times_text([r for r in runs if r.candidate == n], history.clock)}" for name, n in sides]
         head = f"**Look {claim.look}** #{claim.candidate} against {against}: {verdict}, "
         numbers = f"p = {claim.p_value:.3g}, alpha {claim.alpha:.3g}, median {seconds_text(claim.median_seconds)}."
+        if within := interval_text(claim.speedup_interval):
+            about = f" {ratio_text(claim.speedup)}," if claim.speedup else ""
+            numbers += f" Speedup over the baseline{about} 90 % interval {within}."
         parts.append("\n".join([f"{head}{numbers} {one_line(claim.reason)}", "", *lines]))
     return "\n\n".join(parts)
 

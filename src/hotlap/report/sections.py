@@ -15,6 +15,7 @@ from hotlap.report.text import (
     one_line,
     percent_text,
     ratio_text,
+    revisit_text,
     seconds_text,
     step_time_text,
     table,
@@ -84,6 +85,8 @@ def _verdicts(decisions: Sequence[Decision]) -> list[str]:
             parts.append(fenced(rest))  # the last lines of a log
         if decision.statistics:
             parts.append("*Statistics* " + ", ".join(_statistic(*pair) for pair in sorted(decision.statistics.items())))
+        if number == len(decisions) and (reopens := revisit_text(decision.revisit_if)):
+            parts.append(f"*Revisit if* {reopens}")
     return parts
 
 

@@ -25,6 +25,19 @@ class NoiseFigures:
     """Runs of each side that show a gain of so much (0.01: 1 % less time)."""
     expected_false_keeps: float
     """Changes without effect that would be kept in as many tries as were made."""
+    clock_sigma: float = math.nan
+    """Standard deviation of log step time between runs of one recipe."""
+    smallest_visible_timing: float = math.nan
+    """Largest ratio of step times (below 1) that the systems lane mostly sees."""
+    metric: str = ""
+    """Metric of the first target; the figures below are those of the calibration runs at one reading of the clock."""
+    metric_at_seconds: float = math.nan
+    metric_mean: float = math.nan
+    metric_sigma: float = math.nan
+    metric_slope: float = math.nan
+    """Change of the metric per second at that reading."""
+    drifts: tuple[float, ...] = ()
+    """Step time after each change of the machine's speed, relative to before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +87,8 @@ class StudySummary:
     """The last confirmed claim."""
     speedup: float
     """Baseline over record, or over incumbent while there is no record; not a number while neither reached."""
+    speedup_interval: tuple[float, float] | None
+    """90 % interval of a claimed speedup; an end that the runs do not bound is 0 or infinite."""
     is_lower_bound: bool
     """Whether the median baseline is a miss, so that the speedup is at least this."""
     tries: int
@@ -109,6 +124,7 @@ class StudySummary:
             "incumbent_seconds": self.incumbent.median_seconds,
             "speedup": self.speedup,
             "speedup_is_lower_bound": self.is_lower_bound,
+            "speedup_interval": self.speedup_interval,
             "tries": self.tries,
             "kept": self.kept,
             "runs": self.num_runs,
@@ -149,7 +165,8 @@ def summarize(
         incumbent_number=incumbent,
         incumbent=candidates.get(incumbent, NO_RUNS),
         record=record,
-        speedup=_baseline_at_least(history, baseline) / best if best > 0 and math.isfinite(best) else math.nan,
+        speedup=_speedup(history, baseline, record, best),
+        speedup_interval=record.speedup_interval if record else None,
         is_lower_bound=baseline.runs > 0 and not math.isfinite(baseline.median_seconds),
         tries=len(changes & {decision.proposal for decision in history.decisions}),
         kept=len(changes & set(history.kept())),
@@ -159,6 +176,13 @@ def summarize(
         ladder=tuple(_ladder(history, candidates)),
         ended=history.ended,
     )
+
+
+def _speedup(history: History, baseline: CandidateFigures, record: RecordClaim | None, best: float) -> float:
+    """Return the claimed speedup where there is one: the machine may have changed its speed since."""
+    if record is not None and record.speedup is not None:
+        return record.speedup
+    return _baseline_at_least(history, baseline) / best if best > 0 and math.isfinite(best) else math.nan
 
 
 def _baseline_at_least(history: History, baseline: CandidateFigures) -> float:

@@ -3,7 +3,7 @@
 import html
 import math
 import re
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 from hotlap.core.clock import ClockName
 from hotlap.core.durations import format_seconds
@@ -38,6 +38,28 @@ def ratio_text(ratio: float, *, is_lower_bound: bool = False) -> str:
 def percent_text(share: float) -> str:
     """Return a share as `12.5 %`."""
     return f"{100 * share:.1f} %" if math.isfinite(share) else NOTHING
+
+
+def interval_text(interval: tuple[float, float] | None) -> str:
+    """Return an interval of ratios; an end that is not bounded is left out, without either the text is empty."""
+    low, high = interval or (0.0, math.inf)
+    if low > 0 and math.isfinite(high):
+        return f"{ratio_text(low)} to {ratio_text(high)}"
+    if low > 0 and math.isfinite(low):
+        return f"at least {ratio_text(low)}"
+    return f"at most {ratio_text(high)}" if math.isfinite(high) else ""
+
+
+def revisit_text(conditions: Mapping[str, float]) -> str:
+    """Return in words what would reopen a change that was not kept."""
+    parts = []
+    if keeps := conditions.get("keeps"):
+        parts.append(f"{count_text(int(keeps), 'more change')} {'is' if keeps == 1 else 'are'} kept")
+    if sigma := conditions.get("sigma_below"):
+        parts.append(f"σ falls below {percent_text(sigma)}")
+    if conditions.get("allow_trade"):
+        parts.append("allow_trade is true")
+    return " or ".join(parts)
 
 
 def number_text(value: float, format_spec: str = ".4g") -> str:

@@ -2,7 +2,8 @@
 
 A change is kept when its screen and one fresh confirming run both beat the incumbent's median by the margin of
 `noise.required_log_gain`, and when two further fresh runs do not contradict it. Runs that were stopped are never
-treated as times.
+treated as times. Whatever is not kept says what would reopen it. Changes of the step time alone have a judge of their
+own, in systems.py.
 """
 
 import math
@@ -14,7 +15,16 @@ from typing import Final
 from hotlap.core.clock import ClockName
 from hotlap.core.durations import format_seconds
 from hotlap.core.records import Decision, History, Proposal, RunRecord, Verdict
-from hotlap.search.noise import Estimate, Noise, estimate, required_log_gain
+from hotlap.search.noise import (
+    MARGIN_SIGMAS,
+    SIMPLER_MARGIN_SIGMAS,
+    Estimate,
+    Noise,
+    estimate,
+    required_log_gain,
+    step_time_ratio,
+)
+from hotlap.search.revisit import LATER
 
 FRESH_RUNS: Final = 2
 """Runs of a provisionally kept candidate, and of an ablation, that were not selected for being fast."""
@@ -33,6 +43,8 @@ class _Bar:
     tie: float
     """Log time by which a run may be slower and still count as within the noise."""
     sigma: float
+    resolution: float
+    """Least sigma that the grid of evaluations allows."""
 
     @property
     def fast(self) -> float:
@@ -108,7 +120,8 @@ def judge_confirm(
 def judge_fresh(history: History, proposal: Proposal, noise: Noise) -> Decision | None:
     """Withdraw a provisional keep when its first two fresh runs are not faster than the incumbent before it.
 
-    Returns None when the keep stands (or when the fresh runs are not there yet).
+    Returns None when the keep stands (or when the fresh runs are not there yet). A keep for the step time alone was
+    measured far more finely than two times to target can tell: only a miss withdraws it.
     """
     runs = history.runs_of(proposal.number, "incumbent")[:FRESH_RUNS]
     if len(runs) < FRESH_RUNS:
@@ -116,7 +129,8 @@ def judge_fresh(history: History, proposal: Proposal, noise: Noise) -> Decision 
     bar = _bar(history, proposal, noise)
     times = [run.clock_to_target(bar.clock) for run in runs]
     seconds = median(times)
-    if seconds < bar.estimate.median_seconds:
+    is_timed = step_time_ratio(history, proposal.number) is not None and math.isfinite(seconds)
+    if seconds < bar.estimate.median_seconds or is_timed:
         return None
     statistics = bar.statistics(fresh_seconds=seconds)
     if not math.isfinite(seconds):
@@ -158,11 +172,20 @@ def judge_ablation(
 def _bar(history: History, proposal: Proposal, noise: Noise) -> _Bar:
     rival = rival_of(history, proposal)
     gain = required_log_gain(noise, simplifies=proposal.simplifies)
-    return _Bar(history.clock, estimate(history, rival), gain, required_log_gain(noise), noise.sigma)
+    tie = required_log_gain(noise)
+    return _Bar(history.clock, estimate(history, rival), gain, tie, noise.sigma, noise.resolution)
 
 
-def _decide(proposal: Proposal, verdict: Verdict, reason: str, statistics: Mapping[str, float]) -> Decision:
-    return Decision(proposal=proposal.number, verdict=verdict, reason=reason, statistics=statistics)
+def _decide(
+    proposal: Proposal,
+    verdict: Verdict,
+    reason: str,
+    statistics: Mapping[str, float],
+    revisit_if: Mapping[str, float] = LATER,
+) -> Decision:
+    """Return a decision; if nothing else is said, what is not kept is open again on a rather different incumbent."""
+    reopens = {} if verdict == "keep" else revisit_if
+    return Decision(proposal=proposal.number, verdict=verdict, reason=reason, statistics=statistics, revisit_if=reopens)
 
 
 def _not_reached(proposal: Proposal, run: RunRecord, bar: _Bar, statistics: Mapping[str, float]) -> Decision | None:
@@ -181,7 +204,8 @@ def _not_reached(proposal: Proposal, run: RunRecord, bar: _Bar, statistics: Mapp
         return _decide(proposal, "discard", f"the {run.role} run has no usable {bar.clock} time to target", statistics)
     how = "ended" if run.outcome == "missed" else "was stopped"
     reason = f"the {run.role} run {how} at {at} without reaching the targets, against {bar}{why}"
-    return _decide(proposal, "discard", reason, statistics)
+    rival_misses = not math.isfinite(bar.estimate.median_seconds)  # then a miss says little, until somebody reaches
+    return _decide(proposal, "discard", reason, statistics, {"keeps": 1} if rival_misses else LATER)
 
 
 def _too_slow(proposal: Proposal, run: RunRecord, bar: _Bar, statistics: Mapping[str, float]) -> Decision | None:
@@ -192,8 +216,15 @@ def _too_slow(proposal: Proposal, run: RunRecord, bar: _Bar, statistics: Mapping
     found = f"the {run.role} run took {format_seconds(seconds)} against {bar}"
     if seconds > bar.slow:
         return _decide(proposal, "discard", f"{found}: slower beyond the noise", statistics)
-    needed = f"a keep needs {format_seconds(bar.fast)} or less"
-    return _decide(proposal, "inconclusive", f"{found}: cannot be told apart, {needed}", statistics)
+    reason = f"{found}: cannot be told apart, a keep needs {format_seconds(bar.fast)} or less"
+    return _decide(proposal, "inconclusive", reason, statistics, _if_seen_better(proposal, bar, seconds))
+
+
+def _if_seen_better(proposal: Proposal, bar: _Bar, seconds: float) -> Mapping[str, float]:
+    """Return at which noise a gain such as the one that was seen would pass, where there was one."""
+    gain = math.log(bar.estimate.median_seconds / seconds)
+    sigma = gain / (SIMPLER_MARGIN_SIGMAS if proposal.simplifies else MARGIN_SIGMAS)
+    return {**LATER, "sigma_below": sigma} if sigma > bar.resolution else LATER
 
 
 def _trade(
@@ -218,4 +249,4 @@ def _trade(
         f"a trade: {other} time to target went from {format_seconds(before)} to {format_seconds(after)}; "
         "it would be kept only with allow_trade: true"
     )
-    return _decide(proposal, "discard", reason, statistics)
+    return _decide(proposal, "discard", reason, statistics, {"allow_trade": 1.0})

@@ -15,6 +15,15 @@ def ladder(history: History) -> Iterator[int]:
         candidate = proposal.parent
 
 
+def candidates_up_to(history: History, candidate: int) -> list[int]:
+    """Return the baseline and every candidate on the way to one, oldest first; ablations are among them."""
+    found = [candidate]
+    while candidate:
+        candidate = history.proposal(candidate).parent
+        found.append(candidate)
+    return found[::-1]
+
+
 def tries_without_keep(history: History) -> int:
     """Count the decided proposals since the last kept one; ablations are no tries."""
     decided = {decision.proposal for decision in history.decisions}

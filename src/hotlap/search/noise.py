@@ -1,16 +1,20 @@
 """How noisy the clock is in this study, and what that noise lets the study see.
 
-All spreads are standard deviations of **log** time to target: noise multiplies, so 0.05 reads as 5 %.
+All spreads are standard deviations of **log** time to target: noise multiplies, so 0.05 reads as 5 %. Times that were
+measured before the machine changed its speed count in seconds of the machine as it is now.
 """
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist, fmean, median
+from functools import cache
+from statistics import NormalDist, median
 from typing import Final
 
 from hotlap.core.clock import GRID_RATIO, ClockName
-from hotlap.core.records import SELECTED_ROLES, History, RunRecord
+from hotlap.core.records import UNCOUNTED_ROLES, History
+from hotlap.search.drift import equivalent_factor, pooled
 
 SIGMA_FLOOR: Final = 0.05
 """Least noise believed while few runs were made: three runs that agree by luck prove little."""
@@ -19,8 +23,13 @@ MARGIN_SIGMAS: Final = 1.5
 """A change must beat the incumbent's median by this many sigma, twice."""
 SIMPLER_MARGIN_SIGMAS: Final = 0.5
 """The same for a change that only removes something."""
+FEWEST_RUNS: Final = 3
+"""Runs of an incumbent, where nothing else is known."""
+STEP_TIME_RATIO: Final = "step_time_ratio"
+"""Statistic of a change that was kept for its step time alone, since its loss trace is its parent's."""
 
 _NORMAL = NormalDist()
+_SLICES: Final = 24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,32 +59,105 @@ class Estimate:
     """Median training seconds of a step; not a number without one."""
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one run says about a time to target."""
+
+    seconds: float
+    """The time; infinite for a run that ended without one; where a stopped run was stopped."""
+    is_censored: bool = False
+    """Whether the run was stopped there by its limit, so that its time is longer than this and not known."""
+    last_seconds: float = math.inf
+    """The last reading of a run without a time."""
+
+    @property
+    def is_hit(self) -> bool:
+        """Whether there is a time."""
+        return not self.is_censored and math.isfinite(self.seconds)
+
+    @property
+    def at_least(self) -> float:
+        """The time, or a reading that it is not below."""
+        return min(self.seconds, self.last_seconds)
+
+
 def estimate(history: History, candidate: int, clock: ClockName | None = None) -> Estimate:
     """Return time to target, steps and step time of a candidate, from its unselected runs.
 
-    Misses rank above all hits. A run that was stopped for its time before the median hit is left out: such a
-    reading (the old side of a record look, stopped at twice the new side's time) says nothing about the median.
+    Stopped runs are right-censored: the median is that of the product-limit estimate (Kaplan and Meier 1958), so the
+    old side of a record look, stopped at twice the new side's time, makes the old median neither shorter nor longer.
+    Runs that ended without reaching rank above all hits. Runs that were stopped before the median hit are not counted.
     """
     clock = clock or history.clock
-    runs = _informative(history.unselected_runs(candidate), clock)
-    times = sorted(run.clock_to_target(clock) for run in runs)
+    return history.once(f"estimate of {candidate} on {clock}", lambda: _estimate(history, candidate, clock))
+
+
+def _estimate(history: History, candidate: int, clock: ClockName) -> Estimate:
+    found = list(readings(history, candidate, clock))
+    hits = [reading.seconds for reading in found if reading.is_hit]
+    typical = median(hits) if hits else 0.0
+    counted = [reading for reading in found if not reading.is_censored or reading.seconds >= typical]
+    times = sorted(math.inf if reading.is_censored else reading.seconds for reading in counted)
+    runs = history.unselected_runs(candidate)
     steps = [run.time_to_target["step"] for run in runs if run.time_to_target and "step" in run.time_to_target]
-    step_seconds = [run.seconds_per_step for run in runs if run.steps]
+    step_seconds = [equivalent_factor(history, run) * run.seconds_per_step for run in runs if run.steps]
     return Estimate(
-        median_seconds=median(times) if times else math.inf,
+        median_seconds=censored_median(found),
         low_seconds=times[0] if times else math.inf,
         high_seconds=times[-1] if times else math.inf,
-        reached=sum(math.isfinite(seconds) for seconds in times),
+        reached=len(hits),
         runs=len(times),
         steps=median(steps) if steps else math.nan,
         seconds_per_step=median(step_seconds) if step_seconds else math.nan,
     )
 
 
-def _informative(runs: Sequence[RunRecord], clock: ClockName) -> list[RunRecord]:
-    hits = [seconds for run in runs if math.isfinite(seconds := run.clock_to_target(clock))]
-    typical = median(hits) if hits else 0.0
-    return [run for run in runs if run.outcome != "out_of_budget" or run.reading(clock) >= typical]
+def readings(history: History, candidate: int, clock: ClockName | None = None) -> Iterator[Reading]:
+    """Yield what each unselected run of a candidate says, in seconds of the machine as it is now.
+
+    A change that was kept for its step time alone needs as many steps as its parent: the parent's runs count for it,
+    too, times the ratio that was measured.
+    """
+    clock = clock or history.clock
+    for run in history.unselected_runs(candidate):
+        factor = equivalent_factor(history, run)
+        last = factor * run.reading(clock)
+        if run.outcome == "out_of_budget":
+            yield Reading(last, is_censored=True)
+        else:
+            seconds = factor * run.clock_to_target(clock)
+            yield Reading(seconds, last_seconds=math.inf if math.isfinite(seconds) else last)
+    ratio = step_time_ratio(history, candidate)
+    if ratio is not None and clock == "train":
+        for reading in readings(history, history.proposal(candidate).parent, clock):
+            yield Reading(ratio * reading.seconds, reading.is_censored, ratio * reading.last_seconds)
+
+
+def step_time_ratio(history: History, candidate: int) -> float | None:
+    """Return the step time relative to the parent's of a change that was kept for it alone, None for any other."""
+    decision = history.verdict(candidate)
+    return decision.statistics.get(STEP_TIME_RATIO) if decision and decision.verdict == "keep" else None
+
+
+def censored_median(found: Sequence[Reading]) -> float:
+    """Return the median of times of which some are only known to be longer than a reading; a miss is infinite.
+
+    Where the estimated share of longer times is a half from one hit to the next, the middle of the two is taken, as
+    the plain median does. Infinite where the hits do not reach down to a half.
+    """
+    at_risk, longer, below = len(found), 1.0, math.nan
+    events = sorted((reading.seconds, reading.is_censored) for reading in found)  # a hit before a stop at its time
+    for seconds, is_censored in events:
+        if not is_censored:
+            if not math.isnan(below):
+                return (below + seconds) / 2
+            longer *= 1 - 1 / at_risk
+            if math.isclose(longer, 0.5, rel_tol=1e-9):
+                below = seconds
+            elif longer < 0.5:
+                return seconds
+        at_risk -= 1
+    return math.inf
 
 
 def estimate_noise(history: History) -> Noise:
@@ -85,15 +167,19 @@ def estimate_noise(history: History) -> Noise:
     two fresh runs is the first to count. Below 5 degrees of freedom the spread is at least 5 %, and it is never
     below the resolution of the evaluation grid.
     """
+    return history.once("noise", lambda: _estimate_noise(history))
+
+
+def _estimate_noise(history: History) -> Noise:
     resolution = math.log(GRID_RATIO[history.clock])
-    squares, degrees = 0.0, 0
-    for candidate in dict.fromkeys(run.candidate for run in history.runs if run.role not in SELECTED_ROLES):
-        times = [run.clock_to_target(history.clock) for run in history.unselected_runs(candidate)]
-        logs = [math.log(seconds) for seconds in times if math.isfinite(seconds)]
-        if len(logs) >= 2:
-            center = fmean(logs)
-            squares += sum((value - center) ** 2 for value in logs)
-            degrees += len(logs) - 1
+    groups: dict[int, list[float]] = {}
+    for run in history.runs:
+        if run.role in UNCOUNTED_ROLES or run.is_infrastructure_failure:
+            continue
+        seconds = equivalent_factor(history, run) * run.clock_to_target(history.clock)
+        if math.isfinite(seconds):
+            groups.setdefault(run.candidate, []).append(math.log(seconds))
+    squares, degrees = pooled(groups.values())
     measured = math.sqrt(squares / degrees) if degrees else 0.0
     floor = SIGMA_FLOOR if degrees < TRUSTED_DEGREES_OF_FREEDOM else 0.0
     return Noise(sigma=max(measured, floor, resolution), degrees_of_freedom=degrees, resolution=resolution)
@@ -124,16 +210,44 @@ def runs_needed(noise: Noise, effect: float, alpha: float = 0.05, power: float =
     return max(2, math.ceil(2 * distance**2))
 
 
-def expected_false_keeps(noise: Noise, tries: int, incumbent_runs: int = 3) -> float:
-    """Return how many of `tries` changes that do nothing would be kept, if sigma is what it seems.
+def expected_false_keeps_of(history: History) -> float:
+    """Return how many of a study's tries would be among the kept if none did anything; ablations are no tries.
 
-    Averages over the error of the incumbent's own median: screen and confirm must pass, two fresh runs be faster.
+    The more runs an incumbent had when a try was judged, the less its median was off by luck.
     """
-    margin = required_log_gain(noise) / noise.sigma
-    error = math.sqrt(math.pi / 2 / incumbent_runs) if incumbent_runs > 2 else math.sqrt(1 / incumbent_runs)
-    slices = 200
+    noise, tries = estimate_noise(history), Counter[int]()
+    for proposal in history.proposals:
+        decision = history.verdict(proposal.number)
+        if decision is not None and proposal.role != "ablation":
+            tries[int(decision.statistics.get("incumbent_runs", FEWEST_RUNS))] += 1
+    return sum(expected_false_keeps(noise, count, max(1, runs)) for runs, count in tries.items())
+
+
+def expected_false_keeps(noise: Noise, tries: int, incumbent_runs: int = FEWEST_RUNS) -> float:
+    """Return how many of `tries` changes that do nothing would be kept, if sigma is what it seems."""
+    return tries * _false_keep_share(required_log_gain(noise) / noise.sigma, incumbent_runs)
+
+
+@cache
+def _false_keep_share(margin: float, incumbent_runs: int) -> float:
+    """Return the chance that a change without effect is kept, averaged over the error of the incumbent's median.
+
+    The screen must pass; then the incumbent runs once more, and the screen must still pass, the confirmation too, and
+    two fresh runs be faster. In units of sigma.
+    """
+    before, after = _median_error(incumbent_runs), _median_error(incumbent_runs + 1)
+    weight = incumbent_runs / (incumbent_runs + 1)
+    added = math.sqrt(max(0.0, after**2 - (weight * before) ** 2))
+    steps = [_NORMAL.inv_cdf((index + 0.5) / _SLICES) for index in range(_SLICES)]
     total = 0.0
-    for index in range(slices):
-        shift = error * _NORMAL.inv_cdf((index + 0.5) / slices)
-        total += _NORMAL.cdf(shift - margin) ** 2 * _NORMAL.cdf(shift * math.sqrt(2))
-    return tries * total / slices
+    for first in steps:
+        for second in steps:
+            shift = weight * before * first + added * second
+            screen, confirm = min(before * first, shift) - margin, shift - margin
+            total += _NORMAL.cdf(screen) * _NORMAL.cdf(confirm) * _NORMAL.cdf(shift * math.sqrt(2))
+    return total / _SLICES**2
+
+
+def _median_error(runs: int) -> float:
+    """Return the standard error of a median, in units of sigma."""
+    return math.sqrt(math.pi / 2 / runs) if runs > 2 else math.sqrt(1 / runs)

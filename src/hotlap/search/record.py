@@ -15,10 +15,12 @@ from hotlap.core.clock import ClockName
 from hotlap.core.durations import format_seconds
 from hotlap.core.errors import ConfigError
 from hotlap.core.records import History, RecordClaim, RunRecord
+from hotlap.search.noise import Reading, censored_median
 
 MAX_LOOKS: Final = 3
 MAX_SPLITS: Final = 200_000
 """Most ways to split the runs in two that are enumerated."""
+INTERVAL_LEVEL: Final = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,17 +127,20 @@ def check_record_plan(runs: int, alpha: float) -> None:
         raise ConfigError(f"record.runs {runs} means {splits} splits, at most {MAX_SPLITS} are tried; use 10 or fewer")
 
 
-def judge_record(look: Look, clock: ClockName, alpha: float) -> RecordClaim:
+def judge_record(look: Look, clock: ClockName, alpha: float, baseline: Sequence[Reading] = ()) -> RecordClaim:
     """Return the claim of a complete look; the claimed time comes from the record runs of the incumbent alone.
 
     A run of the old side that was stopped at twice the incumbent's time is a miss and ranks last, with every other
-    miss. A median that is a miss is never a record.
+    miss. A median that is a miss is never a record. `baseline` is what the speedup is told against: the readings of all
+    its unselected runs.
     """
     new = [run.clock_to_target(clock) for run in look.runs if run.candidate == look.candidate]
     old = [run.clock_to_target(clock) for run in look.runs if run.candidate == look.against]
     p_value, level = permutation_p_value(new, old), look_alpha(alpha)
     seconds = median(new)
     confirmed = p_value <= level and math.isfinite(seconds)
+    speedup = censored_median(baseline) / seconds if baseline and math.isfinite(seconds) else math.nan
+    interval = speedup_interval(baseline, [Reading(time) for time in new]) if baseline else None
     sides = f"candidate {look.candidate}: {_describe(new)}; candidate {look.against}: {_describe(old)}"
     verdict = "a record" if confirmed else "no record"
     return RecordClaim(
@@ -147,7 +152,47 @@ def judge_record(look: Look, clock: ClockName, alpha: float) -> RecordClaim:
         confirmed=confirmed,
         median_seconds=seconds,
         reason=f"{sides}; p = {p_value:.3g} where {level:.3g} or less is needed: {verdict}",
+        speedup=speedup if math.isfinite(speedup) else None,
+        speedup_interval=interval,
     )
+
+
+def speedup_interval(
+    old: Sequence[Reading], new: Sequence[Reading], level: float = INTERVAL_LEVEL
+) -> tuple[float, float]:
+    """Return the interval in which the ratio of the typical times lies with at least the given confidence.
+
+    All ratios of one old and one new time, in order; so many are cut off at either end as the exact distribution of
+    the rank sum allows (Moses 1953; Hollander and Wolfe, Nonparametric Statistical Methods, section 4.3), which assumes
+    no bell curve but that log times differ by a shift. A run without a time bounds its ratios on one side only; an end
+    that nothing bounds is 0 or infinite.
+    """
+    lows = sorted(left.at_least / right.seconds if right.is_hit else 0.0 for left in old for right in new)
+    highs = sorted(left.seconds / right.at_least if left.is_hit else math.inf for left in old for right in new)
+    cut = _cut_off(len(old), len(new), (1 - level) / 2)
+    return (lows[cut - 1], highs[-cut]) if cut else (0.0, math.inf)
+
+
+def _cut_off(num_old: int, num_new: int, tail: float) -> int:
+    """Return the largest k for which the rank sum statistic U is below k with at most the probability `tail`."""
+    counts = _rank_sum_counts(num_old, num_new)
+    total, below, cut = sum(counts), 0, 0
+    while cut < len(counts) and (below + counts[cut]) <= tail * total:
+        below += counts[cut]
+        cut += 1
+    return cut
+
+
+def _rank_sum_counts(size: int, others: int) -> list[int]:
+    """Return in how many of all splits U is 0, 1, … (U: pairs in which the one of the first side is larger)."""
+    ways = [[0] * (size * others + 1) for _ in range(size + 1)]
+    ways[0][0] = 1
+    for place in range(size + others):
+        for chosen in range(min(size, place + 1), 0, -1):
+            smaller = place - (chosen - 1)  # items of the other side below this place
+            for u in range(size * others, smaller - 1, -1):
+                ways[chosen][u] += ways[chosen - 1][u - smaller] if 0 <= smaller <= others else 0
+    return ways[size]
 
 
 def _describe(times: Sequence[float]) -> str:

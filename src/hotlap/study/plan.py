@@ -12,19 +12,26 @@ from hotlap.config.schema import RunConfig
 from hotlap.core.clock import ClockName
 from hotlap.core.durations import format_seconds
 from hotlap.core.errors import ConfigError
+from hotlap.core.goals import Goal, parse_goal
 from hotlap.core.records import Decision, History, Proposal, RecordClaim, Role
+from hotlap.search.audits import AUDIT_EVERY
 from hotlap.search.cost import limit_seconds, proposal_cost, record_cost
+from hotlap.search.drift import blind_runs, suspected_drift
+from hotlap.search.goal import reached_goal
 from hotlap.search.judge import FRESH_RUNS, judge_ablation, judge_confirm, judge_fresh, judge_screen, rival_of
 from hotlap.search.ladder import ladder, proposals_since_incumbent_ran, tries_without_keep
-from hotlap.search.noise import estimate_noise
+from hotlap.search.noise import estimate, estimate_noise, readings
 from hotlap.search.record import MAX_LOOKS, check_record_plan, current_look, is_claimed, judge_record, last_record
+from hotlap.search.systems import TIMING_RUNS, Lane, judge_timing, systems_lane, timing_limit
 
 MAX_REPEATS: Final = 3
 """Times in a row that a run lost to the machine is repeated."""
 DRIFT_PROPOSALS: Final = 5
 """Decided proposals after which the incumbent is run once more."""
-AUDIT_EVERY: Final = 12
-"""One screen in so many (8 %) is not raced, to see whether racing stops good runs."""
+PASSED_PROPOSALS: Final = 2
+"""The same, counting the present one, where a screen has passed: a faster machine must not pass for a faster recipe."""
+PLAUSIBLE_DRIFT: Final = 1.5
+"""A recipe that is faster by more than this needs no look at the machine."""
 RECORD_SHARE: Final = 0.25
 """Largest part of the budget that is kept free for a record look while there are ideas left: a look that costs more is
 not worth stopping the search for, since every kept change makes it cheaper."""
@@ -46,6 +53,8 @@ class StudySettings:
     patience: int = 12
     allow_trade: bool = False
     seed_base: int = 42
+    goal: Goal | None = None
+    """Time to target at which the search stops."""
 
     @classmethod
     def from_config(cls, config: RunConfig) -> "StudySettings":
@@ -68,6 +77,7 @@ class StudySettings:
             patience=config.patience,
             allow_trade=config.allow_trade,
             seed_base=config.training.seed,
+            goal=parse_goal(config.stop_when) if config.stop_when else None,
         )
 
 
@@ -123,17 +133,18 @@ def next_action(history: History, settings: StudySettings, ideas_left: bool = Tr
     sitting: machine failures of earlier sittings do not count, so a study can be taken up again after them.
     """
     return (
-        _give_up(history, sitting_start)
+        give_up(history, sitting_start)
         or _calibrate(history, settings)
         or _check_keep(history, settings)
         or _work_on_proposal(history, settings)
         or _continue_look(history, settings)
+        or _stop_at_goal(history, settings)
         or _go_on(history, settings, ideas_left)
         or _wind_up(history, settings, ideas_left)
     )
 
 
-def _give_up(history: History, sitting_start: int) -> Action | None:
+def give_up(history: History, sitting_start: int) -> End | None:
     """End after too many runs in a row that the machine spoiled."""
     failures = 0
     for run in reversed(history.runs[sitting_start:]):
@@ -194,8 +205,11 @@ def _work_on_proposal(history: History, settings: StudySettings) -> Action | Non
 
 def _test(history: History, settings: StudySettings, proposal: Proposal) -> Action:
     number, noise = proposal.number, estimate_noise(history)
+    lane = systems_lane(history, proposal)
+    if lane is not None and not lane.is_left:
+        return _time(history, settings, lane)
     censored = limit_seconds(history, history.incumbent, settings.run_seconds)
-    screens = history.runs_of(number, "screen")
+    screens = [run for run in history.runs_of(number, "screen") if run.run_id not in blind_runs(history)]
     if not screens and number % AUDIT_EVERY == 0:
         why = f"screen of proposal {number}, not raced: an audit of racing"
         return _start(history, settings, "screen", number, censored, why)
@@ -205,10 +219,25 @@ def _test(history: History, settings: StudySettings, proposal: Proposal) -> Acti
     if decision := judge_screen(history, proposal, screens[0], noise):
         return Decide(decision)
     confirms = history.runs_of(number, "confirm")
+    before = estimate(history, history.incumbent).median_seconds
+    is_close = PLAUSIBLE_DRIFT * screens[0].clock_to_target(history.clock) > before
+    if not confirms and is_close and (remeasured := _remeasure(history, settings, PASSED_PROPOSALS)):
+        return remeasured
     if not confirms:
         why = f"the screen of proposal {number} passed: one fresh run with another seed"
         return _start(history, settings, "confirm", number, censored, why)
     return Decide(judge_confirm(history, proposal, screens[0], confirms[0], noise, settings.allow_trade))
+
+
+def _time(history: History, settings: StudySettings, lane: Lane) -> Action:
+    """Take a change of the step time alone one timing run further; all of them share one seed."""
+    if decision := judge_timing(history, lane, settings.allow_trade):
+        return Decide(decision)
+    candidate, turn = lane.next_candidate, len(lane.new) + len(lane.old) + 1
+    side = "the change" if candidate == lane.proposal.number else "the incumbent"
+    why = f"timing run {turn} of {2 * TIMING_RUNS} of proposal {lane.proposal.number}, {side}: same seed, same work?"
+    limit = timing_limit(history, lane, settings.run_seconds)
+    return _start(history, settings, "timing", candidate, limit, why, lane.seed)
 
 
 def _ablate(history: History, settings: StudySettings, proposal: Proposal) -> Action:
@@ -231,7 +260,7 @@ def _continue_look(history: History, settings: StudySettings) -> Action | None:
 def _look(history: History, settings: StudySettings) -> Action:
     look = current_look(history)
     if look.is_complete(settings.record_runs):
-        return Claim(judge_record(look, settings.clock, settings.alpha))
+        return Claim(judge_record(look, settings.clock, settings.alpha, tuple(readings(history, 0))))
     candidate = look.next_candidate(settings.record_runs)
     before = replace(history, runs=history.runs[: look.start])  # the same limit for every run of the look
     limit = limit_seconds(before, look.candidate, settings.run_seconds)
@@ -244,11 +273,20 @@ def _go_on(history: History, settings: StudySettings, ideas_left: bool) -> Actio
     """Ask for the next idea, after a look at the incumbent's drift when that is due."""
     if not ideas_left or tries_without_keep(history) >= settings.patience or not _is_affordable(history, settings):
         return None
-    if proposals_since_incumbent_ran(history) >= DRIFT_PROPOSALS:
-        limit = limit_seconds(history, history.incumbent, settings.run_seconds)
-        why = f"the incumbent again after {DRIFT_PROPOSALS} proposals: has the machine drifted?"
+    return _remeasure(history, settings, DRIFT_PROPOSALS) or Propose()
+
+
+def _remeasure(history: History, settings: StudySettings, after_proposals: int) -> Action | None:
+    """Run the incumbent again when so many proposals have run since, and once more when its steps took another time."""
+    limit = limit_seconds(history, history.incumbent, settings.run_seconds)
+    if slower := suspected_drift(history):
+        why = f"the incumbent once more, whose steps took {slower:.2f} times as long as before: is it the machine?"
         return _start(history, settings, "incumbent", history.incumbent, limit, why)
-    return Propose()
+    proposals = proposals_since_incumbent_ran(history)
+    if proposals < after_proposals:
+        return None
+    why = f"the incumbent again after {proposals} proposals: has the machine drifted?"
+    return _start(history, settings, "incumbent", history.incumbent, limit, why)
 
 
 def _wind_up(history: History, settings: StudySettings, ideas_left: bool) -> Action:
@@ -256,7 +294,17 @@ def _wind_up(history: History, settings: StudySettings, ideas_left: bool) -> Act
     affordable = _is_affordable(history, settings)
     if ideas_left and affordable and len(list(ladder(history))) >= 2:
         return Propose(is_ablation=True)
-    reason = _why_no_more(history, settings, affordable)
+    return _claim_and_end(history, settings, _why_no_more(history, settings, affordable))
+
+
+def _stop_at_goal(history: History, settings: StudySettings) -> Action | None:
+    """Search no further once the incumbent is as fast as was asked; a record look says whether that is true."""
+    reason = reached_goal(history, settings.goal) if settings.goal else ""
+    return _claim_and_end(history, settings, reason) if reason else None
+
+
+def _claim_and_end(history: History, settings: StudySettings, reason: str) -> Action:
+    """Take the last record look where one is due and affordable, then end."""
     if not history.incumbent:
         return End(f"{reason}; nothing was kept over the baseline")
     if is_claimed(history, history.incumbent):
@@ -283,17 +331,30 @@ def _why_no_more(history: History, settings: StudySettings, affordable: bool) ->
     return "there are no ideas left"
 
 
-def _start(history: History, settings: StudySettings, role: Role, candidate: int, limit: float, why: str) -> Action:
-    """Start a run with a seed that no run of the study had, unless the budget is used up."""
+def _start(
+    history: History,
+    settings: StudySettings,
+    role: Role,
+    candidate: int,
+    limit: float,
+    why: str,
+    shared_seed: int | None = None,
+) -> Action:
+    """Start a run with a seed that no run of the study had (or the one given), unless the budget is used up.
+
+    What repeats a run that the machine spoiled keeps its seed: a kill changes nothing of the study, and nobody draws a
+    luckier seed by stopping a run.
+    """
     if history.seconds_spent >= settings.total_seconds:
         lost = "; no record could be claimed within it" if history.incumbent else ""
         return End(f"the budget of {format_seconds(settings.total_seconds)} is used up before: {why}{lost}")
-    used = {run.seed for run in history.runs}
-    seed = settings.seed_base + len(history.runs)
+    counted = [run for run in history.runs if not run.is_infrastructure_failure]
+    used = {run.seed for run in counted}
+    seed = settings.seed_base + len(counted)
     while seed in used:
         seed += 1
     is_raced = role == "screen" and candidate % AUDIT_EVERY != 0
-    return StartRun(role, candidate, seed, limit, is_raced, why)
+    return StartRun(role, candidate, seed if shared_seed is None else shared_seed, limit, is_raced, why)
 
 
 def _is_affordable(history: History, settings: StudySettings) -> bool:

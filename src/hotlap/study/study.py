@@ -3,7 +3,8 @@
 import dataclasses
 import importlib.metadata
 import platform
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ from hotlap.core.records import Decision, History, Proposal, RecordClaim, RunRec
 from hotlap.core.study_folder import ProjectFolder, StudyFolder
 from hotlap.launch.devices import run_devices
 from hotlap.launch.environment import worker_threads
-from hotlap.runs.history import load_history, new_sitting, stamp
+from hotlap.runs.history import load_history, new_sitting, stamp, steady_clock
+from hotlap.search.race import Recordings
+from hotlap.study.manifest import evaluator_hash
 from hotlap.study.plan import StudySettings
 
 
@@ -38,6 +41,10 @@ class Study:
     _began_at: float
     drawn_rungs: tuple[int, ...] = ()
     """The kept proposals that the picture shows."""
+    now: Callable[[], float] = time.time
+    """The clock that the ledger's stamps come from; a simulation has its own."""
+    recordings: Recordings | None = None
+    """The curves of its runs, once racing has read some."""
 
     def append(self, record: Proposal | Decision | RecordClaim) -> None:
         """Add a proposal, a decision or a claim."""
@@ -59,7 +66,7 @@ class Study:
 
     def _write(self, event: str, facts: Mapping[str, Any], **changes: Any) -> None:
         """Append a fact, then change the history as replaying the ledger would."""
-        now = stamp(self.sitting)
+        now = stamp(self.sitting, self.now)
         self.folder.append(event, {**facts, **now})
         self.history = replace(self.history, seconds_spent=self._spent_before + (now["at"] - self._began_at), **changes)
 
@@ -69,7 +76,7 @@ class Study:
         return devices_of(self.config)
 
 
-def open_study(project: ProjectFolder, config: RunConfig) -> Study:
+def open_study(project: ProjectFolder, config: RunConfig, now: Callable[[], float] | None = None) -> Study:
     """Open the study that the config names, new or begun earlier; the caller holds its lock.
 
     Raises StudyError when its protocol has changed, ConfigError when the config cannot be studied.
@@ -78,18 +85,40 @@ def open_study(project: ProjectFolder, config: RunConfig) -> Study:
     settings = StudySettings.from_config(config)
     folder = project.study(config.name).create()
     protocol = study_protocol(config, project.project)
-    stored = folder.protocol()
-    if stored is not None:
-        # settings that came with a newer hotlap have their defaults
-        stored = {**stored, "config": config_from_values(stored["config"]).model_dump(mode="json")}
-        refuse_changed_protocol(config.name, stored, protocol)
-    if stored != protocol:
+    if checked_protocol(folder, protocol) != protocol:
         folder.write_protocol(protocol)  # with a new budget or patience, too: the journal tells them
     base = config.model_dump(mode="json")
     history = load_history(project, folder, base, config.clock)
+    return begin_sitting(project, folder, config, settings, history, now)
+
+
+def checked_protocol(folder: StudyFolder, protocol: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the protocol that a study was begun under, None for a new study.
+
+    Raises StudyError when its runs cannot be compared with runs under `protocol`.
+    """
+    stored = folder.protocol()
+    if stored is not None:
+        # settings and facts that came with a newer hotlap have their defaults
+        values = config_from_values(stored["config"]).model_dump(mode="json")
+        stored = {"evaluator": protocol["evaluator"], **stored, "config": values}
+        refuse_changed_protocol(folder.name, stored, protocol)
+    return stored
+
+
+def begin_sitting(
+    project: ProjectFolder,
+    folder: StudyFolder,
+    config: RunConfig,
+    settings: StudySettings,
+    history: History,
+    now: Callable[[], float] | None = None,
+) -> Study:
+    """Note in the ledger that a sitting starts, and return the open study."""
+    now = now or steady_clock()
     sitting = new_sitting()
-    now = stamp(sitting)
-    folder.append("sitting", now)
+    first = stamp(sitting, now)
+    folder.append("sitting", first)
     return Study(
         project=project,
         folder=folder,
@@ -99,7 +128,8 @@ def open_study(project: ProjectFolder, config: RunConfig) -> Study:
         sitting=sitting,
         first_run=len(history.runs),
         _spent_before=history.seconds_spent,
-        _began_at=now["at"],
+        _began_at=first["at"],
+        now=now,
     )
 
 
@@ -113,7 +143,9 @@ def read_study(project: ProjectFolder, name: str | None = None) -> tuple[RunConf
         folders = [folder for folder in folders if folder.name == name]
     if not folders:
         wanted = f"no study {name!r}" if name else "no study yet"
-        raise StudyError(f"{wanted} in {project.path}; start one with: hotlap speedrun")
+        known = ", ".join(folder.name for folder in project.studies() if folder.protocol() is not None)
+        advice = f"there are: {known}" if known else "start one with: hotlap speedrun"
+        raise StudyError(f"{wanted} in {project.path}; {advice}")
     folder = max(folders, key=lambda folder: folder.path.stat().st_mtime_ns)
     protocol = folder.protocol() or {}
     config = config_from_values(protocol["config"])
@@ -156,14 +188,15 @@ def study_protocol(config: RunConfig, directory: Path) -> dict[str, Any]:
         "torch": _version("torch"),
         "device": devices_of(config)[0],
         "sources": source_hashes(config, directory),
+        "evaluator": evaluator_hash(),
         "threads": worker_threads(),
         "processor": processor_name(),
     }
 
 
 def refuse_changed_protocol(name: str, stored: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Raise StudyError that lists what differs; budget.total and patience may change while a study goes on."""
-    free = {"config.budget.total", "config.patience"}
+    """Raise StudyError that lists what differs; budget.total, patience and stop_when may change meanwhile."""
+    free = {"config.budget.total", "config.patience", "config.stop_when"}
     before, after = _flatten(stored), _flatten(now)
     keys = sorted(key for key in before.keys() | after.keys() if key not in free and before.get(key) != after.get(key))
     if keys:

@@ -1,5 +1,6 @@
 """What a study looks like from outside: its summary and its journal, computed from the history alone."""
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,18 +10,24 @@ from hotlap.core.errors import MissingExtraError
 from hotlap.core.records import History
 from hotlap.core.run_folder import RunFolder
 from hotlap.core.study_folder import ProjectFolder
+from hotlap.core.targets import parse_target
 from hotlap.report.journal import render_journal, write_journal
 from hotlap.report.picture import draw_progress, picture_path, progress_info, shown_runs
 from hotlap.report.sections import Notes
 from hotlap.report.summary import CandidateFigures, NoiseFigures, StudySummary, summarize
 from hotlap.runs.notes import read_notes
+from hotlap.search.calibration import calibrate
+from hotlap.search.drift import clock_noise, drifts
 from hotlap.search.noise import (
     estimate,
     estimate_noise,
-    expected_false_keeps,
+    expected_false_keeps_of,
     runs_needed,
     smallest_visible_effect,
 )
+from hotlap.search.race import Recordings
+from hotlap.search.systems import smallest_visible_timing
+from hotlap.study.racing import racing_figures
 from hotlap.study.study import Study, read_study
 
 _EFFECTS = (0.01, 0.02, 0.05)
@@ -35,14 +42,21 @@ def view_study(project: ProjectFolder, name: str | None = None) -> tuple[History
 def study_summary(history: History, protocol: Mapping[str, Any]) -> StudySummary:
     """Return the summary with the judge's own figures."""
     noise = estimate_noise(history)
-    changes = {proposal.number for proposal in history.proposals if proposal.role != "ablation"}
-    tries = len(changes & {decision.proposal for decision in history.decisions})
+    clock, calibration = clock_noise(history), calibrate(history)
     figures = NoiseFigures(
         sigma=noise.sigma,
         degrees_of_freedom=noise.degrees_of_freedom,
         smallest_visible_effect=smallest_visible_effect(noise),
         runs_needed={effect: runs_needed(noise, effect) for effect in _EFFECTS},
-        expected_false_keeps=expected_false_keeps(noise, tries),
+        expected_false_keeps=expected_false_keeps_of(history),
+        clock_sigma=clock.sigma if clock.degrees_of_freedom else math.nan,
+        smallest_visible_timing=smallest_visible_timing(history),
+        metric=calibration.metric if calibration else "",
+        metric_at_seconds=calibration.reading_seconds if calibration else math.nan,
+        metric_mean=calibration.mean if calibration else math.nan,
+        metric_sigma=calibration.sigma if calibration else math.nan,
+        metric_slope=calibration.slope_per_second if calibration else math.nan,
+        drifts=tuple(drift.ratio for drift in drifts(history)),
     )
     candidates = {number: _figures(history, number) for number in (0, *history.kept())}
     return summarize(history, protocol, figures, candidates)
@@ -54,11 +68,22 @@ def write_study_journal(study: Study) -> Path:
     rungs = study.history.kept()
     draws = rungs != study.drawn_rungs or bool(study.history.ended) or not picture.exists()
     study.drawn_rungs = rungs
-    return write_journal_of(study.project, study.history, study.folder.protocol() or {}, draws=draws)
+    protocol = study.folder.protocol() or {}
+    return write_journal_of(study.project, study.history, protocol, draws=draws, recordings=study.recordings)
 
 
-def write_journal_of(project: ProjectFolder, history: History, protocol: Mapping[str, Any], *, draws: bool) -> Path:
-    """Write the journal of a history; with `draws` also its picture, where matplotlib is installed."""
+def write_journal_of(
+    project: ProjectFolder,
+    history: History,
+    protocol: Mapping[str, Any],
+    *,
+    draws: bool,
+    recordings: Recordings | None = None,
+) -> Path:
+    """Write the journal of a history; with `draws` also its picture, where matplotlib is installed.
+
+    `recordings` are what an open study has read already.
+    """
     summary = study_summary(history, protocol)
     picture = picture_path(project, summary.name)
     missing = ""
@@ -69,7 +94,10 @@ def write_journal_of(project: ProjectFolder, history: History, protocol: Mapping
         except MissingExtraError as error:
             missing = str(error)
     shown = picture.relative_to(project.project).as_posix() if picture.exists() else None
-    return write_journal(render_journal(summary, history, _notes(project), shown, missing), project)
+    recordings = recordings or Recordings(lambda run_id: RunFolder(project.runs_path / run_id).points())
+    targets = [parse_target(text) for text in summary.targets]
+    racing = racing_figures(history, recordings, targets)
+    return write_journal(render_journal(summary, history, _notes(project), shown, missing, racing), project)
 
 
 def _figures(history: History, candidate: int) -> CandidateFigures:
