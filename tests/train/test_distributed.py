@@ -158,10 +158,21 @@ def test_one_process_computes_with_the_module_itself() -> None:
 
 def test_cores_are_shared_between_the_processes_of_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distributed, "usable_cores", lambda: 7)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     device = torch.device("cpu")
     assert threads_per_rank(ALONE) == 7
     assert threads_per_rank(World(1, 4, 1, device, 2)) == 3
     assert threads_per_rank(World(1, 16, 1, device, 16)) == 1
+
+
+@pytest.mark.parametrize(("given", "alone"), [("3", 3), ("0", 7), ("", 7), ("many", 7)])
+def test_the_number_of_threads_that_was_asked_for_counts_for_a_process_alone(
+    monkeypatch: pytest.MonkeyPatch, given: str, alone: int
+) -> None:
+    monkeypatch.setattr(distributed, "usable_cores", lambda: 7)
+    monkeypatch.setenv("OMP_NUM_THREADS", given)
+    assert threads_per_rank(ALONE) == alone
+    assert threads_per_rank(World(1, 2, 1, torch.device("cpu"), 2)) == 3
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,14 @@ def pick_device(training: TrainingConfig, local_rank: int = 0) -> torch.device:
 
 
 def threads_per_rank(world: World, cores: int | None = None) -> int:
-    """Return this process's share of the cores (default: the usable ones of this machine)."""
+    """Return how many threads this process computes with: its share of the cores (default: the usable ones).
+
+    OMP_NUM_THREADS counts for a process alone, where the launcher or the user has set it. Of several processes it is
+    not heard, since torchrun sets it to 1 by itself.
+    """
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    if world.local_size == 1 and given.isdigit() and int(given):
+        return int(given)
     return max(1, (usable_cores() if cores is None else cores) // world.local_size)
 
 
