@@ -156,3 +156,34 @@ def test_the_module_loads_nothing_heavy() -> None:
     script = "import sys, hotlap.cli.runs, hotlap.cli.doctor; print(*(m for m in sys.modules if 'hotlap.' in m))"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert set(loaded.split()) == {"hotlap.cli", "hotlap.cli.doctor", "hotlap.cli.runs"}
+
+
+def test_show_tells_what_the_guards_found(project: Path) -> None:
+    folder = ProjectFolder(project).runs_path / "r0002"
+    RunFolder(folder).write(
+        "guards", {"state": "failed", "problems": ["eval_loss is nan in a result that says reached"]}
+    )
+    shown = run(project, "show", "r0002").stdout
+    assert "r0002  screen of tiny, candidate 0, seed 1: invalid\n  eval_loss is nan in a result" in shown
+    assert "guards: failed: the run does not count" in shown
+    assert "invalid" in run(project, "ls").stdout
+    assert "guards" not in run(project, "show", "r0001").stdout
+
+
+def test_a_run_is_checked_by_hand(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = run(project, "check", "r0001")
+    assert refused.exit_code == 2
+    assert "r0001: there is no model.safetensors of hotlap's own trainer" in refused.stderr
+    folder = RunFolder(ProjectFolder(project).runs_path / "r0001")
+    folder.write("command", {**(folder.read("command") or {}), "argv": ["python", "-m", "hotlap.worker", "x"]})
+    folder.write("result", {**(folder.read("result") or {}), "metrics": {"eval_loss": 0.75}})
+    folder.weights_path.touch()
+    part = {"num_examples": 32, "num_targets": 900, "hash": "fedcba9876543210", "metrics": {"eval_loss": 0.75}}
+    found = {"eval": part, "audit": {**part, "metrics": {"eval_loss": 0.77}}, "shared": 0}
+    monkeypatch.setattr("hotlap.launch.evaluate.evaluate_again", lambda _: found)
+    same = run(project, "check", "r0001")
+    assert same.exit_code == 0 and "r0001: its weights give its metrics again" in same.stdout
+    assert "0.77" in same.stdout
+    part["metrics"] = {"eval_loss": 0.9}
+    other = run(project, "check", "r0001")
+    assert other.exit_code == 5 and "eval_loss was 0.75, its saved weights give 0.9" in other.stderr

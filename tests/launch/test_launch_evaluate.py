@@ -52,6 +52,8 @@ def test_an_evaluation_that_fails_says_why(folder: RunFolder) -> None:
 def test_an_evaluation_that_is_killed_says_nothing_of_the_run(folder: RunFolder) -> None:
     with pytest.raises(NotEvaluatedError, match="killed from outside"):
         evaluate_again(folder, program=program("import os; os.kill(os.getpid(), 9)"))
+    with pytest.raises(NotEvaluatedError, match="out of memory"):
+        evaluate_again(folder, program=program("import sys; print('out of memory'); sys.exit(75)"))
     with pytest.raises(NotEvaluatedError, match="cannot start"):
         evaluate_again(folder, program=("/nowhere/python",))
 

@@ -100,3 +100,23 @@ def test_flat_rows_have_every_fact(project: ProjectFolder, make_run: MakeRun) ->
     assert row["metrics.eval_loss"] == 0.75
     assert row["config.training.learning_rate"] == 5e-5
     assert row["target_train_seconds"] == 12.0
+
+
+@pytest.mark.parametrize(
+    ("guards", "told"),
+    [
+        ({}, ""),
+        ({"state": "pending"}, "in quarantine until it was checked"),
+        ({"state": "skipped"}, "not checked, since the run is repeated"),
+        ({"state": "failed", "problems": ["x"]}, "failed: the run does not count"),
+        ({"state": "passed"}, "passed"),
+        ({"state": "passed", "evaluated_again": "calibration", "audit_gap": None}, "again from its saved weights (cal"),
+        (
+            {"state": "passed", "evaluated_again": "x", "eval_loss_again": 0.75, "audit_gap": 0.02},
+            "0.75, audit loss +2.0",
+        ),
+    ],
+)
+def test_what_guards_found_is_told_in_words(guards: dict[str, Any], told: str) -> None:
+    assert told in views.guards_text(guards)
+    assert bool(views.guards_text(guards)) == bool(guards)

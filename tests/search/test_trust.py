@@ -1,7 +1,7 @@
 """Claims that must not be believed: each test says something false, or lets a clock run wrong."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -156,15 +156,24 @@ def test_a_run_that_keeps_silent_about_its_data_is_not_believed() -> None:
 # ---- the clocks
 
 
-def stamped(seconds: float, rate: float, latency: Callable[[int], float] = lambda _: 0.1) -> ClockStamps:
-    """Return stamps of a run whose clock counts `rate` seconds a second, seen with some latency ten times a second."""
-    stamps = ClockStamps()
-    for tick in range(1, round(10 * seconds)):
-        stamps.note(tick / 10 + latency(tick), {"wall_seconds": rate * tick / 10})
+def stamped(
+    seconds: float, rate: float, pauses: Sequence[float] = (0.2,), lag: float = 0.05, last_lag: float = 0.05
+) -> ClockStamps:
+    """Return stamps of a run that writes ten points a second, each `lag` after its reading, and a result.
+
+    Its clock counts `rate` seconds a second; the launcher pauses between its looks, by turns as long as `pauses` say.
+    """
+    stamps, now, seen, turn = ClockStamps(), 0.0, 0, 0
+    while now < seconds + last_lag:
+        now, turn = now + pauses[turn % len(pauses)], turn + 1
+        written = int(max(0.0, min(now, seconds) - lag) * 10)
+        point = {"wall_seconds": rate * written / 10} if written > seen else None
+        stamps.look(now, point, {"wall_seconds": rate * seconds} if now >= seconds + last_lag else None)
+        seen = written
     return stamps
 
 
-@pytest.mark.parametrize(("seconds", "rate"), [(60, 0.95), (60, 0.5), (600, 0.975), (20, 0.9), (300, 0.0)])
+@pytest.mark.parametrize(("seconds", "rate"), [(60, 0.95), (60, 0.5), (600, 0.975), (20, 0.9), (5, 0.85), (300, 0.0)])
 def test_a_clock_that_runs_slower_than_the_launchers_is_found(seconds: float, rate: float) -> None:
     found = list(clock_problems(run(), stamped(seconds, rate), []))
     assert len(found) == 1 and "against the launcher's (2% are allowed)" in found[0]
@@ -176,22 +185,24 @@ def test_a_clock_that_is_true_or_fast_is_fine(rate: float) -> None:
     assert not list(clock_problems(run(), stamped(60, rate), []))
 
 
-def test_a_launcher_that_looks_late_now_and_then_is_not_held_against_the_run() -> None:
-    assert not list(clock_problems(run(), stamped(20, 1.0, lambda tick: 3.0 if tick % 3 else 0.2), []))
-    assert not list(clock_problems(run(), ClockStamps(), [])), "nothing was seen of a run that had no points"
+@given(st.floats(0.5, 60), st.lists(st.floats(0.05, 20), min_size=1, max_size=5), st.floats(0, LATENCY_SECONDS))
+def test_a_busy_launcher_never_makes_a_true_clock_look_slow(seconds: float, pauses: list[float], lag: float) -> None:
+    """Also for a run of a second, seen once in 20."""
+    assert stamped(seconds, 1.0, pauses, lag).shortfall == 0
+    assert ClockStamps().shortfall == 0, "nothing was seen of a run that had no points"
 
 
-def test_a_clock_is_not_helped_by_stopping_it_at_the_end() -> None:
+def test_one_slow_write_is_not_held_against_the_run() -> None:
+    """The disk was busy for as long as the result took."""
+    assert stamped(5, 1.0, last_lag=5.0).shortfall == 0
+    assert stamped(20, 1.0, last_lag=60.0).shortfall == 0
+
+
+def test_a_clock_is_not_helped_by_a_true_result_that_comes_after_the_result() -> None:
     stamps = stamped(60, 0.9)
-    stamps.note(60.1, {"wall_seconds": 54.0}, is_result=True)
-    stamps.note(70.0, {"wall_seconds": 70.0})
+    stamps.look(70.0, {"wall_seconds": 70.0}, {"wall_seconds": 70.0})
+    stamps.look(70.2, {"wall_seconds": 70.2}, {"wall_seconds": 70.2})
     assert stamps.shortfall > 0.02
-
-
-def test_the_launcher_may_see_points_late_by_as_long_as_it_sleeps() -> None:
-    stamps = ClockStamps()
-    stamps.note(2.0 + LATENCY_SECONDS, {"wall_seconds": 2.0})
-    assert stamps.shortfall == 0
 
 
 def run(**changes: Any) -> RunRecord:

@@ -24,6 +24,7 @@ from hotlap.runs.ingest import ingest
 from hotlap.study import runner
 from hotlap.study.guards import Guards, RunGuard, calibrated_gaps, check_left_over
 from hotlap.study.loop import run_study
+from hotlap.study.manifest import digest
 from hotlap.study.runner import LocalRunner
 from hotlap.study.study import Study, open_study
 
@@ -48,7 +49,7 @@ DATA = {"hash": "0123456789abcdef", "num_train": 100, "num_eval": 64, "source": 
 
 
 class OneIdea:
-    """Proposes the same change until it is told to stop."""
+    """Proposes nearly the same change until it is told to stop."""
 
     def __init__(self, patch: dict[str, Any], most: int = 1) -> None:
         self._patch = patch
@@ -59,7 +60,8 @@ class OneIdea:
             return None
         texts = dict.fromkeys(("family", "title", "observation", "hypothesis"), "x")
         number = len(history.proposals) + 1
-        return Proposal(number=number, parent=0, patch=self._patch, predicted_ratio=0.5, **texts)
+        patch = {**self._patch, "training.weight_decay": number / 1000}  # no change is tried twice
+        return Proposal(number=number, parent=0, patch=patch, predicted_ratio=0.5, **texts)
 
 
 @dataclass
@@ -92,7 +94,8 @@ def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def play(project: ProjectFolder, cheat: str, proposals: int = 1) -> Study:
     """Drive a study whose screens cheat, with a change that halves the time."""
     (project.project / "cheat").write_text(cheat)
-    (project.project / "data.bytes").write_text("what is evaluated")
+    if not (project.project / "data.bytes").exists():
+        (project.project / "data.bytes").write_text("what is evaluated")
     study = open_study(project, config_from_values(TOY))
     idea = OneIdea({"model.embd_pdrop": 0.0, "model.attn_pdrop": 0.0, "model.resid_pdrop": 0.0}, proposals)
     run_study(study, Silent(), lambda _: None, LocalRunner(LocalLauncher(PROGRAM)), idea)
@@ -135,26 +138,44 @@ def test_a_run_that_cheats_is_invalid_and_its_change_is_not_kept(project: Projec
 
 def test_a_changed_evaluation_file_stops_the_study(project: ProjectFolder) -> None:
     """The run that changed it is invalid; what would come after it could not be compared with what was before."""
-    with pytest.raises(StudyError, match=r"data\.bytes: changed while the study 'toy' went on"):
+    with pytest.raises(StudyError, match=r"data\.bytes: changed since the study 'toy' began"):
         play(project, "evaluation file", proposals=2)
     study = open_study(project, config_from_values(TOY))
     assert [run.outcome for run in study.history.runs] == ["reached", "reached", "invalid"]
     assert "data.bytes was changed while it ran" in study.history.runs[2].reason
+    ended = study.folder.ledger()[-2]["reason"]
+    assert "data.bytes: changed since the study 'toy' began" in ended, "the journal says so"
+    with pytest.raises(StudyError, match=r"data\.bytes: changed since the study 'toy' began"):
+        play(project, "evaluation file", proposals=2)
     assert len(list(project.runs_path.iterdir())) == 3, "no run was begun"
+    (project.project / "data.bytes").unlink()  # what is prepared anew is what it was
+    assert [run.outcome for run in play(project, "").history.runs][:4] == ["reached", "reached", "invalid", "reached"]
+
+
+def test_data_that_change_between_two_sittings_are_told_at_the_start_of_the_next(project: ProjectFolder) -> None:
+    play(project, "")
+    moved = project.project.with_name("moved")
+    project.project.rename(moved)
+    project = ProjectFolder(moved)
+    count = len(play(project, "", proposals=2).history.runs)
+    (moved / "data.bytes").write_text("what is easier")
+    with pytest.raises(StudyError, match=r"moved/data\.bytes: changed since the study 'toy' began"):
+        play(project, "", proposals=3)
+    assert len(list(project.runs_path.iterdir())) == count
 
 
 def test_a_proposal_that_names_the_protocol_never_reaches_a_run(project: ProjectFolder) -> None:
     """The policy's own check stands in test_loop; this is the second one, on the config that the run is given."""
     study = open_study(project, config_from_values(TOY))
     base, folder = study.config.model_dump(mode="json"), RunFolder.create(project.runs_path)
-    for patch in ({"targets": ["eval_loss < 9"]}, {"training.per_device_eval_batch_size": 1}, {"clock": "wall"}):
+    for patch in ({"targets": ["eval_loss < 9"]}, {"training.data_seed": 1}, {"clock": "wall"}):
         folder.write_config(config_text(config_from_values(base, patch)))
-        with pytest.raises(StudyError, match=f"{next(iter(patch))} differ from the protocol"):
+        with pytest.raises(StudyError, match=f"may not change {next(iter(patch))}, by which"):
             Guards(study).open(folder)
     folder.write_config(config_text(config_from_values(base, {"training.seed": 7, "training.learning_rate": 1.0})))
     Guards(study).open(folder)
     folder.write_config("targets: [\n")
-    with pytest.raises(StudyError, match="differ from the protocol"):
+    with pytest.raises(StudyError, match="may not change all of it"):
         Guards(study).open(folder)
 
 
@@ -165,7 +186,7 @@ def test_the_source_of_the_evaluator_is_protected(project: ProjectFolder, monkey
     guards = Guards(open_study(project, config_from_values(TOY)))
     guards.refuse_changes()
     source.write_text("eval_loss = 0.1")
-    with pytest.raises(StudyError, match=r"evaluate\.py: changed while the study"):
+    with pytest.raises(StudyError, match=r"evaluate\.py: changed since the study"):
         guards.refuse_changes()
 
 
@@ -346,6 +367,19 @@ def test_a_result_that_nobody_checked_is_checked_before_anything_is_decided(stud
     check_left_over(study, Again({}, AssertionError("it was checked already")))
 
 
+def test_data_that_changed_since_are_not_held_against_a_run_that_nobody_checked(study: Study) -> None:
+    _, folder = opened(study, Again({}), 60.0, "confirm")
+    unchecked = ingest(folder)
+    assert unchecked is not None
+    study.append_run({"run": folder.run_id, "phase": "started"}, unchecked)
+    (study.project.project / "data.bytes").write_text("what is evaluated")
+    study.protect({"data.bytes": digest(study.project.project / "data.bytes")})
+    (study.project.project / "data.bytes").write_text("what is easier")
+    with pytest.raises(StudyError, match=r"data\.bytes: changed since"):
+        check_left_over(study, Again(found(hash="0")))
+    assert (folder.read("guards") or {})["state"] == "pending"
+
+
 def test_a_check_that_the_user_broke_off_is_made_up_for(study: Study) -> None:
     guard, folder = opened(study, Again({}, NotEvaluatedError("stopped by the user")), 60.0, "confirm")
     assert guard.close(folder, "", lambda: True) == ""
@@ -363,7 +397,7 @@ def test_what_the_run_was_given_is_remembered_across_a_killed_driver(study: Stud
     assert run is not None
     study.append_run({"run": folder.run_id, "phase": "started"}, run)
     check_left_over(study, Again(found()))
-    assert study.history.runs[-1].reason == "its config.yaml was changed while it ran"
+    assert study.history.runs[-1].reason.startswith("its config.yaml was changed while it ran")
 
 
 def test_runs_from_before_there_were_guards_are_left_alone(study: Study) -> None:

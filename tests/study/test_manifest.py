@@ -88,3 +88,16 @@ def test_the_projects_own_parts_are_protected(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("")
     assert set(source_files(config, tmp_path)) == {tmp_path / "mine.py"}
     assert source_files(config_from_values({}), tmp_path) == []
+
+
+def test_a_file_that_is_expected_may_still_be_made(corpus: Path) -> None:
+    files, content = Manifest(), digest(corpus)
+    corpus.unlink()
+    files.expect({corpus: content})
+    assert files.changed() == []
+    corpus.write_text("what is easier")
+    assert files.changed() == [corpus]
+    corpus.write_text("what is evaluated")
+    assert files.changed() == []
+    corpus.unlink()
+    assert files.changed() == [corpus], "it was there"

@@ -3,10 +3,12 @@
 import json
 import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tiny_runs import fill_run, make_project, run_worker
 
 from hotlap.config.load import load_config
@@ -16,6 +18,7 @@ from hotlap.core.study_folder import ProjectFolder
 from hotlap.launch.evaluate import evaluate_again
 from hotlap.search.trust import audit_gap, believed_sigma, gap_problem, reproduction_problems
 from hotlap.train.reevaluate import reevaluate
+from hotlap.worker import evaluate
 
 PATCH: dict[str, Any] = {
     "task.max_eval_samples": 4,
@@ -137,6 +140,7 @@ def test_an_evaluation_set_that_was_changed_since_has_another_hash(run: RunFolde
     assert (found["num_examples"], data_of(run)["eval"]["num_examples"]) == (2, 4)
 
 
+@pytest.mark.slow
 def test_training_on_evaluation_data_is_found(project: ProjectFolder) -> None:
     """Once as a plain overlap, once hidden behind other prompts: then the audit data tell."""
     (project.project / "leaks.py").write_text(TASKS)
@@ -154,3 +158,22 @@ def test_training_on_evaluation_data_is_found(project: ProjectFolder) -> None:
     assert gap_problem(gaps["none"], calibration, believed) == ""
     assert "it has learned the evaluation data" in gap_problem(gaps["hidden"], calibration, believed)
     assert all(math.isfinite(gap) for gap in gaps.values())
+
+
+def test_a_machine_without_room_says_nothing_of_the_weights(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["evaluate", str(run.path), "ticket"])
+    monkeypatch.setattr(evaluate, "_end_with", lambda _: None)
+    monkeypatch.setattr(evaluate, "reevaluate", fails_with(torch.OutOfMemoryError("CUDA out of memory")))
+    assert evaluate.main() == 75
+    monkeypatch.setattr(evaluate, "reevaluate", lambda *_, **__: {})
+    monkeypatch.setattr(RunFolder, "write", fails_with(StorageError("no space left on device")))
+    assert evaluate.main() == 75
+    monkeypatch.setattr(evaluate, "reevaluate", fails_with(StorageError("model.safetensors: cannot be read")))
+    assert evaluate.main() == StorageError.exit_code != 75
+
+
+def fails_with(error: Exception) -> Callable[..., None]:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    return fail

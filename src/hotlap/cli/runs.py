@@ -43,7 +43,7 @@ def list_runs(
 @app.command()
 def show(name: RunName, as_json: AsJson = False, project: Project = Path()) -> None:
     """Show one run: facts, where the seconds went, config, metrics, and how to run it again."""
-    from hotlap.runs.views import base_of, changes_from_base, reproduce_argv, runs_document
+    from hotlap.runs.views import base_of, changes_from_base, guards_text, reproduce_argv, runs_document
 
     with _open_store(project) as store:
         run = store.get(name)
@@ -53,10 +53,35 @@ def show(name: RunName, as_json: AsJson = False, project: Project = Path()) -> N
         if as_json:
             _print_json(runs_document([run], base=base, differences=changes, reproduce=reproduce))
         else:
-            _print_facts(run, _sparkline(store, run))
+            _print_facts(run, _sparkline(store, run), guards_text(store.folder(run.run_id).read("guards") or {}))
             _print_sections(run, base, changes)
             following = f"compare {base} {run.run_id}" if base not in ("the defaults", run.run_id) else "ls --sort time"
             typer.echo(f"\nrun it again: {reproduce}\nnext: hotlap runs {following}")
+
+
+@app.command()
+def check(name: RunName, project: Project = Path()) -> None:
+    """Evaluate a run again from its saved weights, in a process of its own; exit code 5 if that gives other metrics."""
+    from hotlap.launch.evaluate import evaluate_again, wait_for_device
+    from hotlap.search.trust import REPRODUCED, reproduction_problems
+
+    with _open_store(project) as store:
+        run = store.get(name)
+        folder = store.folder(run.run_id)
+        with wait_for_device(folder, lambda text: typer.echo(text, err=True)):
+            found = evaluate_again(folder)
+    again, audit = found["eval"], found["audit"] or {"num_examples": 0, "metrics": {}}
+    rows = [
+        [key, _value(run.metrics.get(key)), _value(value), _value(audit["metrics"].get(key))]
+        for key, value in again["metrics"].items()
+    ]
+    _print_table(["metric", "in the run", "from its weights", "on audit data"], rows)
+    sizes = f"{again['num_examples']} evaluation examples (hash {again['hash']}), {audit['num_examples']} for audits"
+    typer.echo(f"\n{sizes}; {found['shared']} of the evaluation examples stand in the training data, too")
+    if problems := list(reproduction_problems(run.metrics, again)):
+        typer.echo(f"error: {run.run_id}: {'; '.join(problems)}", err=True)
+        raise typer.Exit(5)
+    typer.echo(f"{run.run_id}: its weights give its metrics again (within {REPRODUCED:g})")
 
 
 @app.command()
@@ -161,13 +186,15 @@ def _list_row(run: "StoredRun") -> list[str]:
     return [run.run_id, run.study or "-", run.role, outcome, *times, *numbers]
 
 
-def _print_facts(run: "StoredRun", sparkline: str) -> None:
+def _print_facts(run: "StoredRun", sparkline: str, guards: str) -> None:
     study = f" of {run.study}, candidate {run.candidate}" if run.study else ""
     typer.echo(f"{run.run_id}  {run.role}{study}, seed {run.seed}: {run.outcome}")
     if run.reason:
         typer.echo(f"  {run.reason}".replace("\n", "\n    "))
     if run.contaminated:
         typer.echo(f"  contaminated: {run.contaminated}")
+    if guards:
+        typer.echo(f"  guards: {guards}")
     if run.target_step is not None:
         train, wall = _time(run.target_train_seconds), _time(run.target_wall_seconds)
         typer.echo(f"  time to target {train} (train clock), {wall} (wall clock), at step {run.target_step:,}")

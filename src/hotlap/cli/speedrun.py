@@ -119,6 +119,8 @@ class StudyScreen:
             outcome = record.outcome.replace("_", " ")
             reading = f"{outcome} after {format_seconds(record.train_seconds)}: {record.reason}"
         noise = f"  [repeated: {record.contaminated}]" if record.contaminated else ""
+        if record.outcome == "reached" and (why := record.guards.get("evaluated_again")):
+            noise = noise or f"  [evaluated again: {why}]"
         self.says(f"   {record.run_id} {record.role:<9} seed {record.seed}: {reading.splitlines()[0]}{noise}")
 
     def says(self, text: str) -> None:

@@ -9,7 +9,7 @@ from hotlap.core.errors import StorageError
 from hotlap.core.files import append_json_line, read_json, read_json_lines, write_atomic, write_json
 from hotlap.core.records import Decision, Proposal, RecordClaim
 
-LEDGER_EVENTS: Final = ("sitting", "proposal", "run", "decision", "claim", "note", "ended")
+LEDGER_EVENTS: Final = ("sitting", "proposal", "run", "decision", "claim", "note", "protected", "ended")
 REPLAY_SIGN: Final = "@"
 """Stands between the study and the number in a replay's name, `demo@1`; no study can be called so."""
 

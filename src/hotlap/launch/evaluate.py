@@ -14,18 +14,24 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Any, Final
 
-from hotlap.core.errors import HotlapError, RunFailedError
+from hotlap.config.load import load_config
+from hotlap.core.errors import ConfigError, HotlapError, RunFailedError
 from hotlap.core.run_folder import RunFolder
+from hotlap.launch.devices import run_devices
 from hotlap.launch.environment import worker_environment
+from hotlap.launch.locks import device_lock
 from hotlap.launch.sessions import RUN_VARIABLE, kill_session, run_mark
 
 EVALUATOR: Final = (sys.executable, "-P", "-m", "hotlap.worker.evaluate")
 LIMIT_SECONDS: Final = 600.0
 """Longest evaluation; a run of a study evaluates many times as often in its own time."""
 
+_NO_ROOM: Final = 75
+"""Exit code of an evaluation that the machine had no room for, in memory or on the disk."""
 _POLL_SECONDS: Final = 0.05
 _SHOWN_LINES: Final = 3
 
@@ -38,6 +44,20 @@ def is_own(folder: RunFolder) -> bool:
     """Say whether hotlap's own worker filled a run folder: only its weights can be evaluated here."""
     argv = (folder.read("command") or {}).get("argv") or []
     return "hotlap.worker" in argv
+
+
+def wait_for_device(folder: RunFolder, say: Callable[[str], None]) -> AbstractContextManager[None]:
+    """Hold what a run is evaluated on: it must not disturb a run that is being timed.
+
+    Raises ConfigError for a run whose weights cannot be evaluated here, and for a config that cannot be read.
+    """
+    if not is_own(folder) or not folder.weights_path.is_file():
+        raise ConfigError(
+            f"{folder.run_id}: there is no {folder.weights_path.name} of hotlap's own trainer to evaluate; a run saves "
+            "its weights at its end unless training.save_model is false"
+        )
+    config = load_config(folder.config_path)
+    return device_lock(run_devices(config.devices, use_cpu=config.training.use_cpu), say)
 
 
 def evaluate_again(
@@ -72,6 +92,8 @@ def evaluate_again(
         said = _what_it_said(output)
     if problem or process.returncode in (-signal.SIGKILL, -signal.SIGTERM):
         raise NotEvaluatedError(problem or "the evaluation was killed from outside")
+    if process.returncode == _NO_ROOM:
+        raise NotEvaluatedError(said)
     evaluation = folder.read("evaluation")
     if process.returncode or evaluation is None or evaluation.get("ticket") != ticket:
         raise RunFailedError(said or f"the evaluation ended with exit code {process.returncode}")

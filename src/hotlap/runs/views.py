@@ -144,3 +144,29 @@ def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _differ(value: Any, other: Any) -> bool:
     return bool(value != other and repr(value) != repr(other))  # two nan are no difference
+
+
+def guards_text(guards: Mapping[str, Any]) -> str:
+    """Return what a study's guards say of a run; empty for a run that none looked at."""
+    match guards.get("state"):
+        case "pending":
+            return "in quarantine until it was checked; `hotlap speedrun` checks it before it goes on"
+        case "skipped":
+            return "not checked, since the run is repeated"
+        case "failed":
+            return "failed: the run does not count"
+        case "passed":
+            return f"passed{_evaluated_again(guards)}"
+        case _:
+            return ""
+
+
+def _evaluated_again(guards: Mapping[str, Any]) -> str:
+    if not (why := guards.get("evaluated_again")):
+        return ""
+    told = f"; evaluated again from its saved weights ({why})"
+    if (loss := finite(guards.get("eval_loss_again"))) is not None:
+        told += f": eval_loss {loss:.5g}"
+    if (gap := finite(guards.get("audit_gap"))) is not None:
+        told += f", audit loss {100 * math.expm1(gap):+.1f} %"
+    return told

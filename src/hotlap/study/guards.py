@@ -46,7 +46,8 @@ Evaluate = Callable[[RunFolder, Callable[[], bool]], dict[str, Any]]
 _SCHEMA: Final = "hotlap/guards/1"
 _GIVEN_FILES: Final = ("config.yaml", "proposal.json", "diff.patch")
 """What a run is given; it may read these files and not write them."""
-_SEEDS: Final = ("training.seed", "training.data_seed")
+_SEED: Final = "training.seed"
+"""The study gives each run another one."""
 
 
 @final
@@ -57,22 +58,44 @@ class Guards:
         self.evaluate = evaluate
         self.manifest = Manifest()
         self.study = study
+        self._protects_data = False
         self.manifest.add([*evaluator_files(), *source_files(study.config, study.project.project)])
 
     def refuse_changes(self) -> None:
-        """Raise StudyError when a protected file is not what it was when the sitting began."""
-        self.manifest.add(data_files(self.study.history))
+        """Raise StudyError when what the study measures with is not what it was when it began."""
+        self._protect_data()
         if changed := self.manifest.changed():
             names = ", ".join(map(str, changed))
             raise StudyError(
-                f"{names}: changed while the study {self.study.folder.name!r} went on, so its runs can no longer be "
-                "compared; put the old content back, or start a study with another name"
+                f"{names}: changed since the study {self.study.folder.name!r} began, so its runs can no longer be "
+                "compared; put the old content back (what lies in .hotlap/cache may be deleted, it is prepared again), "
+                "or start a study with another name"
             )
+        made = self.study.history.runs[self.study.first_run :]
+        if made and (problem := other_data(self.study.history, made[-1].environment)):
+            raise StudyError(problem)
+
+    def _protect_data(self) -> None:
+        """Protect the prepared data as the study's first run had them; the ledger remembers what they held."""
+        if self._protects_data:
+            return
+        project = self.study.project.project.absolute()
+        held = next((event["files"] for event in self.study.folder.ledger() if event["event"] == "protected"), None)
+        if held is None and (files := data_files(self.study.history)):
+            inside = {path.relative_to(project) if path.is_relative_to(project) else path: path for path in files}
+            held = {str(name): digest(path) for name, path in inside.items()}
+            self.study.protect(held)
+        if held is not None:
+            self.manifest.expect({project / name: content for name, content in held.items()})
+            self._protects_data = True
 
     def open(self, folder: RunFolder) -> "RunGuard":
         """Remember what a run is given, before it starts; raises StudyError when its config breaks the protocol."""
         if differing := protocol_differences(self.study.config.model_dump(mode="json"), folder):
-            raise StudyError(f"{folder.config_path}: {', '.join(differing)} differ from the protocol of the study")
+            raise StudyError(
+                f"{folder.config_path}: a proposal may not change {', '.join(differing)}, by which the study "
+                f"{self.study.folder.name!r} compares its runs; drop the change, or start a study with another name"
+            )
         given = {name: digest(folder.path / name) for name in _GIVEN_FILES}
         folder.write("guards", {"schema": _SCHEMA, "state": "pending", "given": given})
         return RunGuard(self, self.study.history, given, ClockStamps())
@@ -130,7 +153,7 @@ class RunGuard:
             yield f"{path} was changed while it ran"
         for name, before in self._given.items():
             if digest(folder.path / name) != before:
-                yield f"its {name} was changed while it ran"
+                yield f"its {name} was changed while it ran; a run may read what the study gave it, and not write it"
         if run.outcome != "reached":
             return
         config, result = self._guards.study.config, folder.read("result") or {}
@@ -150,6 +173,7 @@ def check_left_over(study: Study, evaluate: Evaluate = evaluate_again) -> None:
     if not left:
         return
     guards = Guards(study, evaluate)
+    guards.refuse_changes()
     with device_lock(study.devices):  # what is evaluated again must not disturb a run that somebody times
         for run in left:
             _check_one(study, guards, run)
@@ -187,13 +211,23 @@ def data_files(history: History) -> list[Path]:
     return [Path(name) for name in first_environment(history).get("data", {}).get("files") or ()]
 
 
+def other_data(history: History, environment: Mapping[str, Any]) -> str:
+    """Say so when a run saw other data than the study's first one; its time cannot be compared."""
+    before, now = (facts.get("data", {}).get("hash") for facts in (first_environment(history), environment))
+    if before is None or now is None or before == now:
+        return ""
+    return (
+        f"the corpus has changed during the study (hash {before} before, {now} now): put it back, or start a new study"
+    )
+
+
 def protocol_differences(base: Mapping[str, Any], folder: RunFolder) -> list[str]:
-    """Return the keys of the protocol, the seeds apart, that a run's config.yaml says otherwise than the study."""
+    """Return the keys of the protocol, the seed apart, that a run's config.yaml says otherwise than the study."""
     try:
         values = YAML(typ="safe").load(folder.config_path.read_text(encoding="utf-8"))
     except (OSError, YAMLError):
         return ["all of it"]
-    return [key for key in PROTOCOL_KEYS if key not in _SEEDS and _value(values, key) != _value(base, key)]
+    return [key for key in PROTOCOL_KEYS if key != _SEED and _value(values, key) != _value(base, key)]
 
 
 def _value(values: object, key: str) -> Any:
@@ -213,7 +247,7 @@ def _evaluation_problems(
     known = (run.environment.get("data") or {}).get("eval") or {}
     for key in known:
         if again.get(key) != known[key]:
-            yield f"evaluation data, {key}: {known[key]} in the run, {again.get(key)} when evaluated again"
+            yield f"evaluation data, {key}: {known[key]} as the run says, {again.get(key)} in its task's files"
     if shared := evaluation.get("shared"):
         yield (
             f"{shared} of {again.get('num_examples')} evaluation examples stand in the training data, too; take them "

@@ -5,7 +5,7 @@ next to nothing, however large a corpus is.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
@@ -28,9 +28,11 @@ EVALUATOR_FILES: Final = (
     "tasks/string_repetition.py",
     "train/evaluate.py",
     "train/generate.py",
+    "train/loop.py",
     "train/reevaluate.py",
     "worker/evaluate.py",
     "worker/session.py",
+    "worker/train.py",
 )
 """The source, below the package, of what a metric and a clock reading mean."""
 
@@ -57,6 +59,11 @@ class Manifest:
         for path in paths:
             if path not in self._known:
                 self._known[path] = (_state(path), digest(path))
+
+    def expect(self, contents: Mapping[Path, str]) -> None:
+        """Remember what files have to hold (SHA-256); one that is missing may still be made."""
+        for path, content in contents.items():
+            self._known.setdefault(path, (None, content))
 
     def changed(self) -> list[Path]:
         """Return the files that do not hold any more what they held; a touched one that holds the same is fine."""

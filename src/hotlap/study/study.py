@@ -22,7 +22,7 @@ from hotlap.launch.environment import worker_threads
 from hotlap.runs.history import load_history, new_sitting, stamp, steady_clock
 from hotlap.search.race import Recordings
 from hotlap.study.manifest import evaluator_hash
-from hotlap.study.plan import StudySettings
+from hotlap.study.settings import StudySettings
 
 
 @dataclass(slots=True)
@@ -59,6 +59,10 @@ class Study:
     def append_run(self, facts: Mapping[str, Any], record: RunRecord | None = None) -> None:
         """Note that a run starts or, with its record, that it has ended."""
         self._write("run", facts, **({"runs": (*self.history.runs, record)} if record else {}))
+
+    def protect(self, files: Mapping[str, str]) -> None:
+        """Note what the prepared data hold: SHA-256 by path, relative to the project where they lie in it."""
+        self._write("protected", {"files": dict(files)})
 
     def end(self, reason: str) -> None:
         """Note why the study ended."""

@@ -1,6 +1,7 @@
 """Evaluate the saved weights of a run that has ended: `python -m hotlap.worker.evaluate RUN_FOLDER TICKET`.
 
-The outcome goes to evaluation.json of the run folder, with the ticket by which the launcher knows it for its own.
+The outcome goes to evaluation.json of the run folder, with the ticket by which the launcher knows it for its own. Exit
+code 75 means that the machine had no room for it, which says nothing of the weights.
 """
 
 import os
@@ -10,11 +11,13 @@ import time
 from pathlib import Path
 
 from hotlap.config.load import load_config
-from hotlap.core.errors import HotlapError
+from hotlap.core.errors import HotlapError, StorageError
 from hotlap.core.run_folder import RunFolder
 from hotlap.core.targets import GENERATION_METRICS
+from hotlap.train.batch_size import is_out_of_memory
 from hotlap.train.reevaluate import reevaluate
 
+_NO_ROOM = 75  # EX_TEMPFAIL of sysexits.h
 _WATCH_SECONDS = 1.0
 
 
@@ -34,11 +37,20 @@ def main() -> int:
             folder.weights_path,
             generates=any(name in (folder.read("result") or {}).get("metrics", {}) for name in GENERATION_METRICS),
         )
-        seconds = time.perf_counter() - start
-        folder.write("evaluation", {"schema": "hotlap/evaluation/1", "ticket": ticket, "seconds": seconds, **found})
     except HotlapError as error:
         print(error, file=sys.stderr)
         return error.exit_code
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        print(f"out of memory: {error}", file=sys.stderr)
+        return _NO_ROOM
+    try:
+        seconds = time.perf_counter() - start
+        folder.write("evaluation", {"schema": "hotlap/evaluation/1", "ticket": ticket, "seconds": seconds, **found})
+    except StorageError as error:
+        print(error, file=sys.stderr)
+        return _NO_ROOM
     return 0
 
 
