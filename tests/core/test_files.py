@@ -56,6 +56,11 @@ def test_the_name_of_a_file_reaches_the_disk_too(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("hotlap.core.files.os.fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
     write_atomic(tmp_path / "file", "text")
     assert synced == [(tmp_path / "file").stat().st_ino, tmp_path.stat().st_ino]
+    synced.clear()
+    append_json_line(tmp_path / "lines", {"a": 1}, durable=True)
+    append_json_line(tmp_path / "lines", {"a": 2}, durable=True)
+    lines = (tmp_path / "lines").stat().st_ino
+    assert synced == [lines, tmp_path.stat().st_ino, lines]
 
 
 def test_a_file_system_that_cannot_sync_a_folder_is_used_all_the_same(

@@ -29,6 +29,13 @@ def test_ids_count_from_one(tmp_path: Path) -> None:
     assert [RunFolder.create(tmp_path / "runs").run_id for _ in range(3)] == ["r0001", "r0002", "r0003"]
 
 
+def test_an_id_that_was_taken_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced = []
+    monkeypatch.setattr("hotlap.core.files.os.fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
+    RunFolder.create(tmp_path)
+    assert synced == [tmp_path.stat().st_ino]
+
+
 def test_an_id_between_others_is_never_used_again(tmp_path: Path) -> None:
     for name in ("r0003", "r0041", "notes", "r41", "r0042.tmp", "old-r0099"):
         (tmp_path / name).mkdir()

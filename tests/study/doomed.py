@@ -1,8 +1,8 @@
 """Drivers and workers that are killed at a chosen moment: by themselves, with -9, just before they change a file.
 
-    python doomed.py drive '{"project": "...", "config": {...}, "worker": "real", "at": 17}'
-    python doomed.py real RUN_FOLDER        the real worker
-    python doomed.py fake RUN_FOLDER        the fake worker, without torch
+    python doomed.py nest                   a driver for each line of options (JSON) on standard input
+    python doomed.py drive OPTIONS          one driver
+    python doomed.py real|fake RUN_FOLDER   a worker: the real one, or the fake one, without torch
 
 So that two studies can be compared word by word, nothing in them depends on the speed of the machine: the real worker
 reads a clock that moves on by the same amount at each reading, whatever was done in between; the driver takes every
@@ -28,6 +28,9 @@ WALL_SECONDS = 2.0
 _CHANGES = ("open", "os.rename", "os.mkdir", "os.remove", "os.truncate", "shutil.rmtree", "subprocess.Popen")
 
 
+# ---- dying
+
+
 def kill_self(project: Path, what: str) -> None:
     """Note the kill, and die."""
     descriptor = os.open(project / "kills", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -35,15 +38,14 @@ def kill_self(project: Path, what: str) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def die_at(project: Path, number: int, who: str) -> None:
-    """Be killed just before the change with this number, of a file in the project or by starting a process."""
+def at_change(project: Path, number: int, act: Callable[[str], object]) -> None:
+    """Act just before the change with this number: of a file in the project, or by starting a process."""
     changes = itertools.count(1)
-    inside = str(project)
+    inside = f"{project}{os.sep}"
 
     def look(event: str, args: tuple[Any, ...]) -> None:
-        if event not in _CHANGES or not _changes(event, args, inside) or next(changes) != number:
-            return
-        kill_self(project, f"{who} before {event} {args[0]}")
+        if event in _CHANGES and _changes(event, args, inside) and next(changes) == number:
+            act(f"{event} {args[0]}")
 
     sys.addaudithook(look)
 
@@ -53,7 +55,7 @@ def _changes(event: str, args: tuple[Any, ...], inside: str) -> bool:
         return True
     if event == "open" and not args[2] & (os.O_WRONLY | os.O_RDWR):
         return False
-    return str(args[0]).startswith(inside) and not str(args[0]).endswith(("/kills", "driver.log"))
+    return str(args[0]).startswith(inside) and not str(args[0]).endswith(("/kills", "/driver.log"))
 
 
 def die_in_a_line(project: Path, number: int, missing: int) -> None:
@@ -79,33 +81,86 @@ def own_boot(project: Path) -> None:
     processes.boot_id = lambda: (project / "boot").read_text()
 
 
+# ---- driving
+
+
+def nest() -> int:
+    """Fork a driver for each line of options, so that what takes a second to import is imported once.
+
+    Tells its pid at once and its exit code (negative: the signal) when it has ended.
+    """
+    import optuna  # noqa: F401
+
+    from hotlap.cli import errors, speedrun, status  # noqa: F401
+    from hotlap.runs import ingest
+    from hotlap.study import loop, view  # noqa: F401
+
+    pid = 0
+    for line in iter(sys.stdin.readline, ""):
+        if pid:
+            os.waitpid(pid, 0)  # only now may its number be somebody else's
+        options = json.loads(line)
+        for path in Path(options["project"]).glob(".hotlap/runs/*/config.yaml"):
+            ingest._parse_config(path.read_text())  # drivers find it in the cache
+        pid = os.fork()
+        if pid == 0:
+            be_driver(options)
+        print(pid, flush=True)
+        end = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        print(end.si_status if end.si_code == os.CLD_EXITED else -end.si_status, flush=True)
+    return 0
+
+
+def be_driver(options: dict[str, Any]) -> None:
+    """Drive a study in a forked process, which ends here."""
+    code: object = 1
+    try:
+        os.chdir(options["project"])
+        os.environ["XDG_RUNTIME_DIR"] = options["project"]
+        for descriptor, name in ((0, os.devnull), (1, "driver.log"), (2, "driver.log")):
+            os.dup2(os.open(name, os.O_RDWR | os.O_CREAT | os.O_APPEND), descriptor)
+        code = drive(options)
+    except SystemExit as end:
+        code = end.code
+    finally:
+        try:
+            sys.stdout.flush()
+        finally:
+            os._exit(code if isinstance(code, int) else 1)
+
+
 def drive(options: dict[str, Any]) -> int:
     """Drive the study as `hotlap speedrun` does; return the exit code."""
     from hotlap.cli import speedrun
     from hotlap.cli.errors import exit_plainly
     from hotlap.config.load import config_from_values
-    from hotlap.launch import prepare
+    from hotlap.launch import orphans, prepare
     from hotlap.launch.local import LocalLauncher
     from hotlap.study import guards, plan, runner, view
 
     project = Path(options["project"])
     own_boot(project)
-    program = (sys.executable, __file__, options["worker"])
-    LocalLauncher.__init__.__defaults__ = (program,)
+    LocalLauncher.__init__.__defaults__ = ((sys.executable, __file__, options["worker"]),)
     plan.AUDIT_EVERY = 1  # no screen is raced
-    runner.POLL_SECONDS = 0.02
+    runner.POLL_SECONDS = 0.01
     runner.contamination = runner.stood_still = lambda *_: ""
     guards.clock_problems = lambda *_: ()  # the fixed clock is none of this world
+    orphans.reap_orphans.__defaults__ = (0.1,)  # a frozen worker does not end when it is asked to
     view.draw_progress = _draw
     if options["worker"] == "fake":
         prepare.prepare_data = lambda *_: "no corpus"
-    config = config_from_values(options["config"])
+    if most_bytes := options.get("most_bytes"):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
+    if options.get("doom"):
+        (project / f"doom.{os.getpid()}").write_text(options["doom"])
     if options.get("missing"):
         die_in_a_line(project, options["at"], options["missing"])
     elif options.get("at"):
-        die_at(project, options["at"], "driver")
+        at_change(project, options["at"], lambda change: kill_self(project, f"driver before {change}"))
     with exit_plainly():
-        return speedrun.drive(config, project)
+        return speedrun.drive(config_from_values(options["config"]), project)
 
 
 def _draw(info: Any, path: Path) -> None:
@@ -113,16 +168,27 @@ def _draw(info: Any, path: Path) -> None:
     path.write_text("<svg/>")  # matplotlib takes a second
 
 
+# ---- working
+
+
 def work(kind: str, folder: Path) -> int:
-    """Be the worker of a run; the first one that finds the file `doom` in the project is killed as that says."""
+    """Be the worker of a run; the first one of a driver does as the driver's file `doom` says.
+
+    `die 3` is killed before its third change of a file, `freeze 3` is stopped there: it no longer sees its driver go.
+    """
     project = folder.parents[2]
     clock = fixed_clock() if kind == "real" else None
     own_boot(project)
-    doom = project / "doom"
+    driver = json.loads((folder / "command.json").read_text())["driver"]
+    doom = project / f"doom.{driver['pid']}"
     if doom.exists():
-        number = int(doom.read_text())
+        how, number = doom.read_text().split()
         doom.unlink()
-        die_at(project, number, "worker")
+        end = {
+            "die": lambda change: kill_self(project, f"worker before {change}"),
+            "freeze": lambda _: os.kill(os.getpid(), signal.SIGSTOP),
+        }
+        at_change(project, int(number), end[how])
     sys.argv = ["worker", str(folder)]
     if clock is None:
         from fake_worker import main
@@ -148,7 +214,16 @@ def fixed_clock() -> Callable[[], float]:
     return lambda: shown[0]
 
 
+def main() -> int:
+    match sys.argv[1:]:
+        case ["nest"]:
+            return nest()
+        case ["drive", options]:
+            return drive(json.loads(options))
+        case [kind, folder]:
+            return work(kind, Path(folder))
+    return 2
+
+
 if __name__ == "__main__":
-    if sys.argv[1] == "drive":
-        sys.exit(drive(json.loads(sys.argv[2])))
-    sys.exit(work(sys.argv[1], Path(sys.argv[2])))
+    sys.exit(main())

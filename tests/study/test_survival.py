@@ -1,21 +1,22 @@
 """Studies that are killed again and again: with -9 at any moment, by a full disk, by a restart, by a clock that is set.
 
 A killed study has to end as the one that ran through: the same journal but for run ids and the time it took, each
-finished run counted once, and no process left behind. HOTLAP_KILLS sets how often the study of real runs is killed
-(50 take a quarter of an hour).
+finished run counted once, and no process left behind. HOTLAP_KILLS says how often a study of toy runs is killed (50
+times; one of real runs a tenth of that), HOTLAP_KILL_SEED where: a failure prints the seed that it came with.
 """
 
 import json
 import os
 import random
 import re
-import resource
+import select
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -32,15 +33,23 @@ from hotlap.core.run_folder import RunFolder
 from hotlap.core.study_folder import ProjectFolder
 from hotlap.launch.local import LocalLauncher
 from hotlap.launch.orphans import reap_orphans
+from hotlap.launch.sessions import RUN_VARIABLE
 from hotlap.runs.history import load_history
+from hotlap.runs.store import RunStore
 from hotlap.study import guards, runner
 from hotlap.study.loop import run_study
 from hotlap.study.runner import LocalRunner
 from hotlap.study.study import Study, open_study, read_study
 
+KILLS = int(os.environ.get("HOTLAP_KILLS", "50"))
+KILL_SEED = int(os.environ.get("HOTLAP_KILL_SEED", "1"))
 DOOMED = Path(__file__).with_name("doomed.py")
 FAKE = (sys.executable, str(Path(__file__).with_name("fake_worker.py")))
 WORDS = ("a", "the", "cat", "dog", "sat", "ran", "on", "under", "red", "mat", "hill", "é", "über", "why", "not")
+PATIENCE_SECONDS = 300.0
+"""For what comes in seconds on a machine that is not overloaded."""
+AHEAD = 0.8
+"""Of the kills' share of all that is wanted, the share of its runs that a study may have made."""
 
 ONE_FAULT: dict[str, Any] = {
     "name": "toy",
@@ -57,11 +66,11 @@ ONE_FAULT: dict[str, Any] = {
     "budget": {"run": "1h", "total": "1000h"},
     "calibrate": {"runs": 2},
     "record": {"runs": 2, "alpha": 0.5},
-    "patience": 2,
+    "patience": 1,
 }
 """For the fake worker: only its dropout is a fault."""
 
-MANY_RUNS = {**ONE_FAULT, "calibrate": {"runs": 4}, "record": {"runs": 4, "alpha": 0.5}, "patience": 6}
+MANY_RUNS = {**ONE_FAULT, "calibrate": {"runs": 3}, "record": {"runs": 3, "alpha": 0.5}, "patience": 4}
 
 TINY: dict[str, Any] = {
     "name": "tiny",
@@ -76,9 +85,9 @@ TINY: dict[str, Any] = {
     },
     "targets": ["eval_loss < 3.6"],
     "budget": {"run": "1h", "total": "1000h"},
-    "calibrate": {"runs": 5},
+    "calibrate": {"runs": 2},
     "record": {"runs": 2, "alpha": 0.5},
-    "patience": 2,
+    "patience": 1,
 }
 """For the real worker: some tens of steps of a tiny model."""
 
@@ -86,127 +95,185 @@ TINY: dict[str, Any] = {
 # ---- killing
 
 
+class Driver:
+    """A driver that the nest has forked off; until the next one is, its pid belongs to nobody else."""
+
+    def __init__(self, nest: "subprocess.Popen[bytes]", options: Mapping[str, Any]) -> None:
+        assert nest.stdin is not None
+        assert nest.stdout is not None
+        nest.stdin.write(f"{json.dumps(options)}\n".encode())
+        self._answers = nest.stdout
+        self._code: int | None = None
+        self.pid = int(self._answers.readline())
+
+    def wait(self, seconds: float = PATIENCE_SECONDS) -> int | None:
+        """Return the exit code (negative: the signal), None when the time is over first."""
+        if self._code is None and select.select([self._answers], [], [], seconds)[0]:
+            self._code = int(self._answers.readline())
+        return self._code
+
+    def is_running(self) -> bool:
+        return self.wait(0) is None
+
+
 @dataclass
 class Reaper:
-    """Drives a study to its end in many sittings, and kills in each, early enough that it hardly gets on."""
+    """Drives a study to its end in many sittings, and kills in each."""
 
     project: ProjectFolder
     config: dict[str, Any]
+    nest: "subprocess.Popen[bytes]"
     worker: str = "fake"
     """`real` or `fake`."""
-    draw: random.Random = field(default_factory=lambda: random.Random(0))
-    worker_changes: int = 8
+    draw: random.Random = field(default_factory=lambda: random.Random(KILL_SEED))
+    worker_changes: int = 7
     """Files that a worker changes."""
-    run_seconds: float = 0.3
+    run_seconds: float = 0.2
     """What a run takes, roughly."""
-    sittings: int = 0
     hits: list[str] = field(default_factory=list)
     """What was killed from outside; what killed itself stands in the file `kills`."""
-    driver: "subprocess.Popen[bytes] | None" = None
+    driver: Driver | None = None
+    doom: str = ""
+    """What becomes of the next driver's first worker."""
 
-    def finish(self, kills: int = 0) -> None:
-        """Kill so often, then let the study come to its end."""
+    def finish(self, kills: int = 0, num_runs: int = 1) -> None:
+        """Kill so often while the study makes its runs, then let it come to its end."""
+        print(f"HOTLAP_KILLS={KILLS} HOTLAP_KILL_SEED={KILL_SEED}")
         (self.project.project / "boot").write_text("first boot")
-        while len(self.kills()) < kills:
-            self._sit(self.draw.choice((self._at_a_change, self._in_a_line, self._at_a_moment, self._restart)))
-        driver = self.start()
-        assert driver.wait(900) == 0, self.log()
+        while (done := len(self.kills())) < kills:
+            self._sit(is_ahead=self._num_runs() / num_runs > AHEAD * done / kills)
+        assert kills == 0 or "ended" not in self._events(), "there was nothing left to kill"
+        assert self.start().wait() == 0, self.log()
 
     def kills(self) -> list[str]:
         """Return what was killed so far."""
         path = self.project.project / "kills"
         return self.hits + (path.read_text().splitlines() if path.exists() else [])
 
-    def start(self, **options: int) -> "subprocess.Popen[bytes]":
+    def start(self, **options: int) -> Driver:
         """Start a driver; the options say when it is killed."""
-        words = {"project": str(self.project.project), "config": self.config, "worker": self.worker, **options}
-        environment = {**os.environ, "XDG_RUNTIME_DIR": str(self.project.project), "OMP_NUM_THREADS": "1"}
-        with self._log_path.open("ab") as log:
-            command = [sys.executable, str(DOOMED), "drive", json.dumps(words)]
-            self.driver = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.project.project, env=environment)
+        words = {"project": str(self.project.project), "config": self.config, "worker": self.worker}
+        self.driver = Driver(self.nest, {**words, "doom": self.doom, **options})
+        self.doom = ""
         return self.driver
 
     def end(self) -> None:
         """Leave nothing running, also after a test that failed."""
-        if self.driver is not None:
-            self.driver.kill()
+        if self.driver is not None and self.driver.is_running():
+            os.kill(self.driver.pid, signal.SIGKILL)
             self.driver.wait()
-        for _, process in processes_of(self.project):
-            process.kill()
+        self._kill_processes()
 
     def log(self) -> str:
         """Return the end of what the drivers said."""
-        return self._log_path.read_text(errors="replace")[-4000:]
+        return (self.project.project / "driver.log").read_text(errors="replace")[-4000:]
 
-    @property
-    def _log_path(self) -> Path:
-        return self.project.project / "driver.log"
+    def _sit(self, *, is_ahead: bool) -> None:
+        """Kill in one sitting; one that is ahead of the kills ends no run."""
+        ways = (self._at_a_change, self._in_a_line, self._worker_first, self._frozen, self._restart, self._at_a_moment)
+        if not is_ahead and self.draw.random() < 0.4:
+            self._doom("die")
+        self.draw.choice(ways[: 5 if is_ahead else 6])(is_ahead)
+        with RunStore(self.project) as store:
+            store.refresh()
 
-    def _sit(self, ends: Callable[[], None]) -> None:
-        self.sittings += 1
-        doom = self.project.project / "doom"
-        if self.draw.random() < 0.4:
-            doom.write_text(str(self.draw.randint(1, self.worker_changes)))
-        ends()
-        doom.unlink(missing_ok=True)
-        left = processes_of(self.project)
-        assert len({mark for mark, _ in left if mark}) <= 1, f"runs side by side: {left}"
+    def _at_a_change(self, is_ahead: bool) -> None:
+        self._expect_end(self.start(at=self.draw.randint(1, 16 if is_ahead else 45)))
 
-    def _at_a_change(self) -> None:
-        self._expect(self.start(at=self.draw.randint(1, 45)))
+    def _in_a_line(self, is_ahead: bool) -> None:
+        self._expect_end(
+            self.start(at=self.draw.randint(1, 2 if is_ahead else 4), missing=self.draw.choice((1, 2, 20)))
+        )
 
-    def _in_a_line(self) -> None:
-        self._expect(self.start(at=self.draw.randint(1, 4), missing=self.draw.choice((1, 2, 20))))
+    def _worker_first(self, _: bool) -> None:
+        """Kill the worker, and the driver at once after it."""
+        self._freeze()
+        if self._kill_processes():
+            self.hits.append("worker frozen")
+        self._kill("driver after its worker")
 
-    def _at_a_moment(self) -> None:
-        self._kill_after(self.start(), "driver at a moment")
+    def _frozen(self, _: bool) -> None:
+        """Kill the driver of a worker that cannot notice it, and that does not end when it is asked to."""
+        self._freeze()
+        self._kill("driver of a frozen worker")
 
-    def _restart(self) -> None:
+    def _restart(self, is_ahead: bool) -> None:
         """Kill everything at once, and give the machine another boot."""
-        self._kill_after(self.start(), "machine")
-        for _, process in processes_of(self.project):
-            process.kill()
+        self._freeze() if is_ahead else self._wait_a_moment()
+        self._kill("machine")
+        self._kill_processes()
         wait_until(lambda: not processes_of(self.project))
-        (self.project.project / "boot").write_text(f"boot after sitting {self.sittings}")
+        (self.project.project / "boot").write_text(f"boot after {len(self.hits)} kills")
 
-    def _kill_after(self, driver: "subprocess.Popen[bytes]", what: str) -> None:
-        """Kill a driver a moment after it has written a few events."""
-        wanted = num_events(self.project) + self.draw.randint(1, 3)
-        while num_events(self.project) < wanted and driver.poll() is None:
-            time.sleep(0.005)
+    def _at_a_moment(self, _: bool) -> None:
+        self._wait_a_moment()
+        self._kill("driver at a moment")
+
+    def _doom(self, how: str) -> None:
+        self.doom = f"{how} {self.draw.randint(1, self.worker_changes)}"
+
+    def _freeze(self) -> None:
+        self._doom("freeze")
+        before, driver = self._num_runs(), self.start()
+        wait_until(
+            lambda: (
+                any(map(is_stopped, processes_of(self.project))) or not driver.is_running() or self._num_runs() > before
+            )  # the worker had fewer files to change
+        )
+
+    def _wait_a_moment(self) -> None:
+        driver, wanted = self.start(), len(self._events()) + self.draw.randint(1, 3)
+        wait_until(lambda: len(self._events()) >= wanted or not driver.is_running())
         time.sleep(self.draw.uniform(0, self.run_seconds))
-        if driver.poll() is None:
-            driver.kill()
+
+    def _kill_processes(self) -> int:
+        found = processes_of(self.project)
+        for process in found:
+            with suppress(psutil.Error):
+                process.kill()
+        return len(found)
+
+    def _kill(self, what: str) -> None:
+        assert self.driver is not None
+        if self.driver.is_running():
+            os.kill(self.driver.pid, signal.SIGKILL)
             self.hits.append(what)
+        self._expect_end(self.driver)
+
+    def _expect_end(self, driver: Driver) -> None:
         assert driver.wait() in (0, -signal.SIGKILL), self.log()
 
-    def _expect(self, driver: "subprocess.Popen[bytes]") -> None:
-        assert driver.wait(900) in (0, -signal.SIGKILL), self.log()
+    def _events(self) -> list[str]:
+        return [event["event"] for study in self.project.studies() for event in study.ledger()]
+
+    def _num_runs(self) -> int:
+        events = [event for study in self.project.studies() for event in study.ledger()]
+        return sum(event.get("outcome") not in (None, "lost", "interrupted") for event in events)
 
 
-def num_events(project: ProjectFolder) -> int:
-    return sum(len(study.ledger()) for study in project.studies())
-
-
-def processes_of(project: ProjectFolder) -> list[tuple[str, psutil.Process]]:
-    """Return what runs for a project, drivers apart, with the mark of its run (empty: preparing the corpus)."""
+def processes_of(project: ProjectFolder) -> list[psutil.Process]:
+    """Return what runs for a project, drivers apart: processes of its runs, and what prepares its corpus."""
     found = []
     for process in psutil.process_iter():
-        try:
-            mark = process.environ().get("HOTLAP_RUN_FOLDER", "")
-            is_ours = mark.startswith(str(project.path)) or str(project.cache_path) in process.cmdline()
+        with suppress(psutil.Error):
+            mark = process.environ().get(RUN_VARIABLE, "")
+            is_ours = mark.startswith(f"{project.path}{os.sep}") or str(project.cache_path) in process.cmdline()
             if is_ours and process.status() != psutil.STATUS_ZOMBIE:
-                found.append((mark, process))
-        except psutil.Error:
-            continue
+                found.append(process)
     return found
 
 
-def wait_until(is_true: Callable[[], object], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
+def is_stopped(process: psutil.Process) -> bool:
+    with suppress(psutil.Error):
+        return bool(process.status() == psutil.STATUS_STOPPED)
+    return False
+
+
+def wait_until(is_true: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not is_true():
         assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.02)
+        time.sleep(0.01)
 
 
 # ---- comparing
@@ -216,17 +283,14 @@ def counted(project: ProjectFolder) -> list[RunRecord]:
     return [run for run in read_study(project)[1].runs if not run.is_infrastructure_failure]
 
 
-def comparable(project: ProjectFolder) -> dict[str, Any]:
+def comparable(project: ProjectFolder) -> list[str]:
     """Return everything that a study learned, with its runs called by their place among those that count."""
-    history = read_study(project)[1]
-    names = {run.run_id: f"run {number}" for number, run in enumerate(counted(project), start=1)}
-    environment = {"load_average": None, "git_commit": None}
-    runs = [
-        replace(run, run_id=names[run.run_id], environment={**run.environment, **environment}, guards={})
-        for run in counted(project)
-    ]
-    told = (history.proposals, history.decisions, history.claims, history.ended)
-    return {"runs": runs, "told": renamed(repr(told), names)}
+    history, runs = read_study(project)[1], counted(project)
+    names = {run.run_id: f"run {number}" for number, run in enumerate(runs, start=1)}
+    passing = {"load_average": None, "git_commit": None}
+    alike = [replace(run, environment={**run.environment, **passing}, guards={}) for run in runs]
+    told = (*alike, *history.proposals, *history.decisions, *history.claims, history.ended)
+    return [renamed(repr(fact), names).replace(str(project.project), "PROJECT") for fact in told]
 
 
 def journal(project: ProjectFolder) -> list[str]:
@@ -235,7 +299,7 @@ def journal(project: ProjectFolder) -> list[str]:
     lost = {run.run_id for run in read_study(project)[1].runs} - names.keys()
     lines = (project.project / "SPEEDRUN.md").read_text().splitlines()
     kept = [line for line in lines if not lost & set(re.findall(r"\br\d{4,}\b", line))]
-    spent = re.compile(r"(\*\*Budget\*\*).* used by \d+ runs?")
+    spent = re.compile(r"(\*\*\w+\*\*).* used by \d+ runs?")
     return [spent.sub(r"\1", renamed(line, names)) for line in kept]
 
 
@@ -248,18 +312,35 @@ def check(killed: ProjectFolder, through: ProjectFolder) -> None:
     assert not [run for run in read_study(through)[1].runs if run.is_infrastructure_failure]
     assert comparable(killed) == comparable(through)
     assert journal(killed) == journal(through)
-    ids = [run.run_id for run in counted(killed)]
-    finished = [
-        folder.run_id
-        for path in sorted(killed.runs_path.iterdir())
-        if (folder := RunFolder(path)).read("result") and (folder.ending() or ("",))[0] != "interrupted"
-    ]
-    assert sorted(ids) == finished, "a finished run was lost, or counted twice"
-    study = killed.studies()[0]
-    phases = [event["run"] for event in study.ledger() if event["event"] == "run" and event["phase"] == "ended"]
-    assert sorted(phases) == sorted({run.run_id for run in read_study(killed)[1].runs}), "each end is noted once"
-    wait_until(lambda: not processes_of(killed), seconds=20)
+    check_ledger(killed)
+    check_index(killed)
+    wait_until(lambda: not processes_of(killed))
     assert not [path for path in killed.project.rglob("*.tmp") if killed.runs_path not in path.parents]
+
+
+def check_ledger(project: ProjectFolder) -> None:
+    """See that no finished run is lost or counted twice, and that nothing but marked pieces cannot be read."""
+    study, runs = project.studies()[0], read_study(project)[1].runs
+    folders = [RunFolder(path) for path in sorted(project.runs_path.iterdir())]
+    finished = [folder.run_id for folder in folders if folder.read("result") and not folder.read("stop")]
+    assert sorted(run.run_id for run in counted(project)) == finished
+    ended = [event["run"] for event in study.ledger() if event["event"] == "run" and event["phase"] == "ended"]
+    assert sorted(ended) == sorted(run.run_id for run in runs)
+    lines = study.ledger_path.read_bytes().splitlines()
+    pieces = [line for line in lines if line.endswith(b" ... cut off")]
+    assert len(lines) == len(pieces) + len(study.ledger())
+
+
+def check_index(project: ProjectFolder) -> None:
+    """See that an index which has followed the study equals one that is made from the files now."""
+    with RunStore(project) as store:
+        store.refresh()
+        followed = store.runs()
+        store.reindex()
+        assert followed == store.runs()
+    assert not [run for run in followed if run.outcome == "running"]
+    states = {run.run_id: run.outcome for run in read_study(project)[1].runs}
+    assert states.items() <= {run.run_id: run.outcome for run in followed}.items()
 
 
 def make_project(path: Path) -> ProjectFolder:
@@ -275,13 +356,36 @@ def make_corpus(path: Path) -> dict[str, Any]:
     return {**TINY, "task": {**TINY["task"], "text": str(path)}}
 
 
+@pytest.fixture(scope="module")
+def nest() -> Iterator["subprocess.Popen[bytes]"]:
+    """Start what forks the drivers."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    command = [sys.executable, str(DOOMED), "nest"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, bufsize=0, env=environment) as process:
+        yield process
+        assert process.stdin is not None
+        process.stdin.close()  # ends it
+
+
+@pytest.fixture(scope="module")
+def toys_through(tmp_path_factory: pytest.TempPathFactory, nest: "subprocess.Popen[bytes]") -> Iterator[ProjectFolder]:
+    """Make a study of toy runs that runs through."""
+    reaper = Reaper(make_project(tmp_path_factory.mktemp("toys") / "through"), MANY_RUNS, nest)
+    try:
+        reaper.finish()
+        yield reaper.project
+    finally:
+        reaper.end()
+
+
 @pytest.fixture
-def begin(tmp_path: Path) -> Iterator[Callable[..., Reaper]]:
+def begin(tmp_path: Path, nest: "subprocess.Popen[bytes]") -> Iterator[Callable[..., Reaper]]:
     """Make a project of a name, and what drives a study in it."""
     reapers: list[Reaper] = []
 
-    def make(name: str, config: dict[str, Any], worker: str = "fake", **facts: Any) -> Reaper:
-        reapers.append(Reaper(make_project(tmp_path / name), config, worker, **facts))
+    def make(name: str, config: dict[str, Any], **facts: Any) -> Reaper:
+        reapers.append(Reaper(make_project(tmp_path / name), config, nest, **facts))
         return reapers[-1]
 
     yield make
@@ -289,43 +393,29 @@ def begin(tmp_path: Path) -> Iterator[Callable[..., Reaper]]:
         reaper.end()
 
 
-def check_kills(reaper: Reaper, wanted: int) -> None:
-    """Make sure that what was to be killed was killed, and while there was still something to lose."""
-    kills = reaper.kills()
-    assert len(kills) >= wanted
-    assert {kill.split()[0] for kill in kills} == {"driver", "worker", "machine"}
-    events = [event["event"] for event in reaper.project.studies()[0].ledger()]
-    assert events[: events.index("ended")].count("sitting") >= 0.7 * reaper.sittings, "most came after the end"
-    assert [run for run in read_study(reaper.project)[1].runs if run.is_infrastructure_failure]
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_a_study_of_toy_runs_that_is_killed_sixty_times_ends_like_one_that_ran_through(
-    begin: Callable[..., Reaper],
+@pytest.mark.timeout(60 + 10 * KILLS)
+def test_a_study_that_is_killed_again_and_again_ends_like_one_that_ran_through(
+    begin: Callable[..., Reaper], toys_through: ProjectFolder
 ) -> None:
-    through = begin("through", MANY_RUNS)
-    through.finish()
-    reaper = begin("killed", MANY_RUNS, draw=random.Random(1))
-    reaper.finish(kills=60)
-    check(reaper.project, through.project)
-    check_kills(reaper, 60)
+    reaper = begin("killed", MANY_RUNS)
+    reaper.finish(KILLS, num_runs=len(counted(toys_through)))
+    check(reaper.project, toys_through)
+    kills = reaper.kills()
+    print(*kills, sep="\n")
+    assert {kill.split()[0] for kill in kills} == {"driver", "worker", "machine"}
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
-def test_a_study_of_real_runs_that_is_killed_again_and_again_ends_like_one_that_ran_through(
+@pytest.mark.timeout(600 + 10 * KILLS)
+def test_a_study_of_real_runs_that_is_killed_ends_like_one_that_ran_through(
     tmp_path: Path, begin: Callable[..., Reaper]
 ) -> None:
-    kills = int(os.environ.get("HOTLAP_KILLS", "12"))
     config = make_corpus(tmp_path / "corpus.txt")
-    through = begin("through", config, "real")
+    through = begin("through", config, worker="real")
     through.finish()
-    draw = random.Random(2)
-    reaper = begin("killed", config, "real", draw=draw, worker_changes=80, run_seconds=4.0)
-    reaper.finish(kills)
+    reaper = begin("killed", config, worker="real", worker_changes=12, run_seconds=4.0)
+    reaper.finish(KILLS // 10, num_runs=1)  # all but the first kills come before another run has ended
     check(reaper.project, through.project)
-    check_kills(reaper, kills)
 
 
 # ---- the moments that a loop may miss
@@ -461,24 +551,22 @@ def test_a_driver_that_was_held_does_not_take_its_run_for_hung(
 # ---- a full disk
 
 
-@pytest.mark.slow
-def test_a_study_whose_files_may_not_grow_goes_on_once_they_may(begin: Callable[..., Reaper]) -> None:
-    through = begin("through", MANY_RUNS)
-    through.finish()
+def test_a_study_whose_files_may_not_grow_goes_on_once_they_may(
+    begin: Callable[..., Reaper], toys_through: ProjectFolder
+) -> None:
     reaper = begin("full", MANY_RUNS)
     (reaper.project.project / "boot").write_text("first boot")
     codes = []
-    for most_bytes in range(8_000, 20_000, 2_000):
+    for most_bytes in range(8_000, 20_000, 3_000):
         (reaper.project.project / "driver.log").unlink(missing_ok=True)
-        driver = reaper.start()
-        psutil.Process(driver.pid).rlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
-        codes.append(driver.wait(120))
+        codes.append(reaper.start(most_bytes=most_bytes).wait())
         assert not processes_of(reaper.project)
         if codes[-1]:
             assert re.search("hotlap: error: cannot .*File too large", reaper.log()), reaper.log()
-    assert codes.count(125) >= 3, codes
+    assert codes[0] == 125
+    assert set(codes) <= {0, 125}
     reaper.finish()
-    check(reaper.project, through.project)
+    check(reaper.project, toys_through)
 
 
 TMPFS = """
@@ -495,26 +583,21 @@ echo "$code"
 ALONE = ("unshare", "--user", "--map-root-user", "--mount")
 
 
-@pytest.mark.slow
-def test_a_study_on_a_disk_that_is_full_goes_on_once_there_is_room(
-    tmp_path: Path, begin: Callable[..., Reaper]
-) -> None:
+def test_a_study_on_a_disk_that_is_full_goes_on_once_there_is_room(tmp_path: Path, toys_through: ProjectFolder) -> None:
     probe = [*ALONE, "mount", "-t", "tmpfs", "tmpfs", str(tmp_path)]
     if shutil.which("unshare") is None or subprocess.run(probe, capture_output=True, check=False).returncode:
         pytest.skip("no disk can be made here")
-    through = begin("through", ONE_FAULT)
-    through.finish()
     make_project(tmp_path / "full.start")
     (tmp_path / "full.start" / "boot").write_text("first boot")
     (tmp_path / "full").mkdir()
-    words = json.dumps({"project": str(tmp_path / "full"), "config": ONE_FAULT, "worker": "fake"})
+    words = json.dumps({"project": str(tmp_path / "full"), "config": MANY_RUNS, "worker": "fake"})
     command = [*ALONE, "sh", "-c", TMPFS, "sh", str(tmp_path / "full"), sys.executable, str(DOOMED), words]
     environment = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)}
     ended = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     told = (tmp_path / "full.log").read_text()
     assert (ended.returncode, ended.stdout.strip()) == (0, "125"), f"{ended.stderr}\n{told}"
     assert "No space left on device" in told
-    check(ProjectFolder(tmp_path / "full.end"), through.project)
+    check(ProjectFolder(tmp_path / "full.end"), toys_through)
 
 
 # ---- a restart, a clock that is set
@@ -553,15 +636,14 @@ def test_a_clock_that_is_set_costs_no_budget(
     monkeypatch.setattr(time, "time", lambda: real() + jumped[0])
 
     def jump(folder: RunFolder) -> None:
-        if folder.run_id == "r0002":
+        if folder.run_id > "r0001":
             jumped[0] = jump_seconds
 
     study, reason = go_on(project, jump)
     assert jumped[0] == jump_seconds
     assert "nothing" not in reason and reason.endswith("is a record")
-    assert 0 < study.history.seconds_spent < 120
-    before = study.history.seconds_spent
+    assert 0 < study.history.seconds_spent < 10**6
     again, _ = go_on(project)
-    assert before <= again.history.seconds_spent < before + 1000, "the fake worker's seconds are not real"
+    assert study.history.seconds_spent <= again.history.seconds_spent < 10**6
     config = again.config.model_dump(mode="json")
     assert load_history(project, again.folder, config, "train").seconds_spent == again.history.seconds_spent

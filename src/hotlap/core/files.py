@@ -29,10 +29,16 @@ def write_atomic(path: Path, text: str) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True) if os.access(path.parent, os.W_OK) else None
+        with suppress(OSError):
+            temporary.unlink()
         raise StorageError(
             f"cannot write {path}: {error.strerror or error}; free space or choose another folder"
         ) from error
+    sync_name(path)
+
+
+def sync_name(path: Path) -> None:
+    """Wait until the name of a new file or folder is on the disk: without it the content is lost."""
     with suppress(OSError):  # not every network file system can do this for a folder
         sync(path.parent)
 
@@ -95,12 +101,15 @@ def append_json_line(path: Path, value: Mapping[str, Any], *, durable: bool = Fa
     """
     try:
         with path.open("ab+") as file:
-            if file.tell() and not _ends_with_newline(file):
+            is_new = not file.tell()
+            if not is_new and not _ends_with_newline(file):
                 file.write(_CUT_OFF)
             file.write(_json_line(value).encode())
             file.flush()
             if durable:
                 os.fsync(file.fileno())
+        if durable and is_new:
+            sync_name(path)
     except OSError as error:
         raise StorageError(f"cannot append to {path}: {error.strerror or error}") from error
 

@@ -16,6 +16,7 @@ from hotlap.core.files import (
     read_json,
     read_json_lines,
     sync,
+    sync_name,
     write_atomic,
     write_json,
 )
@@ -64,6 +65,7 @@ class RunFolder:
                     path.mkdir()
                 except FileExistsError:
                     continue
+                sync_name(path)
                 return cls(path)
         except OSError as error:
             raise StorageError(

@@ -91,7 +91,11 @@ class RunStore:
 
     def points(self, run_id: str) -> list[dict[str, Any]]:
         """Return every point of a run, straight from its folder and never thinned out."""
-        return RunFolder(self.project.runs_path / run_id).points()
+        return self.folder(run_id).points()
+
+    def folder(self, run_id: str) -> RunFolder:
+        """Return a run's folder."""
+        return RunFolder(self.project.runs_path / run_id)
 
     def _refresh_folders(self) -> None:
         known = {row["run_id"]: row for row in self._db.execute("select run_id, outcome, fingerprint from runs")}
@@ -173,7 +177,7 @@ def _open(path: Path) -> sqlite3.Connection:
             return db
         db.close()
     except sqlite3.OperationalError as error:
-        raise StorageError(f"cannot open {path}: {error}; delete the file, it is built again") from error
+        raise StorageError(f"cannot open {path}: {error}; free space, or delete it: it is built again") from error
     except sqlite3.DatabaseError:
         pass
     path.unlink()
