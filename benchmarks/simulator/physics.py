@@ -1,9 +1,11 @@
 """What a simulated task answers to each setting: how much a step teaches, what it costs, when it breaks.
 
-The numbers are drawn afresh for every task, so no policy can know them; the distributions are wide on purpose, and in
-some tasks Muon or a lower dropout does harm. The forms are common knowledge: a bell over the log learning rate that
-is steeper above its top; the top moves with the square root of the batch; steps fall with the batch as 1 + B/b
-(arXiv 1812.06162); larger models need fewer steps and dearer ones.
+The numbers are drawn afresh for every task, so no policy can know them. The distributions are wide on purpose: what an
+expert tries first is wrong in a good part of the tasks. In some Muon does harm, in
+some the dropout is right as it is; the best batch and the best model lie on either side of the start's, and how the
+best learning rate moves with them is drawn, too. The forms are common knowledge: a bell over the log learning rate
+that is steeper above its top; steps fall with the batch as 1 + B/b (arXiv 1812.06162); larger models need fewer steps
+and dearer ones.
 """
 
 import math
@@ -23,6 +25,8 @@ _BREAKS_AT: Final = 1.6
 """Log distance above the best learning rate at which a training diverges after a long warm-up."""
 _WARMUP_SAVES: Final = 0.8
 """Log distance that the lack of any warm-up takes off that."""
+_LOWEST_BEST_RATE: Final = 3e-4
+"""So that no start diverges."""
 _MEMORY: Final = 200 * 256 * 6
 """Examples x width x layers that fit."""
 
@@ -34,6 +38,10 @@ class Physics:
     best_rate: float
     """Of AdamW, at the reference batch and width."""
     best_muon_rate: float
+    batch_exponent: float
+    """The best learning rate grows with the batch to this power: 0.5 where noise averages out, 1 for plain descent."""
+    width_exponent: float
+    """It falls with the width to this power: 1 after arXiv 2203.03466."""
     critical_batch: float
     """Batch at which half of each further example is wasted."""
     optimizer_gain: Mapping[str, float]
@@ -42,6 +50,8 @@ class Physics:
     """Exponent: what a step teaches grows with the width to this power."""
     depth_gain: float
     dropout_cost: float
+    """How fast a step teaches less, by the distance from the best dropout."""
+    best_dropout: float
     narrow_loss: float
     """Nats that a model keeps for each halving of its width below 64."""
     shallow_loss: float
@@ -58,7 +68,7 @@ class Physics:
         width, depth = recipe.width / REFERENCE_WIDTH, recipe.layers / REFERENCE_LAYERS
         size = width**self.width_gain * depth**self.depth_gain
         batch = (1 + self.critical_batch / REFERENCE_BATCH) / (1 + self.critical_batch / recipe.batch)
-        dropout = math.exp(-self.dropout_cost * recipe.dropout)
+        dropout = math.exp(-self.dropout_cost * abs(recipe.dropout - self.best_dropout))
         optimizer = self.optimizer_gain.get(recipe.optim, 1.0)
         return self._rate_share(recipe) * size * batch * dropout * optimizer
 
@@ -98,7 +108,8 @@ class Physics:
 
     def _distances(self, recipe: Recipe) -> list[tuple[float, float]]:
         """Return log distances from the best learning rate, and how much each counts: Muon has two rates."""
-        moved = math.log(math.sqrt(recipe.batch / REFERENCE_BATCH) * math.sqrt(REFERENCE_WIDTH / recipe.width))
+        moved = self.batch_exponent * math.log(recipe.batch / REFERENCE_BATCH)
+        moved -= self.width_exponent * math.log(recipe.width / REFERENCE_WIDTH)
         plain = math.log(recipe.learning_rate / self.best_rate) - moved
         if recipe.optim != "muon":
             return [(plain, 1.0)]
@@ -112,16 +123,19 @@ def draw_physics(generator: random.Random) -> Physics:
         return middle * math.exp(generator.gauss(0.0, spread))
 
     return Physics(
-        best_rate=around(2e-3, 0.5),
-        best_muon_rate=around(0.02, 0.5),
-        critical_batch=around(24.0, 0.7),
+        best_rate=max(_LOWEST_BEST_RATE, around(1.6e-3, 0.8)),
+        best_muon_rate=around(0.02, 0.7),
+        batch_exponent=generator.gauss(0.5, 0.25),
+        width_exponent=generator.gauss(0.5, 0.35),
+        critical_batch=around(48.0, 1.0),
         optimizer_gain={"muon": around(1.4, 0.35), "adafactor": around(0.9, 0.15), "sgd": around(0.3, 0.3)},
-        width_gain=generator.gauss(0.6, 0.3),
-        depth_gain=generator.gauss(0.4, 0.3),
-        dropout_cost=generator.gauss(3.0, 1.5),
-        narrow_loss=around(0.08, 0.6),
-        shallow_loss=around(0.08, 0.6),
-        warmup_need=around(40.0, 0.5),
-        step_seconds=around(6e-3, 0.4),
+        width_gain=generator.gauss(0.8, 0.5),
+        depth_gain=generator.gauss(0.5, 0.35),
+        dropout_cost=around(3.0, 0.5),
+        best_dropout=max(0.0, generator.uniform(-0.4, 0.15)),
+        narrow_loss=around(0.08, 0.8),
+        shallow_loss=around(0.08, 0.8),
+        warmup_need=around(40.0, 0.8),
+        step_seconds=around(8e-3, 0.8),
         batch_seconds=around(20e-3, 0.3),
     )

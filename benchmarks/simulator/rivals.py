@@ -2,15 +2,16 @@
 
     search(FAMILIES["decay"].task(7), PRACTICES["tpe_final_loss"], seed=7)
 
-All start with the user's config, pay for every run's start-up and evaluations, and hold on to the config that looked
-best in its one run. Nobody confirms anything: what they hold may have been lucky, and the timeline tells its true time.
+All start with the user's config, pay for every run's start-up and evaluations, and hold on to the config that was the
+quickest in its one run: also a sweep that tunes the final loss, since whoever wants the target soon picks that from its
+curves. Nobody confirms anything: what they hold may have been lucky, and the timeline tells its true time.
 """
 
 import math
 import random
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Final, Literal, Protocol
 
@@ -30,6 +31,11 @@ HOPELESS: Final = 20.0
 """What never gets there counts as this many times the longest run in a graded score."""
 MISSED: Final = 10.0
 """The same in a plain score: PAR10 of the algorithm-configuration literature."""
+USUAL_RATES: Final = {"adamw_torch_fused": 1e-3, "muon": 3e-3, "adafactor": 1e-3, "sgd": 0.1}
+"""Where experts begin at a batch of 32 and a width of 128, as in hotlap's own priors; with Muon, that of the rest."""
+USUAL_MUON_RATE: Final = 0.02
+WORTH_TRYING: Final[Mapping[str, Sequence[Any]]] = {"optim": ("adamw_torch_fused", "muon"), "width": (64, 96, 128, 192)}
+"""Choices that hotlap's own search has, too; the others are for those who do not know better."""
 _TPE_SHARE, _MUTATION_SHARE = 0.65, 0.25
 _MUTATED_SHARE: Final = 0.25
 """Chance of each setting to move in a mutation."""
@@ -59,13 +65,16 @@ class Practice:
     has_rungs: bool = False
     """Whether successive halving stops runs at rungs of the clock (ASHA, arXiv 1810.05934)."""
     has_priors: bool = False
-    """Whether an expert's first ideas come first, and a mixture of TPE, mutation and prior after them."""
+    """Whether the space is an expert's, the rules' ideas come first, and after them TPE, mutations and prior draws in
+    turn (PriorBand, arXiv 2306.12370)."""
+    is_fixed_length: bool = False
+    """Whether all runs have the start's schedule and go to its end, as in a sweep of the final loss."""
 
 
 PRACTICES: Final[Mapping[str, Practice]] = {
     "random": Practice(title="random search", sampler="random", score="time"),
     "greedy": Practice(title="greedy: keep if better", sampler="greedy", score="time"),
-    "tpe_final_loss": Practice(title="TPE on the final loss", sampler="tpe", score="final_loss"),
+    "tpe_final_loss": Practice(title="TPE on the final loss", sampler="tpe", score="final_loss", is_fixed_length=True),
     "tpe_time": Practice(title="TPE on time to target, race cap", sampler="tpe", score="time", is_raced=True),
     "tpe_asha": Practice(
         title="TPE, priors, race cap, ASHA",
@@ -93,7 +102,7 @@ def search(task: Searchable, practice: Practice, seed: int) -> Timeline:
             limit_seconds=min(run_seconds, searcher.cap_seconds),
             wall_left=budget - spent,
             stop=searcher.rungs.look if practice.has_rungs else lambda point: None,
-            ends_at_target=practice.score != "final_loss",
+            ends_at_target=not practice.is_fixed_length,
         )
         number += 1
         spent += played.wall_seconds
@@ -144,7 +153,9 @@ class Searcher:
     def __post_init__(self) -> None:
         self._generator = random.Random(f"{self.task.name} {self.practice.title} {self.seed}")
         self._start = values_of(self.task.space, self.task.start.model_dump(mode="json"))
-        self._first = [self._start, *(first_ideas(self._start) if self.practice.has_priors else ())]
+        self._ideas = list(IDEAS) if self.practice.has_priors else []
+        self._space = space_of(self.practice, self.task.space)
+        self._target = self.task.start.parsed_targets()[0]
         self._trial: Any = None
         self._initial_loss = math.nan
         self.rungs = Rungs(self.task.start.budget.run)
@@ -153,27 +164,30 @@ class Searcher:
         """Return the values of the next run."""
         self._trial = None
         self.rungs.begin()
-        if self._first:
-            return self._first.pop(0)
+        if not self.told:
+            return self._start
+        while self._ideas:
+            if (values := {**self._best, **self._ideas.pop(0)(self._best)}) != self._best:
+                return values
         if self.practice.sampler == "random":
             return self._anywhere()
         if self.practice.sampler == "greedy":
             return self._near_best()
         chance = self._generator.random() if self.practice.has_priors else 0.0
         if chance > _TPE_SHARE + _MUTATION_SHARE:
-            space = self.task.space
-            return {name: parameter.draw_near(self._start[name], self._generator) for name, parameter in space.items()}
+            guess = expert_guess(self._best)
+            return {name: each.draw_near(guess[name], self._generator) for name, each in self._space.items()}
         return self._mutated() if chance > _TPE_SHARE else self._asked()
 
     def tell(self, values: Values, played: Played) -> float:
-        """Learn from a run; return how good it looks (lower is better, infinite for a run that tells nothing)."""
+        """Learn from a run; return the seconds that it took to the target, infinite where it missed."""
         score = self._score(played)
         self.told.append((score, values))
         if self.practice.sampler == "tpe":
             self._tell_optuna(values, score)
         if played.outcome == "reached" and self.practice.is_raced:
             self.cap_seconds = min(self.cap_seconds, played.train_seconds)
-        return score if played.outcome == "reached" or self.practice.score == "final_loss" else math.inf
+        return next((p["train_seconds"] for p in played.points if self._target.holds(p)), math.inf)
 
     def _score(self, played: Played) -> float:
         cap, losses = self.task.start.budget.run, [point["eval_loss"] for point in played.points]
@@ -189,8 +203,8 @@ class Searcher:
         return self._graded(played, loss)
 
     def _graded(self, played: Played, loss: float) -> float:
-        """Score a run that did not reach as reference/search.md, section 4, asks."""
-        cap, target = self.task.start.budget.run, self.task.start.parsed_targets()[0].value
+        """Score a run that did not reach by how far it came, so that TPE learns from it, too."""
+        cap, target = self.task.start.budget.run, self._target.value
         way = self._initial_loss - target
         gap = min(1.0, max(0.0, (loss - target) / way))
         hopeless = math.log(HOPELESS * cap) + gap
@@ -206,20 +220,24 @@ class Searcher:
         return math.log(at) + min(3.0, 1 + 4 * gap) if math.isnan(needed) else _log_between(needed, at, cap)
 
     def _anywhere(self) -> Values:
-        return {name: parameter.draw(self._generator) for name, parameter in self.task.space.items()}
+        return {name: parameter.draw(self._generator) for name, parameter in self._space.items()}
+
+    @property
+    def _best(self) -> Values:
+        return min(self.told, key=lambda pair: pair[0])[1]
 
     def _near_best(self) -> Values:
         """Change one setting of the best so far, sometimes two."""
-        values = dict(min(self.told, key=lambda pair: pair[0])[1])
+        values = dict(self._best)
         for name in self._generator.sample(sorted(values), 1 if self._generator.random() < 0.8 else 2):
-            values[name] = _stepped(self.task.space[name], values[name], self._generator)
+            values[name] = _stepped(self._space[name], values[name], self._generator)
         return values
 
     def _mutated(self) -> Values:
         """Move some settings of one of the best three a step."""
         best = sorted(self.told, key=lambda pair: pair[0])[:3]
         values = dict(self._generator.choice(best)[1])
-        for name, parameter in self.task.space.items():
+        for name, parameter in self._space.items():
             if self._generator.random() < _MUTATED_SHARE:
                 values[name] = _stepped(parameter, values[name], self._generator)
         return values
@@ -234,7 +252,8 @@ class Searcher:
         if self._trial is not None:
             self._optuna.tell(self._trial, score)
             return
-        trial = optuna.trial.create_trial(params=dict(values), distributions=self._distributions, value=score)
+        known = {name: each.within(values[name]) for name, each in self._space.items()}
+        trial = optuna.trial.create_trial(params=known, distributions=self._distributions, value=score)
         self._optuna.add_trial(trial)
 
     @cached_property
@@ -249,21 +268,36 @@ class Searcher:
 
     @cached_property
     def _distributions(self) -> dict[str, Any]:
-        return {name: _distribution(parameter) for name, parameter in self.task.space.items()}
+        return {name: _distribution(parameter) for name, parameter in self._space.items()}
 
 
-def first_ideas(start: Values) -> Sequence[Values]:
-    """Return what an expert tries first, one thing on another: the ideas that hotlap's rules begin with."""
-    calm = {**start, **({"dropout": 0.0} if "dropout" in start else {})}
-    changes: list[dict[str, Any]] = [
-        {},
-        {"optim": "muon"},
-        {"learning_rate": 3 * start["learning_rate"]},
-        {"batch": start["batch"] // 2},
-        {"optim": "muon", "learning_rate": 2 * start["learning_rate"], "batch": start["batch"] // 2},
-    ]
-    ideas = [{**calm, **change} for change in changes if change.keys() <= start.keys()]
-    return [idea for idea in ideas if idea != start]
+IDEAS: Final[Sequence[Callable[[Values], Values]]] = (
+    lambda best: {"dropout": 0.0} if "dropout" in best else {},
+    lambda best: {"optim": "muon"},
+    lambda best: {"learning_rate": 3 * best["learning_rate"]},
+    lambda best: {"batch": best["batch"] // 2},
+    lambda best: {"layers": max(1, best["layers"] - 1)} if "layers" in best else {},
+    lambda best: {"width": best["width"] // 2} if "width" in best else {},
+    lambda best: {"max_steps": round(0.6 * best["max_steps"])} if "max_steps" in best else {},
+)
+"""What hotlap's rules ask for in these tasks, each on top of the best so far."""
+
+
+def expert_guess(best: Values) -> Values:
+    """Return the middle of the expert's prior: the best so far at the usual learning rates for its batch and width."""
+    scale = math.sqrt(best["batch"] / 32 * 128 / best.get("width", 128))
+    rates = {"learning_rate": USUAL_RATES[best["optim"]], "muon_learning_rate": USUAL_MUON_RATE}
+    return {**best, **{name: rate * scale for name, rate in rates.items()}}
+
+
+def space_of(practice: Practice, space: Space) -> Space:
+    """Return what a practice searches: no length where that is fixed; with priors only what experts would try."""
+    if practice.is_fixed_length:
+        return {name: parameter for name, parameter in space.items() if name != "max_steps"}
+    if not practice.has_priors:
+        return space
+    chosen = {name: tuple(c for c in space[name].choices if c in worth) for name, worth in WORTH_TRYING.items()}
+    return {name: replace(each, choices=chosen.get(name, each.choices)) for name, each in space.items()}
 
 
 def _stepped(parameter: Parameter, value: Any, generator: random.Random) -> Any:

@@ -48,6 +48,10 @@ class Parameter:
         value = min(self.high, max(self.low, value))
         return round(value) if self.kind in ("integer", "log_integer") else value
 
+    def within(self, value: Any) -> Any:
+        """Return the value, or the bound that it lies beyond."""
+        return value if self.kind == "choice" else type(value)(min(self.high, max(self.low, value)))
+
     def share(self, value: float) -> float:
         """Return where in the range a value lies."""
         if self.kind in ("log", "log_integer"):

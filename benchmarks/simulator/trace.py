@@ -1,7 +1,7 @@
 """A simulated training as it would go if nobody stopped it, and what becomes of it when somebody does."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,17 +36,20 @@ class Trace:
     """How it ends by itself after the last evaluation."""
     reason: str = "the schedule ended and the targets did not hold"
 
-    def point(self, number: int) -> Point:
-        """Return an evaluation as a run folder's line."""
-        train = float(self.train_seconds[number])
-        wall = self.setup_seconds + train + (number + 1) * self.evaluation_seconds
-        step = int(self.steps[number])
-        point: Point = {"step": step, "train_seconds": train, "wall_seconds": wall}
-        point["tokens"] = round(step * self.tokens_per_step)
-        for name, values in self.values.items():
-            point[name] = float(values[number])
-        point["perplexity"] = math.exp(min(50.0, point["eval_loss"]))
-        return point
+    def points(self) -> Iterator[Point]:
+        """Yield the evaluations as a run folder's lines."""
+        names = ("step", "train_seconds", "wall_seconds", "tokens", "perplexity", *self.values)
+        walls = self.setup_seconds + self.train_seconds + self.evaluation_seconds * np.arange(1, len(self.steps) + 1)
+        columns = (
+            self.steps.astype(int),
+            self.train_seconds,
+            walls,
+            np.rint(self.steps * self.tokens_per_step).astype(int),
+            np.exp(np.minimum(50.0, self.values["eval_loss"])),
+            *self.values.values(),
+        )
+        for row in zip(*(column.tolist() for column in columns), strict=True):
+            yield dict(zip(names, row, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +83,7 @@ def play(
     points: list[Point] = []
     if not len(trace.steps):
         return Played(trace.ending, trace.reason, points, trace.setup_seconds, 0.0)
-    for number in range(len(trace.steps)):
-        point = trace.point(number)
+    for point in trace.points():
         over = point[f"{clock}_seconds"] - limit_seconds
         if over > 0:
             points.append(_point_before(point, over, points[-1] if points else None))

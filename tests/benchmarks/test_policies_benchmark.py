@@ -1,13 +1,15 @@
 """The table of the comparison says what the timelines say."""
 
+import json
 import math
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import policies
-from policies import Family, family_text, play_one
+from policies import Family, aims_text, family_text, play_one, text_of
 
 
 def found(policy: str, seed: int, *moments: tuple[float, float]) -> dict[str, Any]:
@@ -30,16 +32,44 @@ def test_times_are_read_off_the_timelines() -> None:
 
 
 def test_the_text_says_which_aims_are_met() -> None:
-    text = "\n".join(family_text(family(50.0, 100.0, 50.0)))
-    assert "the aim of 0.60 is met" in text and "the aim of 1.05 is met" in text
-    assert "at a third of the budget hotlap is at 52.0 s, below its end of 102.0 s" in text
-    text = "\n".join(family_text(family(90.0, 100.0, 50.0)))
-    assert "the aim of 0.60 is NOT met" in text and "the aim of 1.05 is NOT met" in text
+    text = "\n".join(aims_text([family(50.0, 100.0, 50.0)]))
+    assert "0.51, met" in text and "1.00, met" in text and "NOT" not in text
+    assert "52.0 s, 102.0 s: met" in text
+    text = "\n".join(aims_text([family(90.0, 70.0, 50.0)]))
+    assert "1.28, NOT met" in text and "1.77, NOT met" in text
+    assert "92.0 s, 72.0 s: NOT met" in text
+
+
+def test_without_hotlap_there_are_no_aims() -> None:
+    made = Family("decay", [found("random", seed, (9.0, 50.0)) for seed in range(3)])
+    assert aims_text([made]) == []
+    assert "hotlap" not in text_of([made])
+
+
+def test_claims_are_held_against_the_truth() -> None:
+    ones = [
+        {**found("hotlap", seed, (9.0, 50.0)), "claimed_ratio": ratio} for seed, ratio in enumerate((1.1, math.nan))
+    ]
+    assert "1 of hotlap's 2 studies ended with a confirmed record; claimed over true speedup is 1.10" in text_of(
+        [Family("decay", ones)]
+    )
+
+
+def test_results_are_written_with_a_plot_and_as_strict_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(policies, "RESULTS", tmp_path)
+    ones = [found(name, seed, (9.0, math.inf)) for name in ("hotlap", "random") for seed in range(2)]
+    policies.write([Family("decay", ones)], ones)
+    stored = json.loads((tmp_path / "policies.json").read_text(), parse_constant=lambda name: pytest.fail(name))
+    assert stored[0]["moments"] == [[0.0, 176.0], [9.0, None]]
+    assert "policies.svg" in (tmp_path / "policies.md").read_text()
+    assert (tmp_path / "policies.svg").read_text().count("random search") >= 1
 
 
 def test_a_search_that_found_nothing_is_never() -> None:
     made = Family("decay", [found("hotlap", 0, (9.0, math.inf)), found("random", 0, (9.0, math.inf))])
     assert "never" in "\n".join(family_text(made))
+    assert made.ratio("hotlap", "random")[0] == 1.0
 
 
 def test_one_search_comes_back_as_plain_values() -> None:

@@ -1,13 +1,20 @@
-"""Recorded runs as a task: the nearest recipe answers."""
+"""Recorded runs as a task: the nearest recipes answer."""
 
 import math
+import random
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from record_runs import SPACE as DRAWN
+from record_runs import fitted_paces, step_costs
 from simulator.families import FAMILIES
 from simulator.play import play_study
 from simulator.replay import (
+    LEVELS,
+    UNKNOWN_SIGMA,
     Recorded,
     RecordedTask,
     Recording,
@@ -18,8 +25,10 @@ from simulator.replay import (
 )
 from simulator.rivals import PRACTICES, search
 from simulator.space import Parameter, patch_of, values_of
+from simulator.trace import play
 
 from hotlap.config.load import config_from_values
+from hotlap.config.schema import RunConfig
 
 SPACE = {
     "learning_rate": Parameter(kind="log", keys=("training.learning_rate",), low=1e-4, high=1e-2),
@@ -34,30 +43,70 @@ def recording(sigma: float = 0.02) -> Recording:
     for rate in (2e-4, 6e-4, 2e-3, 6e-3):
         for batch in (8, 32):
             values = {"learning_rate": rate, "batch": batch, "optim": "adamw_torch_fused"}
-            config = config_from_values(task.start.model_dump(mode="json"), patch_of(SPACE, values))
-            trace = task.train(config, 1)
-            columns = {
-                "step": trace.steps,
-                "train_seconds": trace.train_seconds,
-                "eval_loss": trace.values["eval_loss"],
-            }
+            trace = task.train(config_of(task.start, values), 1)
             runs.append(
                 Recorded(
                     values=values,
                     outcome="out_of_budget",
-                    columns={name: column.tolist() for name, column in columns.items()},
-                    setup_seconds=2.0,
-                    evaluation_seconds=0.02,
+                    steps=trace.steps.tolist(),
+                    losses=trace.values["eval_loss"].tolist(),
+                    seconds_per_step=float(trace.train_seconds[-1] / trace.steps[-1]),
                     tokens_per_step=trace.tokens_per_step,
                 )
             )
     return Recording(start=task.start, space=SPACE, runs=tuple(runs), sigma=sigma)
 
 
-def test_the_nearest_recipe_answers() -> None:
-    found = recording().nearest({"learning_rate": 7e-4, "batch": 16, "optim": "muon"})
-    assert found.values["learning_rate"] == 6e-4
-    assert recording().nearest({"learning_rate": 5.9e-3, "batch": 9, "optim": "muon"}).values["batch"] == 8
+def plain(config: RunConfig) -> dict[str, Any]:
+    return config.model_dump(mode="json")
+
+
+def config_of(start: RunConfig, values: dict[str, Any]) -> RunConfig:
+    return config_from_values(plain(start), patch_of(SPACE, values))
+
+
+def test_a_recorded_recipe_answers_with_its_own_curve() -> None:
+    whole = recording()
+    for run, times in whole.recipes:
+        blend = whole.blend(run.values)
+        assert blend.nearest is run
+        assert blend.log_times == pytest.approx(times)
+        assert blend.seconds_per_step == pytest.approx(run.seconds_per_step)
+
+
+def test_between_recorded_recipes_times_are_between_theirs() -> None:
+    whole, level = recording(), np.searchsorted(-LEVELS, -1.5)
+    values = {"batch": 32, "optim": "adamw_torch_fused"}
+    seconds = [whole.blend({**values, "learning_rate": rate}).log_times[level] for rate in (6e-4, 4e-4, 3e-4, 2e-4)]
+    assert seconds == sorted(seconds)
+    assert len(set(seconds)) == 4
+
+
+def test_a_loss_that_a_run_did_not_get_to_counts_as_far_away() -> None:
+    run = replace(recording().runs[0], steps=[10, 20, 40], losses=[4.0, 2.0, 3.0], seconds_per_step=0.5)
+    times = np.exp(replace(run, outcome="missed").log_times(300.0))
+    assert times[np.searchsorted(-LEVELS, -3.0)] == pytest.approx(7.5, rel=0.05)
+    assert times[LEVELS < 2.0] == pytest.approx(900.0)
+    assert np.all(np.diff(times) >= 0)
+    assert np.all(np.isnan(run.log_times(300.0)) == (LEVELS < 2.0)), "it was cut short at 20 s"
+    assert np.isfinite(run.log_times(20.0)).all()
+
+
+def test_a_schedule_that_ends_before_the_target_never_gets_there() -> None:
+    whole = recording()
+    task = RecordedTask(whole, 0)
+    steps = task.true_seconds(whole.start) / whole.blend(values_of(SPACE, plain(whole.start))).seconds_per_step
+    for share, reaches in ((1.2, True), (0.8, False)):
+        short = config_from_values(plain(whole.start), {"training.max_steps": round(share * steps)})
+        assert math.isfinite(task.true_seconds(short)) == reaches
+        assert task.train(short, 1).steps[-1] <= round(share * steps)
+
+
+def test_of_replicates_the_longest_answers() -> None:
+    whole = recording()
+    short = replace(whole.runs[0], steps=whole.runs[0].steps[:5], losses=whole.runs[0].losses[:5])
+    assert len(replace(whole, runs=(short, *whole.runs)).recipes) == len(whole.runs)
+    assert replace(whole, runs=(short, *whole.runs)).blend(short.values).nearest == whole.runs[0]
 
 
 def test_distances_are_shares_of_the_ranges() -> None:
@@ -74,7 +123,7 @@ def test_a_file_gives_back_what_was_saved(tmp_path: Path) -> None:
     save_recording(saved, tmp_path / "b.gz")
     again = load_recording(tmp_path / "a.gz")
     assert (again.start, again.space, again.sigma) == (saved.start, saved.space, saved.sigma)
-    assert again.runs[3].columns == saved.runs[3].columns
+    assert again.runs[3].losses == saved.runs[3].losses
     assert (tmp_path / "a.gz").read_bytes() == (tmp_path / "b.gz").read_bytes()
 
 
@@ -82,12 +131,17 @@ def test_true_times_are_those_of_the_record_and_runs_scatter_around_them() -> No
     task = RecordedTask(recording(sigma=0.03), seed=0)
     true = task.true_seconds(task.start)
     assert true == pytest.approx(176, rel=0.15)
-    first = {task.train(task.start, seed).train_seconds[50] for seed in range(30)}
-    spread = np.std(np.log(list(first)))
-    assert 0.015 < spread < 0.05
-    slow = config_from_values(task.start.model_dump(mode="json"), {"training.learning_rate": 1e-4})
-    assert math.isinf(task.true_seconds(slow)) or task.true_seconds(slow) > true
-    assert values_of(task.space, task.start.model_dump(mode="json"))["batch"] == 32
+    runs = [
+        play(task.train(task.start, seed), targets=task.start.parsed_targets(), limit_seconds=300) for seed in range(30)
+    ]
+    times = np.array([run.train_seconds for run in runs])
+    assert {run.outcome for run in runs} == {"reached"}
+    assert np.median(times) == pytest.approx(true, rel=0.05)
+    assert 0.015 < np.std(np.log(times)) < 0.06
+    again = task.train(task.start, 3)
+    assert np.array_equal(
+        again.values["eval_loss"], RecordedTask(recording(0.03), 0).train(task.start, 3).values["eval_loss"]
+    )
 
 
 def test_whole_studies_and_searches_play_over_a_recording() -> None:
@@ -98,19 +152,20 @@ def test_whole_studies_and_searches_play_over_a_recording() -> None:
     assert search(task, PRACTICES["random"], 0).num_runs > 5
 
 
-def test_the_spread_of_replicates_is_pooled() -> None:
+def test_the_spread_of_replicates_is_that_of_steps_to_the_lowest_loss_they_share() -> None:
     runs = recording().runs
-    moved = [
-        Recorded(
-            values=run.values,
-            outcome=run.outcome,
-            columns={**run.columns, "train_seconds": [1.2 * seconds for seconds in run.columns["train_seconds"]]},
-            setup_seconds=0,
-            evaluation_seconds=0,
-            tokens_per_step=1,
-        )
-        for run in runs
-    ]
-    targets = list(recording().start.targets)
-    assert replicate_sigma([*runs, *moved], targets) == pytest.approx(math.log(1.2) / math.sqrt(2))
-    assert replicate_sigma(runs, targets) == 0.03
+    later = [replace(run, steps=[1.2 * step for step in run.steps], seconds_per_step=9.0) for run in runs]
+    assert replicate_sigma([*runs, *later]) == pytest.approx(math.log(1.2) / math.sqrt(2))
+    assert replicate_sigma(runs) == UNKNOWN_SIGMA
+
+
+def test_paces_are_those_of_the_quickest_runs() -> None:
+    generator, known, runs = random.Random(0), recording().runs[0], []
+    for number in range(80):
+        values = {name: parameter.draw(generator) for name, parameter in DRAWN.items()}
+        true = math.fsum(map(math.prod, zip((2e-3, 5e-3, 4e-3, 9e-3, 3e-3), step_costs(values), strict=True)))
+        slower = generator.uniform(1.0, 1.03) if number % 3 == 0 else generator.uniform(1.1, 2.0)
+        runs.append((true, replace(known, values=values, seconds_per_step=true * slower)))
+    fitted = fitted_paces([run for _, run in runs])
+    apart = [math.log(pace / true) for pace, (true, _) in zip(fitted, runs, strict=True)]
+    assert max(map(abs, apart)) < 0.1

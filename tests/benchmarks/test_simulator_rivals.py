@@ -5,7 +5,7 @@ import random
 
 import pytest
 from simulator.families import FAMILIES, RUN_SECONDS, START_SECONDS, STUDY_SECONDS
-from simulator.rivals import PRACTICES, Rungs, Searcher, first_ideas, search
+from simulator.rivals import IDEAS, PRACTICES, Rungs, Searcher, expert_guess, search, space_of
 from simulator.space import WITH_HORIZON, Parameter, patch_of, values_of
 from simulator.trace import Played
 
@@ -25,6 +25,8 @@ def test_a_search_lasts_an_hour_and_starts_with_the_users_config(name: str) -> N
 @each_practice
 def test_the_same_seed_gives_the_same_search(name: str) -> None:
     task = FAMILIES["power_law"].task(3)
+    budget = task.start.budget.model_copy(update={"total": STUDY_SECONDS / 3})
+    task.start = task.start.model_copy(update={"budget": budget})
     assert search(task, PRACTICES[name], 3) == search(task, PRACTICES[name], 3)
 
 
@@ -96,13 +98,47 @@ def test_shares_and_values_are_inverse(kind: str) -> None:
         assert parameter.share(value) == pytest.approx(share, abs=0.12 if kind == "log_integer" else 0.01)
 
 
-def test_first_ideas_build_on_what_helps_most() -> None:
-    start = {"dropout": 0.1, "optim": "adamw_torch_fused", "learning_rate": 1e-3, "batch": 32}
-    ideas = first_ideas(start)
-    assert ideas[0] == {**start, "dropout": 0.0}
-    assert all(idea["dropout"] == 0.0 for idea in ideas)
-    assert len(ideas) == len({str(idea) for idea in ideas}) == 5
-    assert len(first_ideas({"learning_rate": 1e-3, "batch": 32})) == 2
+def test_the_experts_ideas_build_on_the_best_so_far() -> None:
+    task = FAMILIES["decay"].task(0)
+    searcher = Searcher(task, PRACTICES["tpe_asha"], 0)
+    start = searcher.ask()
+    times, asked = [100.0, 60.0, 90.0, 50.0], [start]
+    for seconds in times:
+        searcher.tell(asked[-1], Played("reached", "", [{"train_seconds": seconds, "eval_loss": 1.4}], 2.0, seconds))
+        asked.append(searcher.ask())
+    calm = {**start, "dropout": 0.0}
+    assert asked[1:3] == [calm, {**calm, "optim": "muon"}]
+    assert asked[3] == {**calm, "learning_rate": 3 * start["learning_rate"]}, "muon was slower"
+    assert asked[4] == {**asked[3], "batch": start["batch"] // 2}
+
+
+def test_an_idea_that_changes_nothing_is_left_out() -> None:
+    ideas = [idea({"optim": "muon", "learning_rate": 1e-3, "batch": 32}) for idea in IDEAS]
+    assert [sorted(idea) for idea in ideas if idea] == [["optim"], ["learning_rate"], ["batch"]]
+
+
+def test_the_experts_prior_is_at_the_usual_rates_for_batch_and_width() -> None:
+    best = {"optim": "muon", "batch": 128, "width": 128, "learning_rate": 9.0, "muon_learning_rate": 9.0, "layers": 2}
+    guess = expert_guess(best)
+    assert guess["learning_rate"] == pytest.approx(6e-3)
+    assert guess["muon_learning_rate"] == pytest.approx(0.04)
+    assert guess["layers"] == 2
+
+
+def test_only_experts_know_what_is_worth_trying_and_only_sweeps_have_one_length() -> None:
+    spaces = {name: space_of(practice, WITH_HORIZON) for name, practice in PRACTICES.items()}
+    assert spaces["random"] == WITH_HORIZON
+    assert "sgd" not in spaces["tpe_asha"]["optim"].choices
+    assert set(WITH_HORIZON) - set(spaces["tpe_final_loss"]) == {"max_steps"}
+
+
+def test_a_sweep_of_the_final_loss_goes_to_the_end_and_holds_the_quickest() -> None:
+    searcher = Searcher(FAMILIES["decay"].task(0), PRACTICES["tpe_final_loss"], 0)
+    values = searcher.ask()
+    points = [{"train_seconds": at, "eval_loss": loss} for at, loss in ((10.0, 3.0), (20.0, 1.4), (30.0, 1.2))]
+    assert searcher.tell(values, Played("missed", "", points, 32.0, 30.0)) == 20.0
+    assert searcher.told == [(1.2, values)]
+    assert searcher.tell(values, Played("missed", "", points[:1], 12.0, 10.0)) == math.inf
 
 
 def test_what_the_rungs_stopped_scores_below_the_best() -> None:

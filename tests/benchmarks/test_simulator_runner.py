@@ -32,7 +32,7 @@ def test_a_study_uses_its_budget_and_ends(finished: Finished) -> None:
 
 def test_it_is_the_real_plan(finished: Finished) -> None:
     history = finished[1]
-    assert [run.role for run in history.runs[:3]] == ["baseline"] * 3
+    assert [run.role for run in history.runs[:3]] == ["baseline", "baseline", "screen"], "a first idea of the noise"
     assert all(proposal.observation and proposal.diff for proposal in history.proposals)
     for number in history.kept():
         roles = [
@@ -65,7 +65,7 @@ def test_it_finds_something_and_the_timeline_tells_when(finished: Finished) -> N
 
 def test_the_same_task_and_policy_give_the_same_study() -> None:
     first, again = (play_study(FAMILIES["cliff"].task(2))[1] for _ in range(2))
-    assert first.runs == again.runs
+    assert repr(first.runs) == repr(again.runs)  # repr, since a diverged loss is not equal to itself
     assert first.proposals == again.proposals
     assert first.decisions == again.decisions
 
