@@ -1,6 +1,6 @@
 """Is it true what a study claims? Studies on recipes whose true times are known, judged by the real rules.
 
-    python benchmarks/claims.py                       # all settings, 200 studies each: about ten minutes on one core
+    python benchmarks/claims.py --write               # all settings, 200 studies each: about ten minutes on one core
     python benchmarks/claims.py --studies 50 --sigma 0.05
 
 No training is simulated here, only its time: the true time of a recipe, seeds that need more or fewer steps, a clock
@@ -20,13 +20,16 @@ import random
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
 from typing import Final
 
 from hotlap.core.clock import GRID_RATIO
 from hotlap.core.records import History, Outcome, Proposal, RecordClaim, RunRecord
 from hotlap.search.drift import drifts
 from hotlap.search.noise import estimate, estimate_noise, expected_false_keeps_of, required_log_gain
-from hotlap.study.plan import Claim, Decide, End, Propose, StartRun, StudySettings, next_action
+from hotlap.study.plan import Claim, Decide, End, Propose, StartRun, next_action
+from hotlap.study.settings import StudySettings
 
 BASELINE_SECONDS: Final = 100.0
 STEP_SECONDS: Final = 0.05
@@ -35,9 +38,15 @@ CLOCK_SIGMA: Final = 0.01
 MIXTURE: Final = (0.7, 0.2, 0.1)
 """Shares of proposals that do nothing, harm and help."""
 SIGMAS: Final = (0.03, 0.05, 0.1, 0.25)
+NOISY: Final = 0.2
+MORE_OF_THE_NOISY: Final = 5
+"""From such a sigma on records are rare: so many times as many mixed studies are played."""
 SPEEDS: Final = (0.75, 1.25)
 """How much longer a step takes after the machine has changed."""
 SETTINGS: Final = StudySettings(total_seconds=1e12, run_seconds=1e6, patience=10**6)
+
+TITLE: Final = "# Is it true what a study claims?"
+RESULTS: Final = Path(__file__).parent / "results" / "claims.md"
 
 Effect = Callable[[random.Random], float]
 """Draws the true time of a proposal, relative to its parent's."""
@@ -269,6 +278,12 @@ class Truth:
         return statistics.fmean(found) if found else math.nan
 
     @property
+    def inflation_error(self) -> float:
+        """Standard error of that mean."""
+        found = [record.claimed / record.true for record in self.records]
+        return statistics.stdev(found) / math.sqrt(len(found)) if len(found) > 1 else math.nan
+
+    @property
     def coverage(self) -> float:
         """Share of the records whose true speedup lies in the claimed interval."""
         return sum(r.low <= r.true <= r.high for r in self.records) / max(1, len(self.records))
@@ -305,43 +320,70 @@ def drifting_studies(sigma: float, speed: float, studies: int, tries: int = 40, 
     return Truth([play(world, first_seed + number, tries) for number, world in enumerate(worlds)])
 
 
+def null_table(studies: int, sigmas: Sequence[float]) -> Iterator[str]:
+    """Yield the lines of the table on studies of nothing."""
+    yield f"Null studies of 100 tries, {studies} for each σ.\n"
+    yield "| σ | tries kept | the journal expects | studies with a false record | upper 95 % bound |"
+    yield "|--:|--:|--:|--:|--:|"
+    for sigma in sigmas:
+        truth = null_studies(sigma, studies, first_seed=round(1e6 * sigma))
+        yield (
+            f"| {percent(sigma)} | {percent(truth.kept_share, 2)} | {percent(truth.expected_false_keep_share, 2)} "
+            f"| {truth.studies_with_a_false_record} of {studies} | {percent(truth.false_record_bound, 1)} |"
+        )
+
+
+def mixed_table(studies: int, sigmas: Sequence[float]) -> Iterator[str]:
+    """Yield the lines of the table on mixed studies."""
+    yield "\nMixed studies of three times 20 tries; claimed / true is the mean over the records ± its standard error.\n"
+    yield "| σ | studies | tries kept | of them false | records | of them false | claimed / true | interval holds |"
+    yield "|--:|--:|--:|--:|--:|--:|--:|--:|"
+    for sigma in sigmas:
+        number = studies * (1 if sigma < NOISY else MORE_OF_THE_NOISY)
+        truth = mixed_studies(sigma, number, first_seed=round(2e6 * sigma))
+        yield (
+            f"| {percent(sigma)} | {number} | {percent(truth.kept_share, 1)} "
+            f"| {percent(truth.false_keep_share / max(truth.kept_share, 1e-9))} | {len(truth.records)} "
+            f"| {percent(truth.false_record_share, 1)} | {truth.mean_inflation:.3f} ± {truth.inflation_error:.3f} "
+            f"| {percent(truth.coverage)} |"
+        )
+
+
+def drifting_table(studies: int, sigmas: Sequence[float]) -> Iterator[str]:
+    """Yield the lines of the table on machines that change their speed."""
+    yield f"\nNull studies of 40 tries whose machine changes its speed, {studies} for each line.\n"
+    yield "| σ | step time | drift noticed | tries kept | studies with a false record |"
+    yield "|--:|--:|--:|--:|--:|"
+    for sigma in sigmas:
+        for speed in SPEEDS:
+            truth = drifting_studies(sigma, speed, studies, first_seed=round(3e6 * sigma))
+            noticed = sum(finding.drifts > 0 for finding in truth.findings) / studies
+            yield (
+                f"| {percent(sigma)} | × {speed:g} | {percent(noticed)} | {percent(truth.kept_share, 2)} "
+                f"| {truth.studies_with_a_false_record} of {studies} |"
+            )
+
+
+def percent(share: float, digits: int = 0) -> str:
+    """Return a share as `12 %`."""
+    return f"{100 * share:.{digits}f} %"
+
+
 def main() -> None:
-    """Play the settings and print two tables."""
+    """Play the settings, print the tables and write them down when asked to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--studies", type=int, default=200)
     parser.add_argument("--sigma", type=float, nargs="*", default=list(SIGMAS))
+    parser.add_argument("--write", action="store_true", help=f"write the tables to {RESULTS}")
     arguments = parser.parse_args()
-    print(f"null studies of 100 tries, {arguments.studies} each")
-    print("| σ | kept | the journal expects | false records | upper 95 % bound |\n|--:|--:|--:|--:|--:|")
-    for sigma in arguments.sigma:
-        truth = null_studies(sigma, arguments.studies, first_seed=round(1e6 * sigma))
-        print(
-            f"| {sigma:.0%} | {truth.kept_share:.2%} | {truth.expected_false_keep_share:.2%} "
-            f"| {truth.studies_with_a_false_record} of {arguments.studies} | {truth.false_record_bound:.1%} |",
-            flush=True,
-        )
-    print(f"\nmixed studies of 3 × 20 tries, {arguments.studies} each")
-    print("| σ | kept | of them false | records | false | claimed / true | interval covers |")
-    print("|--:|--:|--:|--:|--:|--:|--:|")
-    for sigma in arguments.sigma:
-        truth = mixed_studies(sigma, arguments.studies, first_seed=round(2e6 * sigma))
-        print(
-            f"| {sigma:.0%} | {truth.kept_share:.1%} | {truth.false_keep_share / max(truth.kept_share, 1e-9):.0%} "
-            f"| {len(truth.records)} | {truth.false_record_share:.1%} | {truth.mean_inflation:.3f} "
-            f"| {truth.coverage:.0%} |",
-            flush=True,
-        )
-    print(f"\nnull studies of 40 tries whose machine changes its speed, {arguments.studies} each")
-    print("| σ | step time | noticed | kept | false records |\n|--:|--:|--:|--:|--:|")
-    for sigma in arguments.sigma:
-        for speed in SPEEDS:
-            truth = drifting_studies(sigma, speed, arguments.studies, first_seed=round(3e6 * sigma))
-            noticed = sum(finding.drifts > 0 for finding in truth.findings) / arguments.studies
-            print(
-                f"| {sigma:.0%} | × {speed:g} | {noticed:.0%} | {truth.kept_share:.2%} "
-                f"| {truth.studies_with_a_false_record} of {arguments.studies} |",
-                flush=True,
-            )
+    lines = []
+    for table in (null_table, mixed_table, drifting_table):
+        for line in table(arguments.studies, arguments.sigma):
+            print(line, flush=True)
+            lines.append(line)
+    if arguments.write:
+        text = f"{TITLE}\n\nhotlap {version('hotlap')}; `python benchmarks/claims.py --write`\n\n" + "\n".join(lines)
+        RESULTS.write_text(f"{text}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from hotlap.cli.demo import DEMO_CONFIG
 from hotlap.config.load import load_config
 from hotlap.config.schema import RunConfig
 from hotlap.runs.views import flatten
-from hotlap.study.plan import StudySettings
+from hotlap.study.settings import StudySettings
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "string_repetition" / "hotlap.yaml"

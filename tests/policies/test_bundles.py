@@ -6,7 +6,7 @@ from histories import decide, ideas, run, study, tried
 from test_rules import check
 
 from hotlap.core.records import History, Proposal
-from hotlap.policies.bundles import LEAST_CONFIDENCES, BundlePolicy
+from hotlap.policies.bundles import BUNDLES, BundlePolicy
 from hotlap.policies.rules import AblationPolicy
 
 
@@ -30,18 +30,22 @@ def test_the_faults_of_the_recipe_are_mended_at_once() -> None:
     assert {proposal.patch[f"model.{name}_pdrop"] for name in ("embd", "attn", "resid")} == {0.0}
     assert proposal.patch["model.positions"] == "rope"
     assert "training.learning_rate" not in proposal.patch  # depends on the optimizer
-    sure = {idea.family for idea in ideas(study()) if idea.confidence >= LEAST_CONFIDENCES[0]}
+    sure = {idea.family for idea in ideas(study()) if idea.confidence >= BUNDLES[0][0]}
     assert proposal.observation.count("(") >= len(sure) - 3
     assert proposal.predicted_ratio < 0.3
 
 
-def test_a_bundle_that_fails_is_followed_by_its_surer_half_and_then_by_none() -> None:
+def test_a_bundle_that_fails_is_followed_by_surer_ones_and_then_by_none() -> None:
     history = study()
     first = bundle_of(history)
     history = decided(history, first, "discard")
     second = bundle_of(history)
     assert second.patch.items() < first.patch.items()
     history = decided(history, second, "discard")
+    third = bundle_of(history)
+    assert "training.optim" not in third.patch
+    assert third.patch["training.learning_rate"] > 6e-4  # that of the optimizer which stays
+    history = decided(history, third, "discard")
     assert BundlePolicy().propose(history) is None
 
 

@@ -8,7 +8,7 @@ from histories import decide, incumbent_config, propose_by_hand, run, study, tri
 
 from hotlap.config.load import config_from_values
 from hotlap.core.records import History
-from hotlap.policies.landscape import landscape_of
+from hotlap.policies.landscape import HOPELESS, landscape_of
 
 
 def screened(history: History, patch: dict[str, object], seconds: float, outcome: str = "reached") -> History:
@@ -55,8 +55,39 @@ def test_the_prediction_is_that_of_the_recipes_around() -> None:
     history = screened(history, {"training.learning_rate": 6e-3}, 20.0)
     landscape = landscape_of(history)
     assert landscape is not None
-    slow, fast = (landscape.predicted_value(landscape.tried[n].point) for n in (1, 2))
-    assert math.log(20) < fast < math.log(55) < slow < math.log(200)
+    (slow, _), (fast, unsure) = (landscape.prediction(landscape.tried[n].point) for n in (1, 2))
+    assert math.log(18) < fast < math.log(25) < slow
+    assert unsure < 0.1
+    assert landscape.promise(landscape.tried[2].point) > 0.5 > 0.01 > landscape.promise(landscape.tried[1].point)
+
+
+def test_what_was_proposed_is_known_before_it_has_run() -> None:
+    patch = {"training.learning_rate": 1.2e-3}
+    landscape = landscape_of(propose_by_hand(study(), patch))
+    assert landscape is not None
+    assert landscape.is_known(config_from_values(incumbent_config(study()).model_dump(mode="json"), patch))
+
+
+def test_a_discard_that_is_open_again_may_be_proposed_again() -> None:
+    patch = {"training.learning_rate": 1.2e-3}
+    history = screened(study(), patch, 50.0)
+    landscape = landscape_of(history)
+    assert landscape is not None
+    child = config_from_values(incumbent_config(history).model_dump(mode="json"), patch)
+    assert landscape.is_known(child)
+    (decision,) = history.decisions
+    landscape = landscape_of(replace(history, decisions=(replace(decision, revisit_if={"sigma_below": 9.0}),)))
+    assert landscape is not None
+    assert not landscape.is_known(child)
+
+
+def test_what_cannot_work_is_only_far_above_the_incumbent_to_the_model() -> None:
+    history = screened(study(), {"training.learning_rate": 0.05}, 1.0, "diverged")
+    landscape = landscape_of(history)
+    assert landscape is not None
+    point = landscape.tried[1].point
+    assert landscape.tried[1].score.value > math.log(1000)
+    assert math.log(55) < landscape.prediction(point)[0] < math.log(55) + 2 * HOPELESS
 
 
 def test_a_batch_that_did_not_fit_bounds_the_next() -> None:

@@ -35,6 +35,9 @@ def test_opens_with_the_marker_the_result_the_ladder_and_the_picture() -> None:
     text = journal(history())
     assert text.startswith(MARKER)
     assert text.index("5.18× faster") < text.index("## Ladder") < text.index("](speedrun/toy.svg)")
+    result, measured = text.split("## Ladder")
+    assert all(f"- **{fact}** " in result for fact in ("Targets", "Record", "Baseline", "Tries", "Noise", "Cost"))
+    assert all(f"- **{fact}** " in measured for fact in ("Hardware", "Clock"))
     assert "| 3 | Muon for the hidden matrices | 14.0 s | 13.7 s to 14.3 s | 3 of 3 | −11.5 s | 1.82× |" in text
 
 
@@ -62,6 +65,22 @@ def test_stopped_runs_are_censored_never_times() -> None:
     assert "> 12.3 s (raced)" in section(text, "4 · wider model")
     assert "> 1.00 s (diverged)" in section(text, "6 · learning_rate × 50")
     assert "raced: far behind at equal clock" in text
+
+
+def test_a_reason_is_told_once() -> None:
+    past = history()
+    told = tuple(
+        replace(d, reason="stopped: far behind at equal clock") if d.proposal == 4 else d for d in past.decisions
+    )
+    text = section(journal(replace(past, decisions=told)), "4 · wider model")
+    assert "**Verdict** discard: stopped: far behind at equal clock" in text and "(raced) |" in text
+    assert "raced: far behind" not in text
+
+
+def test_only_what_was_evaluated_is_a_final_evaluation() -> None:
+    past = history()
+    run = replace(past.runs[0], metrics={"eval_loss": 0.755, "eval_loss_gain_last_tenth": 0.03, "grad_norm": 1.0})
+    assert "| eval_loss 0.755 | reached |" in journal(replace(past, runs=(run, *past.runs[1:])))
 
 
 def test_a_withdrawn_keep_shows_both_decisions() -> None:
@@ -131,7 +150,7 @@ def test_an_empty_study_has_a_journal() -> None:
 
 def test_records_list_every_time_of_the_look() -> None:
     text = journal(history())
-    assert "confirmed, p = 0.0143, alpha 0.0167, median 10.7 s" in text
+    assert "**Look 1** #7 against the baseline: confirmed: all runs were faster." in text
     assert "- #7: r0026 10.5 s, r0028 10.6 s, r0030 10.7 s, r0032 10.8 s" in text
     assert "- the baseline: r0025 > 22.0 s (out of budget)," in text
 
@@ -148,7 +167,7 @@ def test_a_look_that_was_broken_off_does_not_count() -> None:
 
 def test_an_unconfirmed_look_is_told_like_a_confirmed_one() -> None:
     past = history(is_confirmed=False)
-    assert "**Look 1** #7 against the baseline: not confirmed, p = 0.0143" in journal(past)
+    assert "**Look 1** #7 against the baseline: not confirmed: all runs were faster." in journal(past)
 
 
 def test_notes_stand_with_their_runs() -> None:
@@ -199,3 +218,19 @@ def test_a_foreign_journal_is_left_alone(project: ProjectFolder, foreign: str) -
 def test_a_folder_that_cannot_be_written_is_one_plain_error(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="cannot write"):
         write_journal("text", ProjectFolder(tmp_path / "absent"))
+
+
+def test_what_the_guards_found_is_told_where_there_were_any() -> None:
+    past = history()
+    assert "**Guards**" not in journal(past), "a study from before there were guards"
+    passed = {"state": "passed", "problems": [], "evaluated_again": "a keep rests on it", "audit_gap": math.log(1.021)}
+    failed = {"state": "failed", "problems": ["eval_loss is nan in a result that says reached"]}
+    first, second, *others = past.runs
+    invalid = replace(second, outcome="invalid", reason=failed["problems"][0], guards=failed)
+    text = journal(replace(past, runs=(replace(first, guards=passed), invalid, *others)))
+    assert (
+        "- **Guards** 2 runs checked, 1 of them evaluated again from their saved weights; loss on audit data "
+        f"+2.1 to +2.1 % against the evaluation data; invalid: {second.run_id}\n"
+    ) in text
+    assert "evaluated again (a keep rests on it)" in text
+    assert "invalid: eval_loss is nan in a result that says reached" in text

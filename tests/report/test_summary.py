@@ -46,7 +46,7 @@ def test_the_header_tells_noise_metric_and_drift() -> None:
         drifts=(1.1, 0.95),
     )
     facts = dict(header_facts(summarize(past, PROTOCOL, noise, CANDIDATES)))
-    assert "1 % 306, 2 % 76, 5 % 12" in facts["Noise"].replace(":", "")
+    assert "runs of each side that would show 1 %: 306, 2 %: 76, 5 %: 12" in facts["Noise"]
     assert "σ = 0.4 %" in facts["Noise"] and "shows from 1.5 %" in facts["Noise"]
     assert facts["Calibration"] == (
         "eval_loss of the baseline at 50.0 s is 0.771, σ = 0.0042 between seeds; it falls by 0.0032 a second: "
@@ -54,6 +54,25 @@ def test_the_header_tells_noise_metric_and_drift() -> None:
     )
     assert facts["Drift"].startswith("step times changed by +10.0 %, −5.0 %;")
     assert "by chance alone 0.019" in facts["Tries"]
+
+
+@pytest.mark.parametrize(
+    ("goal", "text", "is_reached"),
+    [
+        ("10x", "10x (stop_when), so 5.52 s or less: not reached, #7 takes 10.7 s", False),
+        ("4x", "4x (stop_when), so 13.8 s or less: reached, #7 takes 10.7 s", True),
+        ("10s", "10.0 s (stop_when), so 10.0 s or less: not reached, #7 takes 10.7 s", False),
+    ],
+)
+def test_a_goal_is_told_with_what_is_reached(goal: str, text: str, is_reached: bool) -> None:
+    protocol = {**PROTOCOL, "config": {**PROTOCOL["config"], "stop_when": goal}}
+    found = summarize(history(), protocol, NOISE, CANDIDATES)
+    assert dict(header_facts(found))["Goal"] == text and found.has_reached_goal is is_reached
+    assert found.document()["has_reached_goal"] is is_reached
+    begun = summarize(History(clock="train", base_config={}), protocol, NOISE, {})
+    assert not begun.has_reached_goal and "Goal" in dict(header_facts(begun))
+    plain = summary(history())
+    assert "Goal" not in dict(header_facts(plain)) and plain.document()["goal"] is None
 
 
 def test_without_a_confirmed_record_the_incumbent_counts_and_no_record_is_shown() -> None:

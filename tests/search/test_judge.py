@@ -196,3 +196,21 @@ def test_a_censored_reading_is_never_a_time(reading: float, outcome: Outcome) ->
     for history in (BASE, MISSES):
         decision = screen(reading, outcome, history)
         assert decision is not None and decision.verdict == "discard" and "ratio" not in decision.statistics
+
+
+def test_what_is_not_kept_says_what_reopens_it() -> None:
+    later = {"keeps": 3}
+    assert confirm(80, 80).revisit_if == {}, "a keep needs no second chance"
+    slow, missed, stopped = screen(120), screen(50, "missed"), screen(50, "raced")
+    assert slow and missed and stopped and slow.revisit_if == missed.revisit_if == stopped.revisit_if == later
+    beside_misses = screen(800, "missed", history=MISSES)
+    assert beside_misses is not None and beside_misses.revisit_if == {"keeps": 1}, "open when somebody reaches"
+    runs = run(9, "screen", 1, 80, wall=60), run(10, "confirm", 1, 80, wall=60)
+    assert judge_confirm(BASE, propose(), *runs, NOISE).revisit_if == {"allow_trade": 1.0}
+
+
+def test_a_gain_within_the_noise_waits_for_less_noise() -> None:
+    seen, hardly = screen(94.0), screen(99.0)
+    assert seen and hardly and seen.verdict == hardly.verdict == "inconclusive"
+    assert seen.revisit_if == {"keeps": 3, "sigma_below": pytest.approx(math.log(100 / 94) / 1.5)}
+    assert hardly.revisit_if == {"keeps": 3}, "the grid cannot show so little"

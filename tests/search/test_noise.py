@@ -8,14 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hotlap.core.records import History, RunRecord
+from hotlap.core.records import Decision, History, Proposal, Role, RunRecord
 from hotlap.search.noise import (
+    SIGMA_FLOOR,
     Noise,
     Reading,
     censored_median,
     estimate,
     estimate_noise,
     expected_false_keeps,
+    expected_false_keeps_of,
     required_log_gain,
     runs_needed,
     smallest_visible_effect,
@@ -167,6 +169,32 @@ def test_false_keeps_are_expected_to_be_rare() -> None:
     assert 0.1 < expected_false_keeps(noise(0.05), 20) < 1.0
     assert expected_false_keeps(noise(0.05), 40) == pytest.approx(2 * expected_false_keeps(noise(0.05), 20))
     assert expected_false_keeps(noise(0.05), 20, incumbent_runs=9) < expected_false_keeps(noise(0.05), 20)
+
+
+def test_false_keeps_are_counted_by_what_each_try_was_held_against() -> None:
+    def of(runs: float, role: Role = "screen") -> float:
+        tried = Proposal(
+            number=1,
+            parent=0,
+            family="f",
+            title="t",
+            observation="o",
+            hypothesis="h",
+            patch={},
+            predicted_ratio=0.9,
+            role=role,
+        )
+        decided = Decision(proposal=1, verdict="discard", reason="r", statistics={"incumbent_runs": runs})
+        past = History(clock="train", base_config={}, proposals=(tried,), decisions=(decided,))
+        return expected_false_keeps_of(past)
+
+    assert of(2) > of(9) > 0 == of(2, "ablation")
+
+
+def test_the_measured_spread_knows_no_caution() -> None:
+    agreeing = estimate_noise(history(100, 101, 102))
+    assert agreeing.sigma == SIGMA_FLOOR and agreeing.spread == pytest.approx(math.log(1.02) / 2, rel=0.01)
+    assert estimate_noise(history(100, 100, 100)).spread == pytest.approx(math.log(1.03) / math.sqrt(12))
 
 
 def test_a_simplifying_change_needs_a_third_of_the_margin() -> None:

@@ -3,6 +3,7 @@
 import math
 import random
 from dataclasses import replace
+from statistics import fmean
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,7 @@ from hotlap.core.records import Decision, History, Outcome, Proposal, RecordClai
 from hotlap.search.noise import Reading
 from hotlap.search.record import (
     Look,
+    baseline_readings,
     check_record_plan,
     current_look,
     is_claimed,
@@ -215,3 +217,54 @@ def test_looks_compare_with_the_last_confirmed_record() -> None:
     assert last_record(history) == 1 and last_record(HISTORY) == 0
     assert is_claimed(history, 2) and not is_claimed(history, 3)
     assert current_look(history).number == 3
+
+
+def test_a_record_that_just_passed_is_told_smaller_than_it_looked() -> None:
+    new, old = [9.0, 10.0, 11.0, 12.0], [12.5, 13.0, 14.0, 15.0]
+    baseline = [Reading(seconds) for seconds in old]
+    plain = judge_record(look(new, old), "train", 0.05, baseline)
+    noisy = judge_record(look(new, old), "train", 0.05, baseline, sigma=0.15)
+    quiet = judge_record(look(new, old), "train", 0.05, baseline, sigma=0.02)
+    assert noisy.confirmed and plain.speedup and noisy.speedup and plain.speedup_interval and noisy.speedup_interval
+    assert 1.0 < noisy.speedup < 0.95 * plain.speedup and "taken off its speedup for luck" in noisy.reason
+    assert noisy.speedup_interval[0] < plain.speedup_interval[0]
+    assert noisy.speedup_interval[1] == plain.speedup_interval[1] and noisy.median_seconds == plain.median_seconds
+    assert quiet == plain, "far above what the test can see nothing is luck"
+
+
+@pytest.mark.parametrize("gain", [0.3, 0.4, 0.6])
+def test_claims_are_true_on_average_where_the_test_can_only_just_see_them(gain: float) -> None:
+    generator, told, plain = random.Random(2), [], []
+    while len(told) < 300:
+        new, old = ([generator.lognormvariate(mean, 0.25) for _ in range(4)] for mean in (3.0, 3.0 + gain))
+        for sigma, found in ((0.25, told), (0.0, plain)):
+            claim = judge_record(look(new, old), "train", 0.05, [Reading(seconds) for seconds in old], sigma)
+            if claim.confirmed and claim.speedup:
+                found.append(claim.speedup / math.exp(gain))
+    assert 0.93 <= fmean(told) <= 1.07
+    assert fmean(plain) > fmean(told) + 0.04, "and would not be, were they told as they are seen"
+
+
+def test_against_an_earlier_record_half_of_the_luck_is_in_the_claim() -> None:
+    new, old, baseline = [9.0, 10.0, 11.0, 12.0], [12.5, 13.0, 14.0, 15.0], [Reading(40.0)] * 5
+    ratios = []
+    for against in (0, 1):
+        found = replace(look(new, old), candidate=2, against=against)
+        runs = tuple(replace(run, candidate=2 if run.candidate == 1 else against) for run in found.runs)
+        claim = judge_record(replace(found, runs=runs), "train", 0.05, baseline, sigma=0.15)
+        assert claim.speedup
+        ratios.append(math.log(40 / 10.5 / claim.speedup))
+    assert ratios[1] == pytest.approx(ratios[0] / 2) and ratios[1] > 0
+
+
+@pytest.mark.parametrize(("times", "counted"), [((15.0, 16.0, 17.0, INF), 7), ((15.0, 16.0, INF, INF), 3)])
+def test_record_runs_of_the_baseline_that_were_mostly_stopped_leave_its_time_to_the_others(
+    times: tuple[float, ...], counted: int
+) -> None:
+    calibration = [run(n, 0, seconds, "baseline") for n, seconds in enumerate((29.0, 30.0, 31.0))]
+    looked = [run(n + 10, 0, seconds) for n, seconds in enumerate(times)]
+    runs = tuple(replace(one, steps=round(10 * one.train_seconds)) for one in (*calibration, *looked))
+    past = History(clock="train", base_config={}, runs=runs)
+    found = baseline_readings(past)
+    assert len(found) == counted and {29.0, 30.0, 31.0} <= {reading.seconds for reading in found}
+    assert len(baseline_readings(replace(past, runs=runs[3:]))) == 4, "there is nothing else"

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from hotlap.core.records import Decision, History, Proposal, RunRecord, Verdict
-from hotlap.search.revisit import is_reopened
+from hotlap.search.judge import judge_repetition
+from hotlap.search.revisit import earlier_try, is_reopened
 
 
 def run(number: int, seconds: float, candidate: int = 0, role: str = "baseline") -> RunRecord:
@@ -70,3 +71,27 @@ def test_what_ran_while_the_machine_changed_is_open() -> None:
 
 def test_what_is_not_decided_is_not_reopened() -> None:
     assert not is_reopened(replace(history(), decisions=()), 1)
+
+
+def again(**conditions: float) -> tuple[History, Proposal]:
+    """Return a history whose second proposal is the first once more, and that one."""
+    past = history("inconclusive", **conditions)
+    first = replace(past.proposals[0], patch={"training.learning_rate": 0.001})
+    second = replace(first, number=2)
+    return replace(past, proposals=(first, second)), second
+
+
+def test_the_same_change_of_the_same_parent_is_not_tried_twice() -> None:
+    past, second = again(sigma_below=0.001)
+    assert earlier_try(past, second) == past.proposals[0]
+    decision = judge_repetition(past, second)
+    assert decision is not None and decision.verdict == "discard" and "#1 (inconclusive)" in decision.reason
+    assert decision.revisit_if == {"sigma_below": 0.001}, "what reopens the first reopens both"
+    assert judge_repetition(past, past.proposals[0]) is None
+    for other in (replace(second, parent=1), replace(second, patch={"training.learning_rate": 0.002})):
+        assert earlier_try(replace(past, proposals=(past.proposals[0], other)), other) is None
+
+
+def test_what_is_open_again_may_be_tried_again() -> None:
+    past, second = again(sigma_below=0.9)
+    assert judge_repetition(past, second) is None

@@ -20,7 +20,8 @@ from hotlap.search.systems import (
     systems_lane,
     timing_limit,
 )
-from hotlap.study.plan import Decide, StartRun, StudySettings, next_action
+from hotlap.study.plan import Decide, StartRun, next_action
+from hotlap.study.settings import StudySettings
 
 TRACE: Trace = ((100, 2.5), (200, 2.0))
 PATCH = {"training.torch_compile": True}

@@ -6,10 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from hotlap.core.records import History, Outcome, Proposal, RunRecord
-from hotlap.study.plan import Action, Claim, Decide, End, Propose, StartRun, StudySettings, next_action
+from hotlap.study.plan import Action, Claim, Decide, End, Propose, StartRun, next_action
+from hotlap.study.settings import StudySettings
 
 STEP_SECONDS = 0.01
 START_UP_SECONDS = 2.0
+NUMBERED = "training.weight_decay"
+"""Key whose value is a proposal's number, so that no two are the same idea."""
 
 
 def proposal(number: int, parent: int = 0, **changes: object) -> Proposal:
@@ -21,7 +24,7 @@ def proposal(number: int, parent: int = 0, **changes: object) -> Proposal:
         title=f"idea {number}",
         observation="seen",
         hypothesis="faster",
-        patch={"training.weight_decay": float(number)},
+        patch={NUMBERED: float(number)},
         predicted_ratio=0.9,
     )
     return replace(plain, **changes)  # type: ignore[arg-type]
@@ -88,7 +91,9 @@ class SimulatedStudy:
         if is_ablation or not self.ideas:
             self.ideas_left = False
             return
-        idea = replace(self.ideas.pop(0), number=len(self.history.proposals) + 1, parent=self.history.incumbent)
+        number, idea = len(self.history.proposals) + 1, self.ideas.pop(0)
+        patch = {key: float(number) if key == NUMBERED else value for key, value in idea.patch.items()}
+        idea = replace(idea, number=number, parent=self.history.incumbent, patch=patch)
         self.history = replace(self.history, proposals=(*self.history.proposals, idea))
 
     def _simulate(self, action: StartRun) -> RunRecord:

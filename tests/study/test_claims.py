@@ -27,26 +27,27 @@ def load(name: str) -> ModuleType:
 claims = load("claims")
 
 
-def test_two_hundred_studies_of_a_hundred_tries_that_do_nothing() -> None:
+@pytest.mark.parametrize(("studies", "tries"), [(20, 40), pytest.param(67, 100, marks=pytest.mark.slow)])
+def test_studies_of_tries_that_do_nothing(studies: int, tries: int) -> None:
     findings = []
-    for sigma, studies in ((0.05, 70), (0.1, 70), (0.25, 60)):
-        found = claims.null_studies(sigma, studies, tries=100, first_seed=round(1e6 * sigma))
+    for sigma in (0.05, 0.1, 0.25):
+        found = claims.null_studies(sigma, studies, tries, first_seed=round(1e6 * sigma))
         assert found.kept_share <= 0.03, f"{found.kept_share:.1%} of the tries are kept at sigma {sigma}"
         findings += found.findings
     truth = claims.Truth(findings)
-    assert all(finding.tries == 100 for finding in findings) and len(findings) == 200
-    assert truth.false_record_bound <= 2 * ALPHA, f"{truth.studies_with_a_false_record} of 200 claim a false record"
+    assert all(finding.tries == tries for finding in findings)
+    assert truth.false_record_bound <= 2 * ALPHA, f"{truth.studies_with_a_false_record} studies claim a false record"
     expected = truth.expected_false_keep_share
     assert expected / 2 < truth.kept_share < 2 * expected, "the journal's number of false keeps is not what happens"
 
 
 @pytest.mark.parametrize("sigma", [0.05, 0.1])
 def test_records_of_mixed_studies_are_true(sigma: float) -> None:
-    truth = claims.mixed_studies(sigma, 60, first_seed=round(2e6 * sigma))
-    assert len(truth.records) >= 60
+    truth = claims.mixed_studies(sigma, 25, first_seed=round(2e6 * sigma))
+    assert len(truth.records) >= 25
     assert truth.false_record_share <= ALPHA
     assert 0.95 <= truth.mean_inflation <= 1.05
-    assert truth.coverage >= 0.85
+    assert truth.coverage >= 0.8
 
 
 def test_a_record_without_its_test_would_be_false(monkeypatch: pytest.MonkeyPatch) -> None:

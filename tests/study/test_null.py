@@ -4,7 +4,7 @@ import pytest
 from simulated_study import SimulatedStudy, noisy, proposal
 
 from hotlap.search import noise as noise_module
-from hotlap.study.plan import StudySettings
+from hotlap.study.settings import StudySettings
 
 TRIES = 20
 SETTINGS = StudySettings(total_seconds=1e9, run_seconds=1e6, patience=TRIES + 1, calibrate_runs=3)

@@ -10,7 +10,9 @@ from simulated_study import START_UP_SECONDS, SimulatedStudy, noisy, proposal, r
 from hotlap.config.schema import RunConfig
 from hotlap.core.errors import ConfigError
 from hotlap.core.records import Decision, History, Outcome, RunRecord
-from hotlap.study.plan import AUDIT_EVERY, Claim, Decide, End, Propose, StartRun, StudySettings, next_action
+from hotlap.search.noise import estimate_noise
+from hotlap.study.plan import AUDIT_EVERY, Claim, Decide, End, Propose, StartRun, next_action
+from hotlap.study.settings import StudySettings
 
 SETTINGS = StudySettings(total_seconds=36000.0, run_seconds=900.0)
 EMPTY = History(clock="train", base_config={})
@@ -56,6 +58,27 @@ def test_censored_record_runs_leave_the_estimate_of_the_old_side_alone() -> None
     assert len(censored) == 4 and {run.candidate for run in censored} == {0}
 
 
+def test_a_claim_is_told_with_the_noise_of_its_study_in_view() -> None:
+    calibration = baselines(60.0, 80.0, 107.0)
+    fresh = [run_record(n, "incumbent", 1, seconds) for n, seconds in ((6, 45.0), (7, 65.0))]
+    sides = zip((1, 0, 0, 1, 1, 0, 0, 1), (45.0, 66.0, 100.0, 65.0, 50.0, 75.0, 85.0, 60.0), strict=True)
+    looked = [run_record(n, "record", candidate, seconds) for n, (candidate, seconds) in enumerate(sides, start=8)]
+    keep = Decision(proposal=1, verdict="keep", reason="r")
+    past = replace(EMPTY, runs=(*calibration, *fresh, *looked), proposals=(proposal(1),), decisions=(keep,))
+    action = next_action(past, SETTINGS, ideas_left=False)
+    assert isinstance(action, Claim) and action.claim.confirmed and "for luck" in action.claim.reason
+
+
+def test_the_same_idea_is_discarded_without_a_run() -> None:
+    study = SimulatedStudy(SETTINGS, noisy({0: 100.0}, 0.02, 3), [proposal(1)])
+    study.run()
+    past, (first,) = study.history, study.history.proposals
+    action = next_action(replace(past, proposals=(first, replace(first, number=2)), ended=""), SETTINGS)
+    assert isinstance(action, Decide) and action.decision.proposal == 2 and action.decision.verdict == "discard"
+    other = replace(first, number=2, patch={"training.learning_rate": 0.1})
+    assert isinstance(next_action(replace(past, proposals=(first, other), ended=""), SETTINGS), StartRun)
+
+
 def test_seeds_are_never_reused() -> None:
     study = kept_study()
     study.run()
@@ -98,9 +121,28 @@ def test_a_study_in_two_sittings_makes_the_same_runs() -> None:
 def test_a_baseline_that_misses_is_beaten_by_any_change_that_reaches() -> None:
     study = SimulatedStudy(SETTINGS, noisy({0: 2000.0, 1: 300.0}, 0.03, 1), [proposal(1)])
     study.run()
-    assert [run.outcome for run in study.history.runs[:3]] == ["out_of_budget"] * 3
+    assert [run.outcome for run in study.history.runs[:2]] == ["out_of_budget"] * 2
+    assert len(study.history.runs_of(0, "baseline")) == 2  # a third miss would tell nothing of the noise
     assert study.history.kept() == (1,)
     assert study.history.claims[0].confirmed
+
+
+def test_the_last_baseline_run_is_spared_where_a_faster_recipe_tells_as_much_of_the_noise() -> None:
+    study = SimulatedStudy(SETTINGS, noisy({0: 100.0, 1: 40.0, 2: 40.0}, 0.03, 1), [proposal(1), proposal(2, 1)])
+    study.run()
+    assert study.history.kept() == (1,)
+    assert len(study.history.runs_of(0, "baseline")) == 2
+    assert estimate_noise(study.history).degrees_of_freedom >= SETTINGS.calibrate_runs - 1
+
+
+@pytest.mark.parametrize("seconds", [80.0, 100.0, 130.0])
+def test_without_a_far_faster_change_the_baseline_runs_as_often_as_was_asked(seconds: float) -> None:
+    study = SimulatedStudy(SETTINGS, noisy({0: 100.0, 1: seconds, 2: 100.0}, 0.03, 1), [proposal(1), proposal(2)])
+    study.run()
+    roles = [run.role for run in study.history.runs]
+    assert roles[:3] == ["baseline", "baseline", "screen"]
+    assert roles.index("baseline", 2) == 3  # before anything else happens
+    assert len(study.history.runs_of(0, "baseline")) == SETTINGS.calibrate_runs == 3
 
 
 @pytest.mark.parametrize("outcome", ["crashed", "diverged", "out_of_memory"])
@@ -140,7 +182,7 @@ def test_the_incumbent_is_measured_again_after_five_proposals() -> None:
     study.run()
     drift = [n for n, action in enumerate(study.actions) if isinstance(action, StartRun) and action.role == "incumbent"]
     tried = [len({a.candidate for a in started(study, "screen") if study.actions.index(a) < n}) for n in drift]
-    assert tried == [5, 10]
+    assert tried == [6, 11]  # the third baseline run came after the first proposal
 
 
 def test_fresh_runs_that_contradict_a_keep_withdraw_it() -> None:
@@ -215,7 +257,7 @@ def test_a_budget_too_small_for_a_record_says_so() -> None:
 
 
 def test_a_budget_used_up_in_calibration_ends() -> None:
-    study = SimulatedStudy(replace(SETTINGS, total_seconds=150.0), noisy({0: 100.0}, 0.02, 1), [])
+    study = SimulatedStudy(replace(SETTINGS, total_seconds=90.0), noisy({0: 100.0}, 0.02, 1), [])
     assert "used up" in study.run()
 
 

@@ -5,7 +5,8 @@ from dataclasses import replace
 from simulated_study import proposal, run_record
 
 from hotlap.core.records import Decision, History, Outcome, Role, RunRecord
-from hotlap.study.plan import Action, Decide, Propose, StartRun, StudySettings, next_action
+from hotlap.study.plan import Action, Decide, Propose, StartRun, next_action
+from hotlap.study.settings import StudySettings
 
 SETTINGS = StudySettings(total_seconds=36000.0, run_seconds=900.0)
 

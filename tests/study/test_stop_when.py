@@ -11,7 +11,7 @@ from hotlap.core.goals import parse_goal
 from hotlap.core.records import History
 from hotlap.core.study_folder import ProjectFolder
 from hotlap.search.goal import least_seconds, reached_goal
-from hotlap.study.plan import StudySettings
+from hotlap.study.settings import StudySettings
 from hotlap.study.study import open_study, read_study
 
 SETTINGS = StudySettings(total_seconds=360_000.0, run_seconds=900.0, patience=99)

@@ -18,7 +18,7 @@ from hotlap.core.run_folder import RunFolder
 from hotlap.core.study_folder import ProjectFolder
 from hotlap.runs.notes import append_note
 from hotlap.study import view
-from hotlap.study.plan import StudySettings
+from hotlap.study.settings import StudySettings
 from hotlap.study.study import Study, open_study, study_protocol
 from hotlap.study.view import study_summary, view_study, write_study_journal
 

@@ -2,7 +2,8 @@
 
 Each kept change costs four runs at the incumbent's time. Where a recipe has several faults that experts agree on,
 mending them together costs them once, and all later runs are short. If the bundle is not faster, its surer half is
-tried, then each change alone; if it is, leave-one-out shows in the end which of its parts can go.
+tried, then one that keeps the optimizer, then each change alone; if it is, leave-one-out shows in the end which of its
+parts can go.
 """
 
 import math
@@ -14,10 +15,12 @@ from hotlap.core.records import History, Proposal
 from hotlap.policies.ideas import Idea, make_proposal
 from hotlap.policies.rules import BUNDLE, untried_ideas
 
-LEAST_CONFIDENCES: Final = (0.5, 0.6)
-"""Chance that an idea must have to be taken into the first bundle, and into the second."""
-_APART: Final = ("learning_rate", "horizon", "shape")
+BUNDLES: Final = ((0.5, "optimizer"), (0.6, "optimizer"), (0.55, "learning_rate"))
+"""Chance that an idea must have to be taken into the first bundle, the second and the third, and which of the two
+families goes in that exclude each other: each optimizer has a learning rate of its own."""
+_APART: Final = ("batch_size", "horizon", "shape")
 """Families that depend on what else is in the recipe, so they wait until it stands."""
+_EXCLUSIVE: Final = ("optimizer", "learning_rate")
 _LEAST_RATIO: Final = 0.1
 
 
@@ -29,10 +32,10 @@ class BundlePolicy:
     def propose(self, history: History) -> Proposal | None:
         """Return a bundle of two ideas or more, or None."""
         evidence, ideas = untried_ideas(history)
-        for least in LEAST_CONFIDENCES:
-            parts = list(_together([idea for idea in ideas if idea.confidence >= least]))
+        for least, family in BUNDLES:
+            parts = list(_together([idea for idea in ideas if idea.confidence >= least], family))
             if len(parts) < 2:
-                return None
+                continue
             bundle = _bundled(parts)
             if evidence.was_tried(bundle.patch):
                 continue
@@ -41,9 +44,9 @@ class BundlePolicy:
         return None
 
 
-def _together(ideas: Sequence[Idea]) -> Iterator[Idea]:
+def _together(ideas: Sequence[Idea], chosen: str) -> Iterator[Idea]:
     """Yield ideas that can be in one proposal, best first: one of a family, and no setting twice."""
-    families, keys = set(_APART), set[str]()
+    families, keys = {*_APART, *_EXCLUSIVE} - {chosen}, set[str]()
     for idea in ideas:
         if idea.family in families or keys & idea.patch.keys():
             continue

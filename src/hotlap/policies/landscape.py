@@ -11,17 +11,22 @@ from hotlap.config.schema import RunConfig
 from hotlap.core.records import History
 from hotlap.policies.rules import candidate_config
 from hotlap.search.coordinates import Coordinates, make_coordinates, rest_of
-from hotlap.search.drift import blind_runs
-from hotlap.search.noise import estimate
+from hotlap.search.noise import Noise, estimate, estimate_noise, required_log_gain
 from hotlap.search.pace import measure_pace, step_seconds
 from hotlap.search.recipes import Frame
+from hotlap.search.revisit import is_reopened
 from hotlap.search.score import Score, scale_of, score_candidates
 from hotlap.search.space import Point
+from hotlap.search.surrogate import Observation, Surrogate, expected_improvement
 
 SAME_POINT: Final = 0.01
 """Share of a dimension's range within which two points are the same recipe."""
-NEIGHBOURHOOD: Final = 0.3
-"""Width of the window, in distance over all dimensions, through which scores are averaged into a prediction."""
+HOPELESS: Final = 1.0
+"""Log time above the incumbent's beyond which it does not matter how bad a recipe is."""
+GUESS_SIGMA: Final = 0.2
+"""How unsure the score of a run is that was stopped, or missed."""
+MOST_MODELLED: Final = 60
+"""Recipes around the incumbent that the model looks at; its work grows with their cube."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +36,9 @@ class Tried:
     candidate: int
     point: Point
     """Where it lies, by its own step time."""
-    expected_point: Point
-    """The same by the step time that the others let expect, in which no noise moves it."""
     score: Score
     rest: str
     """Everything of its config that is no coordinate."""
-    is_open: bool = False
-    """Whether it ran while the machine changed its speed, so that its score may not be its own."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,17 @@ class Landscape:
     coordinates: Coordinates
     tried: tuple[Tried, ...]
     """In the order of the candidates; those that never ended a run are left out."""
+    closed: tuple[tuple[str, Point], ...]
+    """Rest and point of every recipe that was proposed and that nothing has reopened, run or not; by the step times
+    that the others let expect, so that no noise moves them."""
     incumbent_value: float
     """Score of the incumbent, log seconds of the judged clock."""
+    noise: Noise
+
+    @cached_property
+    def parent_rest(self) -> str:
+        """Everything of the incumbent's config that is no coordinate."""
+        return rest_of(self.parent)
 
     @cached_property
     def parent_point(self) -> dict[str, Any]:
@@ -63,19 +73,40 @@ class Landscape:
         return tuple(sorted(self.tried, key=lambda tried: (tried.score.value, -tried.candidate)))
 
     def is_known(self, config: RunConfig) -> bool:
-        """Say whether a recipe as good as equal has run already."""
-        rest, space = rest_of(config), self.coordinates.space
-        point = self.coordinates.point(config, self.coordinates.frame.pace.seconds_per_step_of(config))
-        closed = [tried for tried in self.tried if tried.rest == rest and not tried.is_open]
-        return any(space.is_near(point, tried.expected_point, SAME_POINT) for tried in closed)
+        """Say whether a recipe as good as equal was proposed already."""
+        rest, point = _expected_place(self.coordinates, config)
+        is_near = self.coordinates.space.is_near
+        return any(rest == other and is_near(point, at, SAME_POINT) for other, at in self.closed)
 
-    def predicted_value(self, point: Point) -> float:
-        """Return the mean score of the recipes around a point, the near ones weighing most."""
-        distances = [self.coordinates.space.distance(point, tried.point) for tried in self.tried]
-        nearest = min(distances)
-        weights = [math.exp(-((d - nearest) * (d + nearest)) / (2 * NEIGHBOURHOOD**2)) for d in distances]
-        weighted = math.fsum(w * tried.score.value for w, tried in zip(weights, self.tried, strict=True))
-        return weighted / math.fsum(weights)
+    @cached_property
+    def surrogate(self) -> Surrogate:
+        """A model of the scores; what is hopeless is only told to be far above the incumbent."""
+        worst = self.incumbent_value + HOPELESS
+        near = sorted(self.tried, key=lambda tried: self.coordinates.space.distance(self.parent_point, tried.point))[
+            :MOST_MODELLED
+        ]
+        return Surrogate(
+            self.coordinates.space,
+            [
+                Observation(
+                    tried.point,
+                    tried.rest,
+                    min(tried.score.value, worst),
+                    self.noise.sigma if tried.score.is_reached else GUESS_SIGMA,
+                )
+                for tried in near
+            ],
+            self.parent_point,
+        )
+
+    def prediction(self, point: Point) -> tuple[float, float]:
+        """Return mean and standard deviation of the score that a point will have on the incumbent's config."""
+        return self.surrogate.predict(point, self.parent_rest)
+
+    def promise(self, point: Point) -> float:
+        """Return by how much a point may be expected to pass the margin of a keep, in logs."""
+        bar = self.incumbent_value - required_log_gain(self.noise)
+        return expected_improvement(*self.prediction(point), bar)
 
 
 def landscape_of(history: History) -> Landscape | None:
@@ -98,21 +129,30 @@ def _landscape(history: History) -> Landscape | None:
         reference_seconds=_reference_seconds(history, incumbent),
         micro_batch_limit=_micro_batch_limit(history, configs),
     )
-    blind = blind_runs(history)
     coordinates = make_coordinates(frame, [configs[number] for number in sorted(configs)])
     tried = tuple(
         Tried(
             candidate=number,
             point=coordinates.point(configs[number], seconds.get(number) or pace.seconds_per_step_of(configs[number])),
-            expected_point=coordinates.point(configs[number], pace.seconds_per_step_of(configs[number])),
             score=score,
             rest=rest_of(configs[number]),
-            is_open=any(run.run_id in blind for run in history.runs_of(number)),
         )
         for number, score in scores.items()
     )
+    closed = [number for number in range(len(history.proposals) + 1) if not number or not is_reopened(history, number)]
     value = scores[incumbent].value if incumbent in scores else math.log(frame.reference_seconds)
-    return Landscape(parent=parent, coordinates=coordinates, tried=tried, incumbent_value=value)
+    return Landscape(
+        parent=parent,
+        coordinates=coordinates,
+        tried=tried,
+        closed=tuple(_expected_place(coordinates, candidate_config(history, number)) for number in closed),
+        incumbent_value=value,
+        noise=estimate_noise(history),
+    )
+
+
+def _expected_place(coordinates: Coordinates, config: RunConfig) -> tuple[str, Point]:
+    return rest_of(config), coordinates.point(config, coordinates.frame.pace.seconds_per_step_of(config))
 
 
 def _reference_seconds(history: History, incumbent: int) -> float:

@@ -1,12 +1,13 @@
 """The mixture: TPE, mutations of the best recipes, and draws from expert priors, after PriorBand (arXiv 2306.12370).
 
 TPE alone wastes its first dozens of runs on a space that an expert would never enter; mutations and priors are better
-early and keep the scores spread out later (search.md, sections 7 and 11).
+early and keep the scores spread out later. Whoever has its turn draws many points, and the one that a model of all
+scores expects most of is proposed.
 """
 
 import math
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, final
@@ -24,19 +25,17 @@ SHARES: Final[Mapping[str, float]] = {"sampler": 0.65, "mutation": 0.25, "prior"
 """How often each proposer has its turn."""
 LEAST_SCORED: Final = 8
 """Scored recipes before TPE has its turn: it splits them into good and bad, and a few split badly."""
-RECIPES_PER_COORDINATE: Final = 5
-"""Scored recipes for each coordinate at which half of the coordinates come from TPE and half from the incumbent."""
+DRAWS: Final = 48
+"""Points that a proposer draws; the one that promises most is proposed."""
+TPE_POINTS: Final = 4
+"""Points that TPE is asked for; draws take some of their coordinates, the others from the incumbent."""
 TOP: Final = 3
 """Recipes that mutations start from."""
-MUTATED_SHARE: Final = 0.25
-"""Chance of each coordinate to move; of a dozen coordinates three or so, so that most of a good recipe stays."""
 PRIOR_HALF_LIFE: Final = 40
 """Scored recipes after which the expert's guesses are trusted half as much: their spread is doubled."""
 RACE_EXEMPTION: Final = 0.3
 """Share of the incumbent's time before which a slow start says nothing about another schedule or batch."""
 LARGEST_GAIN: Final = 0.5
-_ATTEMPTS: Final = 6
-"""Points that a proposer may draw before another one has its turn, where all of them have been tried."""
 _SHOWN: Final = 3
 _SLOW_STARTS: Final = ("batch_size", "accumulation", "lr_scheduler", "max_steps", "warmup")
 
@@ -54,52 +53,76 @@ class MixturePolicy:
         if landscape is None or not landscape.tried:
             return None
         generator = random.Random(f"{self.seed}:{len(history.proposals)}")
-        for proposer, source, point in _points(landscape, generator):
-            idea = _idea(landscape, proposer, source, _with_known_horizon(landscape, point, generator))
-            if idea is None:
-                continue
-            if proposal := make_proposal(history, landscape.parent, idea, proposer):
-                return proposal
+        for proposer in _turns(landscape, generator):
+            for draw in _ranked(landscape, _draws(landscape, proposer, generator)):
+                if landscape.is_known(patched(landscape.parent, draw.patch)):
+                    continue
+                if proposal := make_proposal(history, landscape.parent, _idea(landscape, proposer, draw), proposer):
+                    return proposal
         return None
 
 
-def _points(landscape: Landscape, generator: random.Random) -> Iterator[tuple[str, Tried | None, Point]]:
-    """Yield points with who proposes them and the recipe they come from: one proposer's first, then the others'."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Draw:
+    """A point that was drawn, and what comes of going there."""
+
+    source: Tried | None
+    """The recipe that it came from."""
+    patch: Mapping[str, Any]
+    reached: Point
+    """Where the patch leads: rounded, and with what moved by a few percent left alone."""
+    promise: float
+
+
+def _turns(landscape: Landscape, generator: random.Random) -> Sequence[str]:
+    """Return the proposer whose turn it is, and who steps in where it has nothing new."""
     names = list(SHARES)
     (first,) = generator.choices(names, [SHARES[name] for name in names])
     if first == "sampler" and len(landscape.tried) < LEAST_SCORED:
         first = "mutation"
+    return list(dict.fromkeys([first, "mutation", "prior"]))
+
+
+def _draws(landscape: Landscape, proposer: str, generator: random.Random) -> Iterator[_Draw]:
+    """Yield what a proposer draws, without what changes nothing."""
     draws = {"sampler": _sampled, "mutation": _mutated, "prior": _from_prior}
-    for name in dict.fromkeys([first, "mutation", "prior"]):
-        for source, point in islice(draws[name](landscape, generator), _ATTEMPTS):
-            yield name, source, point
+    coordinates = landscape.coordinates
+    for source, point in islice(draws[proposer](landscape, generator), DRAWS):
+        patch = coordinates.patch(_with_known_horizon(landscape, point, generator))
+        if patch:
+            child = patched(landscape.parent, patch)
+            reached = coordinates.point(child, coordinates.frame.pace.seconds_per_step_of(child))
+            yield _Draw(source=source, patch=patch, reached=reached, promise=landscape.promise(reached))
+
+
+def _ranked(landscape: Landscape, draws: Iterable[_Draw]) -> list[_Draw]:
+    """Return the draws that promise most first."""
+    return sorted(draws, key=lambda draw: -draw.promise)
 
 
 def _sampled(landscape: Landscape, generator: random.Random) -> Iterator[tuple[None, Point]]:
-    """Yield the incumbent with some coordinates of TPE's points, the more of them the more recipes TPE knows.
-
-    With fewer recipes than a few for each coordinate, most of what TPE says is noise, and a point that moves all of
-    them is off in some.
-    """
+    """Yield the incumbent with some coordinates of TPE's points."""
     space = landscape.coordinates.space
-    share = len(landscape.tried) / (len(landscape.tried) + RECIPES_PER_COORDINATE * len(space.dimensions))
     scored = [Scored(tried.point, tried.score.value) for tried in landscape.tried]
-    for point in tpe_suggestions(space, scored, generator.getrandbits(32)):
-        yield None, space.cross(landscape.parent_point, point, generator, share)
+    points = list(islice(tpe_suggestions(space, scored, generator.getrandbits(32)), TPE_POINTS))
+    while True:
+        yield None, space.cross(landscape.parent_point, generator.choice(points), generator, generator.random())
 
 
 def _mutated(landscape: Landscape, generator: random.Random) -> Iterator[tuple[Tried, Point]]:
-    """Yield mutations, each attempt bolder than the one before."""
-    for attempt in range(_ATTEMPTS):
+    """Yield mutations, some timid and some bold."""
+    while True:
         source = generator.choice(landscape.best[:TOP])
-        share, width = MUTATED_SHARE * (1 + attempt / 2), 1 + attempt / 2
+        share, width = generator.uniform(0.1, 0.5), generator.uniform(0.5, 2.0)
         yield source, landscape.coordinates.space.mutate(source.point, generator, share, width)
 
 
 def _from_prior(landscape: Landscape, generator: random.Random) -> Iterator[tuple[None, Point]]:
+    """Yield the incumbent with some coordinates of an expert's guesses, ever wider ones."""
     width = 1 + len(landscape.tried) / PRIOR_HALF_LIFE
+    space = landscape.coordinates.space
     while True:
-        yield None, landscape.coordinates.space.sample_prior(generator, width)
+        yield None, space.cross(landscape.parent_point, space.sample_prior(generator, width), generator, 0.5)
 
 
 def _with_known_horizon(landscape: Landscape, point: Point, generator: random.Random) -> dict[str, Any]:
@@ -114,23 +137,18 @@ def _with_known_horizon(landscape: Landscape, point: Point, generator: random.Ra
     return moved
 
 
-def _idea(landscape: Landscape, proposer: str, source: Tried | None, point: Point) -> Idea | None:
-    """Return the idea of going to a point; None where that changes nothing or was tried."""
-    patch = landscape.coordinates.patch(point)
-    if not patch or landscape.is_known(child := patched(landscape.parent, patch)):
-        return None
-    frame = landscape.coordinates.frame
-    reached = landscape.coordinates.point(child, frame.pace.seconds_per_step_of(child))
-    predicted = landscape.predicted_value(reached)
+def _idea(landscape: Landscape, proposer: str, draw: _Draw) -> Idea:
+    """Return the idea of going to a point."""
+    predicted, deviation = landscape.prediction(draw.reached)
     ratio = min(max(math.exp(predicted - landscape.incumbent_value), LARGEST_GAIN), 0.98)
-    changes = _changes(landscape, patch)
-    is_slow_start = any(name in key for key in patch for name in _SLOW_STARTS)
+    is_slow_start = any(name in key for key in draw.patch for name in _SLOW_STARTS)
+    low, high = (format_seconds(math.exp(predicted + sign * deviation)) for sign in (-1, 1))
     return Idea(
         family="search",
-        title=_listed(changes),
-        observation=_observation(landscape, proposer, source, reached),
-        hypothesis=f"{_GROUNDS[proposer]} Recipes around it score {format_seconds(math.exp(predicted))} in the mean.",
-        patch=patch,
+        title=_listed(_changes(landscape, draw.patch)),
+        observation=_observation(landscape, proposer, draw.source, draw.reached),
+        hypothesis=f"{_GROUNDS[proposer]} A model of all scores expects {low} to {high} here.",
+        patch=draw.patch,
         predicted_ratio=ratio,
         confidence=0.2,
         exempt_from_race_until=RACE_EXEMPTION if is_slow_start else 0.0,

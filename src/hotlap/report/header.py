@@ -4,6 +4,7 @@ import math
 from typing import Final
 
 from hotlap.core.clock import GRID_RATIO
+from hotlap.core.records import History
 from hotlap.report.summary import CandidateFigures, NoiseFigures, StudySummary
 from hotlap.report.text import count_text, interval_text, number_text, percent_text, ratio_text, seconds_text
 
@@ -34,23 +35,55 @@ def headline(summary: StudySummary) -> str:
 
 
 def header_facts(summary: StudySummary) -> list[tuple[str, str]]:
-    """Return label and sentence of every fact at the top."""
+    """Return label and sentence of every fact about a study: what came out, then how it was measured."""
+    return [*result_facts(summary), *measuring_facts(summary)]
+
+
+def result_facts(summary: StudySummary) -> list[tuple[str, str]]:
+    """Return what came out: the aim, the evidence, the noise and the cost."""
     facts = [
         ("Task", summary.task),
-        ("Targets", " and ".join(summary.targets) + " at the same evaluation"),
-        ("Hardware", summary.machine),
-        ("Clock", f"{summary.clock}: {CLOCK_DEFINITIONS[summary.clock]}; {_resolution(summary)}"),
-        ("Noise", _noise(summary)),
-        *_calibration(summary.noise),
-        *_drift(summary.noise),
-        ("Tries", _tries(summary)),
+        ("Targets", f"{_targets(summary)}, on the {summary.clock} clock"),
+        ("Record", _record(summary)),
         ("Baseline", figures_text(summary.baseline)),
     ]
     if summary.incumbent_number:
         facts.append(("Incumbent", f"#{summary.incumbent_number}: {figures_text(summary.incumbent)}"))
-    facts.append(("Record", _record(summary)))
-    facts.append(("Budget", _budget(summary)))
-    return facts
+    if summary.goal:
+        facts.append(("Goal", _goal(summary)))
+    return [
+        *facts,
+        ("Tries", _tries(summary)),
+        ("Noise", _noise(summary)),
+        *_drift(summary.noise),
+        ("Cost", _cost(summary)),
+    ]
+
+
+def measuring_facts(summary: StudySummary) -> list[tuple[str, str]]:
+    """Return how the times were measured."""
+    return [
+        ("Hardware", summary.machine),
+        ("Clock", f"{summary.clock}: {CLOCK_DEFINITIONS[summary.clock]}; {_resolution(summary)}"),
+        *_calibration(summary.noise),
+    ]
+
+
+def guards_facts(history: History) -> list[tuple[str, str]]:
+    """Return what the guards found, in one sentence; nothing for a study that had none."""
+    states = ("passed", "failed")
+    runs = [run for run in history.runs if run.guards.get("state") in states and not run.is_infrastructure_failure]
+    if not runs:
+        return []
+    failed = [run.run_id for run in runs if run.guards["state"] == "failed"]
+    again = sum("evaluated_again" in run.guards for run in runs)
+    gaps = [float(run.guards["audit_gap"]) for run in runs if run.guards.get("audit_gap") is not None]
+    low, high = (
+        (f"{100 * math.expm1(gap):+.1f}".replace("-", "−") for gap in (min(gaps), max(gaps))) if gaps else ("", "")
+    )
+    text = f"{count_text(len(runs), 'run')} checked, {again} of them evaluated again from their saved weights"
+    text += f"; loss on audit data {low} to {high} % against the evaluation data" if gaps else ""
+    return [("Guards", f"{text}; invalid: {', '.join(failed)}" if failed else f"{text}; none failed")]
 
 
 def figures_text(figures: CandidateFigures) -> str:
@@ -133,6 +166,22 @@ def _record(summary: StudySummary) -> str:
     )
 
 
-def _budget(summary: StudySummary) -> str:
+def _goal(summary: StudySummary) -> str:
+    """Say what was asked for and how far the study has come."""
+    asked = f"{summary.goal} (stop_when)"
+    if math.isnan(summary.goal_seconds):
+        return asked
+    now = seconds_text(summary.incumbent.median_seconds)
+    reached = "reached" if summary.has_reached_goal else "not reached"
+    who = f"#{summary.incumbent_number}" if summary.incumbent_number else "the baseline"
+    return f"{asked}, so {seconds_text(summary.goal_seconds)} or less: {reached}, {who} takes {now}"
+
+
+def _targets(summary: StudySummary) -> str:
+    together = " at the same evaluation" if len(summary.targets) > 1 else ""
+    return " and ".join(summary.targets) + together
+
+
+def _cost(summary: StudySummary) -> str:
     spent = f"{seconds_text(summary.seconds_spent)} of {seconds_text(summary.budget_seconds)} used"
     return f"{spent} by {count_text(summary.num_runs, 'run')}" + (f"; ended: {summary.ended}" if summary.ended else "")

@@ -5,14 +5,14 @@ write_journal(render_journal(summary, history, notes, picture="speedrun/NAME.svg
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from hotlap.core.files import write_atomic
 from hotlap.core.records import History, RecordClaim, RunRecord
 from hotlap.core.study_folder import ProjectFolder
-from hotlap.report.header import header_facts, headline, spread_text
+from hotlap.report.header import guards_facts, headline, measuring_facts, result_facts, spread_text
 from hotlap.report.racing import RacingFigures, racing_section
 from hotlap.report.sections import Notes, proposal_section, runs_table, times_text
 from hotlap.report.summary import LadderRow, StudySummary
@@ -51,10 +51,12 @@ def render_journal(
         MARKER,
         f"# Speedrun: {one_line(summary.name)}",
         f"**{one_line(headline(summary))}**",
-        "\n".join(f"- **{label}** {one_line(text)}" for label, text in header_facts(summary)),
+        _bullets(result_facts(summary)),
         "## Ladder",
         _ladder_table(summary),
         _picture(picture, no_picture_because),
+        "## How it was measured",
+        _bullets([*measuring_facts(summary), *guards_facts(history)]),
         "## Baseline",
         _baseline(history, notes),
         "## Proposals",
@@ -66,6 +68,10 @@ def render_journal(
         _reproduce(summary, history),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _bullets(facts: Sequence[tuple[str, str]]) -> str:
+    return "\n".join(f"- **{label}** {one_line(text)}" for label, text in facts)
 
 
 def _titled(title: str, text: str) -> tuple[str, ...]:
@@ -161,12 +167,11 @@ def _records(history: History) -> str:
         runs = look_runs(history, claim)
         sides = [(f"#{claim.candidate}", claim.candidate), (against, claim.against)]
         lines = [f"- {name}: {times_text([r for r in runs if r.candidate == n], history.clock)}" for name, n in sides]
-        head = f"**Look {claim.look}** #{claim.candidate} against {against}: {verdict}, "
-        numbers = f"p = {claim.p_value:.3g}, alpha {claim.alpha:.3g}, median {seconds_text(claim.median_seconds)}."
+        head = f"**Look {claim.look}** #{claim.candidate} against {against}: {verdict}: {one_line(claim.reason)}."
         if within := interval_text(claim.speedup_interval):
             about = f" {ratio_text(claim.speedup)}," if claim.speedup else ""
-            numbers += f" Speedup over the baseline{about} 90 % interval {within}."
-        parts.append("\n".join([f"{head}{numbers} {one_line(claim.reason)}", "", *lines]))
+            head += f" Speedup over the baseline{about} 90 % interval {within}."
+        parts.append("\n".join([head, "", *lines]))
     return "\n\n".join(parts)
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from hotlap.core.clock import ClockName
 from hotlap.core.records import Decision, History, Proposal, RunRecord
@@ -23,6 +24,8 @@ from hotlap.report.text import (
 )
 from hotlap.runs.notes import Note
 
+DERIVED_METRICS: Final = ("eval_loss_gain_last_tenth",)
+"""Figures for the rules that propose, which no evaluation has measured."""
 Notes = Mapping[str, Sequence[Note]]
 """Notes by run id."""
 
@@ -43,10 +46,13 @@ def proposal_section(
     )
 
 
-def runs_table(runs: Sequence[RunRecord]) -> str:
-    """Return runs with both clocks, steps, step time, final metrics and outcome, one a line."""
+def runs_table(runs: Sequence[RunRecord], told: str = "") -> str:
+    """Return runs with both clocks, steps, step time, final metrics and outcome, one a line.
+
+    `told` is what is said of them elsewhere: a reason that stands there is not repeated.
+    """
     headers = ["run", "role", "seed", "train", "wall", "steps", "ms/step", "final evaluation", "outcome"]
-    return table(headers, [_run_row(run) for run in runs], words=("run", "role", "final evaluation", "outcome"))
+    return table(headers, [_run_row(run, told) for run in runs], words=("run", "role", "final evaluation", "outcome"))
 
 
 def _body(proposal: Proposal, history: History, notes: Notes) -> list[str]:
@@ -54,6 +60,7 @@ def _body(proposal: Proposal, history: History, notes: Notes) -> list[str]:
     parent = f"#{proposal.parent}" if proposal.parent else "the baseline"
     expected = f"*Predicted: {_predicted(proposal, parent)}* ({one_line(proposal.proposer)})."
     runs = [run for run in history.runs if run.candidate == proposal.number]
+    decisions = [decision for decision in history.decisions if decision.proposal == proposal.number]
     parts = [
         f"**Observation** {one_line(proposal.observation)}",
         f"**Hypothesis** {one_line(proposal.hypothesis)} {expected}",
@@ -62,9 +69,9 @@ def _body(proposal: Proposal, history: History, notes: Notes) -> list[str]:
         "**Result** " + ("time to target on both clocks" if runs else "it has not run yet"),
     ]
     if runs:
-        parts.append(runs_table(runs))
+        parts.append(runs_table(runs, "\n".join(decision.reason for decision in decisions)))
     parts += [f"**Note** on {run.run_id}: {one_line(note.text)}" for run in runs for note in notes.get(run.run_id, ())]
-    return parts + _verdicts([d for d in history.decisions if d.proposal == proposal.number])
+    return parts + _verdicts(decisions)
 
 
 def _predicted(proposal: Proposal, parent: str) -> str:
@@ -108,14 +115,20 @@ def _in_short(decision: Decision | None) -> str:
     return f", {decision.reason.strip().splitlines()[0]}" if decision else ""
 
 
-def _run_row(run: RunRecord) -> list[str]:
+def _run_row(run: RunRecord, told: str) -> list[str]:
     outcome = run.outcome.replace("_", " ")
-    if run.outcome != "reached" and run.reason:
+    if run.outcome != "reached" and run.reason and run.reason.strip() not in told:
         outcome = f"{outcome}: {run.reason.strip().splitlines()[0]}"
     if run.contaminated:
         outcome = f"{outcome}, repeated: {run.contaminated}"
+    elif run.outcome == "reached" and (why := run.guards.get("evaluated_again")):
+        outcome = f"{outcome}, evaluated again ({why})"
     steps = run.time_to_target.get("step", run.steps) if run.time_to_target else run.steps
-    metrics = [f"{name} {number_text(value)}" for name, value in run.metrics.items() if name.startswith("eval_")]
+    metrics = [
+        f"{name} {number_text(value)}"
+        for name, value in run.metrics.items()
+        if name.startswith("eval_") and name not in DERIVED_METRICS
+    ]
     return [
         run.run_id,
         run.role,

@@ -7,6 +7,7 @@ from statistics import median
 from typing import Any, Final
 
 from hotlap.core.clock import ClockName
+from hotlap.core.goals import Goal, parse_goal
 from hotlap.core.records import History, RecordClaim
 
 STATUS_SCHEMA: Final = "hotlap/status/1"
@@ -99,6 +100,15 @@ class StudySummary:
     budget_seconds: float
     ladder: tuple[LadderRow, ...]
     ended: str
+    goal: Goal | None = None
+    """Where the study was asked to stop (`stop_when`)."""
+    goal_seconds: float = math.nan
+    """The time to target that reaches it; not a number while the baseline has not run."""
+
+    @property
+    def has_reached_goal(self) -> bool:
+        """Whether the incumbent's unselected runs are as fast as was asked."""
+        return self.incumbent.median_seconds <= self.goal_seconds
 
     @property
     def budget_left_seconds(self) -> float:
@@ -133,6 +143,9 @@ class StudySummary:
             "baseline": asdict(self.baseline),
             "incumbent": {"candidate": self.incumbent_number, **asdict(self.incumbent)},
             "record": asdict(self.record) if self.record else None,
+            "goal": str(self.goal) if self.goal else None,
+            "goal_seconds": self.goal_seconds,
+            "has_reached_goal": self.has_reached_goal if self.goal else None,
             "noise": noise,
             "ladder": [asdict(row) for row in self.ladder],
             "ended": self.ended,
@@ -154,6 +167,7 @@ def summarize(
     record = next((claim for claim in reversed(history.claims) if claim.confirmed), None)
     best = record.median_seconds if record else candidates.get(incumbent, NO_RUNS).median_seconds
     changes = {proposal.number for proposal in history.proposals if proposal.role != "ablation"}
+    goal = parse_goal(config["stop_when"]) if config.get("stop_when") else None
     return StudySummary(
         name=config.get("name", "study"),
         clock=history.clock,
@@ -175,6 +189,8 @@ def summarize(
         budget_seconds=float(config.get("budget", {}).get("total", math.nan)),
         ladder=tuple(_ladder(history, candidates)),
         ended=history.ended,
+        goal=goal,
+        goal_seconds=goal.limit_seconds(_baseline_at_least(history, baseline)) if goal else math.nan,
     )
 
 

@@ -8,8 +8,8 @@ Raw settings interact: a larger batch wants a larger learning rate and fewer ste
     horizon_seconds           where the learning-rate schedule ends, on the training clock
     warmup_steps              steps of warm-up, wherever the schedule ends
 
-and optimizer, kind of schedule and shape, which need no translation. What hardly interacts (clipping, weight decay, betas,
-precision, …) is left to the rules, which change one thing at a time. Parts of the project's own stay as they are.
+and optimizer, kind of schedule and shape, which need no translation. What hardly interacts (clipping, weight decay,
+betas, precision, …) is left to the rules, which change one thing at a time. Parts of the project's own stay.
 """
 
 import json

@@ -24,7 +24,7 @@ from hotlap.search.noise import (
     required_log_gain,
     step_time_ratio,
 )
-from hotlap.search.revisit import LATER
+from hotlap.search.revisit import LATER, earlier_try
 
 FRESH_RUNS: Final = 2
 """Runs of a provisionally kept candidate, and of an ablation, that were not selected for being fast."""
@@ -80,6 +80,19 @@ class _Bar:
 def rival_of(history: History, proposal: Proposal) -> int:
     """Return the candidate that a proposal has to beat: the best one kept before it, or the baseline."""
     return max((number for number in history.kept() if number < proposal.number), default=0)
+
+
+def judge_repetition(history: History, proposal: Proposal) -> Decision | None:
+    """Discard without a run what was tried before and nothing has reopened; None for anything else.
+
+    A second chance at the same margin would be a second draw for luck: who wants a replicate has what reopens it.
+    """
+    same = earlier_try(history, proposal)
+    before = history.verdict(same.number) if same else None
+    if same is None or before is None:
+        return None
+    reason = f"the same change of the same parent as #{same.number} ({before.verdict}), and nothing has reopened that"
+    return _decide(proposal, "discard", reason, {}, before.revisit_if or LATER)
 
 
 def judge_screen(history: History, proposal: Proposal, run: RunRecord, noise: Noise) -> Decision | None:
@@ -204,6 +217,8 @@ def _not_reached(proposal: Proposal, run: RunRecord, bar: _Bar, statistics: Mapp
         return _decide(proposal, "discard", f"the {run.role} run has no usable {bar.clock} time to target", statistics)
     how = "ended" if run.outcome == "missed" else "was stopped"
     reason = f"the {run.role} run {how} at {at} without reaching the targets, against {bar}{why}"
+    if run.outcome == "raced" and run.reason:  # which tells what it was held against
+        reason = f"the {run.role} run was stopped at {at} without reaching the targets: {run.reason}"
     rival_misses = not math.isfinite(bar.estimate.median_seconds)  # then a miss says little, until somebody reaches
     return _decide(proposal, "discard", reason, statistics, {"keeps": 1} if rival_misses else LATER)
 

@@ -255,6 +255,8 @@ class Racer:
     def __init__(self, context: RaceContext) -> None:
         self._builder = CurveBuilder(context.scale, context.clock, context.plan)
         self._lap = Lap(context, self._builder.curve)
+        self._cheap = [(name, rule) for name, rule in CHEAP_RULES.items() if name not in context.doubtful]
+        self._all = [*self._cheap, *(pair for pair in CURVE_RULES.items() if pair[0] not in context.doubtful)]
 
     def look(self, new: Sequence[Point]) -> Kill | None:
         """Take the points since the last look and return why the run should be stopped, or None."""
@@ -265,9 +267,8 @@ class Racer:
                 lap.evaluation, has_evaluation = point, True
         if not new or all_hold(lap.context.targets, lap.last):
             return None  # a run that has just reached is about to say so
-        rules = {**CHEAP_RULES, **CURVE_RULES} if has_evaluation else CHEAP_RULES
-        for name, rule in rules.items():
-            if name not in lap.context.doubtful and (found := rule(lap)) is not None:
+        for name, rule in self._all if has_evaluation else self._cheap:
+            if (found := rule(lap)) is not None:
                 return _kill(lap, name, *found)
         return None
 

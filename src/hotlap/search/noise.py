@@ -42,6 +42,13 @@ class Noise:
     """Runs beyond the first of each candidate that the measured spread rests on."""
     resolution: float
     """Log distance of two readings of the evaluation grid."""
+    measured: float = 0.0
+    """The spread as it was measured."""
+
+    @property
+    def spread(self) -> float:
+        """The measured spread without the caution of the floor; rounding up to the grid alone makes some."""
+        return max(self.measured, self.resolution / math.sqrt(12))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,7 +189,8 @@ def _estimate_noise(history: History) -> Noise:
     squares, degrees = pooled(groups.values())
     measured = math.sqrt(squares / degrees) if degrees else 0.0
     floor = SIGMA_FLOOR if degrees < TRUSTED_DEGREES_OF_FREEDOM else 0.0
-    return Noise(sigma=max(measured, floor, resolution), degrees_of_freedom=degrees, resolution=resolution)
+    sigma = max(measured, floor, resolution)
+    return Noise(sigma=sigma, degrees_of_freedom=degrees, resolution=resolution, measured=measured)
 
 
 def required_log_gain(noise: Noise, *, simplifies: bool = False) -> float:

@@ -30,7 +30,7 @@ RUNG_FRACTIONS: Final = (1 / 16, 1 / 8, 1 / 4, 1 / 2)
 SAMPLED: Final = ("sampler", "mutation", "prior")
 """Proposers that try much and mostly fail: only their screens are held against rungs."""
 SLOW_START: Final = 0.6
-"""Share of the incumbent's time during which a slow start says nothing of the changes below (measurement.md, 2.1)."""
+"""Share of the incumbent's time during which a slow start says nothing of the changes below."""
 SLOW_START_KEYS: Final = (
     "training.lr_scheduler_type",
     "training.lr_scheduler_kwargs",

@@ -8,19 +8,22 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from statistics import median
+from statistics import NormalDist, median
 from typing import Final
 
 from hotlap.core.clock import ClockName
 from hotlap.core.durations import format_seconds
 from hotlap.core.errors import ConfigError
 from hotlap.core.records import History, RecordClaim, RunRecord
-from hotlap.search.noise import Reading, censored_median
+from hotlap.search.noise import Reading, censored_median, readings
+from hotlap.search.selection import expected_luck
 
 MAX_LOOKS: Final = 3
 MAX_SPLITS: Final = 200_000
 """Most ways to split the runs in two that are enumerated."""
 INTERVAL_LEVEL: Final = 0.9
+WORTH_TELLING: Final = 0.005
+"""Least share of a speedup for which the journal says that it was taken off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,19 @@ def current_look(history: History) -> Look:
     return Look(len(history.claims) + 1, candidate, against, runs, start)
 
 
+def baseline_readings(history: History) -> tuple[Reading, ...]:
+    """Return what a speedup is told against: the readings of all unselected runs of the baseline.
+
+    Where looks stopped at least half of its record runs at twice the incumbent's time, those say no more than that, and
+    the others tell its time: they alone are returned, as a group, so that no single run is left out for being slow.
+    """
+    found = list(zip(history.unselected_runs(0), readings(history, 0), strict=True))
+    looks = [reading for run, reading in found if run.role == "record"]
+    others = [reading for run, reading in found if run.role != "record"]
+    is_stopped = others and 2 * sum(reading.is_hit for reading in looks) <= len(looks)
+    return tuple(others if is_stopped else (reading for _, reading in found))
+
+
 def permutation_p_value(incumbent_times: Sequence[float], other_times: Sequence[float]) -> float:
     """Return the exact one-sided p-value that the incumbent is faster: the share of splits at least as good.
 
@@ -127,22 +143,30 @@ def check_record_plan(runs: int, alpha: float) -> None:
         raise ConfigError(f"record.runs {runs} means {splits} splits, at most {MAX_SPLITS} are tried; use 10 or fewer")
 
 
-def judge_record(look: Look, clock: ClockName, alpha: float, baseline: Sequence[Reading] = ()) -> RecordClaim:
+def judge_record(
+    look: Look, clock: ClockName, alpha: float, baseline: Sequence[Reading] = (), sigma: float = 0.0
+) -> RecordClaim:
     """Return the claim of a complete look; the claimed time comes from the record runs of the incumbent alone.
 
     A run of the old side that was stopped at twice the incumbent's time is a miss and ranks last, with every other
     miss. A median that is a miss is never a record. `baseline` is what the speedup is told against: the readings of all
-    its unselected runs.
+    its unselected runs. `sigma` is the spread of log time between seeds: what of the speedup is expected to be luck, in
+    view of the test that it had to pass, is taken off it and off the lower end of its interval.
     """
     new = [run.clock_to_target(clock) for run in look.runs if run.candidate == look.candidate]
     old = [run.clock_to_target(clock) for run in look.runs if run.candidate == look.against]
     p_value, level = permutation_p_value(new, old), look_alpha(alpha)
     seconds = median(new)
     confirmed = p_value <= level and math.isfinite(seconds)
-    speedup = censored_median(baseline) / seconds if baseline and math.isfinite(seconds) else math.nan
+    luck = passing_luck(new, old, level, sigma) if confirmed else 0.0
+    if look.against:
+        luck /= 2  # the old side's half: it is not what the speedup is told against
+    typical = censored_median(baseline) if baseline and math.isfinite(seconds) else math.nan
+    speedup = typical / seconds * math.exp(-luck)
     interval = speedup_interval(baseline, [Reading(time) for time in new]) if baseline else None
     sides = f"candidate {look.candidate}: {_describe(new)}; candidate {look.against}: {_describe(old)}"
     verdict = "a record" if confirmed else "no record"
+    lowered = f"; {-math.expm1(-luck):.0%} are taken off its speedup for luck" if luck >= WORTH_TELLING else ""
     return RecordClaim(
         look=look.number,
         candidate=look.candidate,
@@ -151,10 +175,24 @@ def judge_record(look: Look, clock: ClockName, alpha: float, baseline: Sequence[
         alpha=level,
         confirmed=confirmed,
         median_seconds=seconds,
-        reason=f"{sides}; p = {p_value:.3g} where {level:.3g} or less is needed: {verdict}",
+        reason=f"{sides}; p = {p_value:.3g} where {level:.3g} or less is needed: {verdict}{lowered}",
         speedup=speedup if math.isfinite(speedup) else None,
-        speedup_interval=interval,
+        speedup_interval=(interval[0] * math.exp(-luck), interval[1]) if interval else None,
     )
+
+
+def passing_luck(new: Sequence[float], old: Sequence[float], level: float, sigma: float) -> float:
+    """Return how much of the log ratio of the two sides' times is expected to be luck, as their test was passed.
+
+    Zero where the old side's median is no time: then the gain is far from what the test can just see.
+    """
+    gain = math.log(median(old) / median(new)) if math.isfinite(median(old)) else math.inf
+    splits = math.comb(len(new) + len(old), len(new))
+    passing = math.floor(level * splits) / splits  # what an exact test really lets through
+    error = sigma * math.sqrt(1 / len(new) + 1 / len(old))
+    if not 0 < passing < 1 or not math.isfinite(gain) or not error:
+        return 0.0
+    return error * expected_luck(gain / error, NormalDist().inv_cdf(1 - passing))
 
 
 def speedup_interval(

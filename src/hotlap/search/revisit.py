@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from hotlap.core.records import History
+from hotlap.core.records import History, Proposal
 from hotlap.search.drift import blind_runs
 from hotlap.search.noise import estimate_noise
 
@@ -28,3 +28,10 @@ def is_reopened(history: History, number: int) -> bool:
         return False
     is_blind = any(run.run_id in blind_runs(history) for run in history.runs_of(number))
     return is_blind or estimate_noise(history).sigma < conditions.get("sigma_below", 0.0)
+
+
+def earlier_try(history: History, proposal: Proposal) -> Proposal | None:
+    """Return the proposal that was the same change of the same parent, unless there is none or it is open again."""
+    before = [other for other in history.proposals if other.number < proposal.number]
+    same = next((other for other in reversed(before) if other.signature == proposal.signature), None)
+    return None if same is None or is_reopened(history, same.number) else same

@@ -2,7 +2,7 @@
 
 Scores are log seconds of the judged clock, lower is better: runs that reached, by their time; near misses, by how long
 they would have needed; hopeless ones. A study that told its sampler only the times would have nothing to learn from
-before the first run that reaches (search.md, section 4, has the measurements).
+before the first run that reaches.
 """
 
 import math

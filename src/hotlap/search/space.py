@@ -148,6 +148,10 @@ class Space:
             for d, of_other in zip(self.dimensions, taken, strict=True)
         }
 
+    def positions(self, point: Point) -> tuple[Any, ...]:
+        """Return where a point lies in each dimension: a share of a number's range, or the choice itself."""
+        return tuple(d.position(point[d.name]) if isinstance(d, Number) else point[d.name] for d in self.dimensions)
+
     def distance(self, left: Point, right: Point) -> float:
         """Return the Euclidean distance of two points, each dimension scaled to 0 to 1."""
         return math.hypot(*(d.difference(left[d.name], right[d.name]) for d in self.dimensions))

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from typing import Protocol
 
 from hotlap.config.load import refuse_protocol_keys
+from hotlap.core.errors import StudyError
 from hotlap.core.records import History, Proposal
 from hotlap.policies.study_policy import StudyPolicy
 from hotlap.study.guards import check_left_over
-from hotlap.study.plan import Claim, Decide, End, Propose, StartRun, StudySettings, next_action
+from hotlap.study.plan import Claim, Decide, End, Propose, StartRun, next_action
 from hotlap.study.runner import LocalRunner, Runner, settle_runs, started_facts
+from hotlap.study.settings import StudySettings
 from hotlap.study.study import Study
 from hotlap.study.watching import Interrupts, Watcher
 
@@ -35,8 +37,21 @@ def run_study(
     runner: Runner | None = None,
     policy: Policy | None = None,
 ) -> str:
-    """Drive a study until it ends or is interrupted; return why. It can be taken up again at any time."""
-    runner, policy = runner or LocalRunner(), policy or default_policy(study.settings)
+    """Drive a study until it ends or is interrupted; return why. It can be taken up again at any time.
+
+    Raises StudyError, noted in ledger and journal, too, when a guard refuses to go on.
+    """
+    try:
+        return _drive(study, watcher, write_journal, runner or LocalRunner(), policy or default_policy(study.settings))
+    except StudyError as error:
+        study.end(str(error))
+        write_journal(study)
+        raise
+
+
+def _drive(
+    study: Study, watcher: Watcher, write_journal: Callable[[Study], object], runner: Runner, policy: Policy
+) -> str:
     ideas_left = True
     settle_runs(study)
     check_left_over(study)

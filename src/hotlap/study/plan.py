@@ -8,22 +8,37 @@ baseline runs → propose → screen → confirm → two fresh runs → propose 
 from dataclasses import dataclass, replace
 from typing import Final
 
-from hotlap.config.schema import RunConfig
-from hotlap.core.clock import ClockName
 from hotlap.core.durations import format_seconds
-from hotlap.core.errors import ConfigError
-from hotlap.core.goals import Goal, parse_goal
 from hotlap.core.records import Decision, History, Proposal, RecordClaim, Role
 from hotlap.search.audits import AUDIT_EVERY
 from hotlap.search.cost import limit_seconds, proposal_cost, record_cost
 from hotlap.search.drift import blind_runs, suspected_drift
 from hotlap.search.goal import reached_goal
-from hotlap.search.judge import FRESH_RUNS, judge_ablation, judge_confirm, judge_fresh, judge_screen, rival_of
+from hotlap.search.judge import (
+    FRESH_RUNS,
+    judge_ablation,
+    judge_confirm,
+    judge_fresh,
+    judge_repetition,
+    judge_screen,
+    rival_of,
+)
 from hotlap.search.ladder import ladder, proposals_since_incumbent_ran, tries_without_keep
-from hotlap.search.noise import estimate, estimate_noise, readings
-from hotlap.search.record import MAX_LOOKS, check_record_plan, current_look, is_claimed, judge_record, last_record
+from hotlap.search.noise import estimate, estimate_noise
+from hotlap.search.record import (
+    MAX_LOOKS,
+    baseline_readings,
+    current_look,
+    is_claimed,
+    judge_record,
+    last_record,
+)
 from hotlap.search.systems import TIMING_RUNS, Lane, judge_timing, systems_lane, timing_limit
+from hotlap.study.settings import StudySettings
 
+FIRST_CALIBRATION_RUNS: Final = 2
+"""Baseline runs before the first proposal; the others wait, since a first change that is far faster brings cheaper runs
+to know the noise by."""
 MAX_REPEATS: Final = 3
 """Times in a row that a run lost to the machine is repeated."""
 DRIFT_PROPOSALS: Final = 5
@@ -36,49 +51,6 @@ RECORD_SHARE: Final = 0.25
 """Largest part of the budget that is kept free for a record look while there are ideas left: a look that costs more is
 not worth stopping the search for, since every kept change makes it cheaper."""
 BROKEN_OUTCOMES: Final = ("crashed", "out_of_memory", "diverged", "invalid")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StudySettings:
-    """What a study may spend and what it asks of a result."""
-
-    clock: ClockName = "train"
-    total_seconds: float = 3600.0
-    """Longest study, wall clock."""
-    run_seconds: float = 900.0
-    """Longest run, on the judged clock."""
-    calibrate_runs: int = 3
-    record_runs: int = 4
-    alpha: float = 0.05
-    patience: int = 12
-    allow_trade: bool = False
-    seed_base: int = 42
-    goal: Goal | None = None
-    """Time to target at which the search stops."""
-
-    @classmethod
-    def from_config(cls, config: RunConfig) -> "StudySettings":
-        """Take the settings from a config.
-
-        Raises ConfigError when there is no target, for another backend, or when a record could never be claimed.
-        """
-        if not config.targets:
-            raise ConfigError("a study needs targets; add for example targets: [eval_loss < 0.76]")
-        if config.backend == "hf":
-            raise ConfigError("a study searches with hotlap's own training loop; backend: hf is for hotlap train")
-        check_record_plan(config.record.runs, config.record.alpha)
-        return cls(
-            clock=config.clock,
-            total_seconds=config.budget.total,
-            run_seconds=config.budget.run,
-            calibrate_runs=config.calibrate.runs,
-            record_runs=config.record.runs,
-            alpha=config.record.alpha,
-            patience=config.patience,
-            allow_trade=config.allow_trade,
-            seed_base=config.training.seed,
-            goal=parse_goal(config.stop_when) if config.stop_when else None,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,17 +131,33 @@ def give_up(history: History, sitting_start: int) -> End | None:
 
 
 def _calibrate(history: History, settings: StudySettings) -> Action | None:
-    """Run the baseline often enough to know the noise; a baseline that breaks is not worth a study."""
+    """Run the baseline for a first idea of the noise; a baseline that breaks is not worth a study."""
     runs = history.runs_of(0, "baseline")
     for run in runs:
         if run.outcome in BROKEN_OUTCOMES:
             why = f": {run.reason}" if run.reason else ""
-            how = run.outcome.replace("_", " ")
+            how = "is invalid" if run.outcome == "invalid" else run.outcome.replace("_", " ")
             advice = "repair the config and start it under another name"
             return End(f"the baseline run {run.run_id} {how}{why}; {advice}")
-    if len(runs) >= settings.calibrate_runs:
+    if len(runs) >= min(FIRST_CALIBRATION_RUNS, settings.calibrate_runs):
         return None
-    why = f"baseline run {len(runs) + 1} of {settings.calibrate_runs}: measures the time to beat and the noise"
+    return _run_baseline(history, settings)
+
+
+def _calibrate_fully(history: History, settings: StudySettings) -> Action | None:
+    """Run the baseline as often as was asked, unless other runs tell as much of the noise by now.
+
+    A baseline that misses tells nothing of it.
+    """
+    runs, known = history.runs_of(0, "baseline"), estimate_noise(history).degrees_of_freedom
+    if len(runs) >= settings.calibrate_runs or known >= settings.calibrate_runs - 1:
+        return None
+    return _run_baseline(history, settings) if any(run.outcome == "reached" for run in runs) else None
+
+
+def _run_baseline(history: History, settings: StudySettings) -> Action:
+    number = len(history.runs_of(0, "baseline")) + 1
+    why = f"baseline run {number} of {settings.calibrate_runs}: measures the time to beat and the noise"
     return _start(history, settings, "baseline", 0, settings.run_seconds, why)
 
 
@@ -198,8 +186,11 @@ def _work_on_proposal(history: History, settings: StudySettings) -> Action | Non
     proposal = next((p for p in history.proposals if p.number not in decided), None)
     if proposal is None:
         return None
-    if not history.runs_of(proposal.number) and not _is_affordable(history, settings):
-        return None  # stays undecided; a larger budget takes it up
+    if not history.runs_of(proposal.number):
+        if decision := judge_repetition(history, proposal):
+            return Decide(decision)
+        if not _is_affordable(history, settings):
+            return None  # stays undecided; a larger budget takes it up
     return _ablate(history, settings, proposal) if proposal.role == "ablation" else _test(history, settings, proposal)
 
 
@@ -221,12 +212,17 @@ def _test(history: History, settings: StudySettings, proposal: Proposal) -> Acti
     confirms = history.runs_of(number, "confirm")
     before = estimate(history, history.incumbent).median_seconds
     is_close = PLAUSIBLE_DRIFT * screens[0].clock_to_target(history.clock) > before
-    if not confirms and is_close and (remeasured := _remeasure(history, settings, PASSED_PROPOSALS)):
-        return remeasured
+    if not confirms and is_close and (first := _before_a_confirmation(history, settings)):
+        return first
     if not confirms:
         why = f"the screen of proposal {number} passed: one fresh run with another seed"
         return _start(history, settings, "confirm", number, censored, why)
     return Decide(judge_confirm(history, proposal, screens[0], confirms[0], noise, settings.allow_trade))
+
+
+def _before_a_confirmation(history: History, settings: StudySettings) -> Action | None:
+    """Look at the noise and at the machine before a change is believed that is not far faster."""
+    return _calibrate_fully(history, settings) or _remeasure(history, settings, PASSED_PROPOSALS)
 
 
 def _time(history: History, settings: StudySettings, lane: Lane) -> Action:
@@ -260,7 +256,8 @@ def _continue_look(history: History, settings: StudySettings) -> Action | None:
 def _look(history: History, settings: StudySettings) -> Action:
     look = current_look(history)
     if look.is_complete(settings.record_runs):
-        return Claim(judge_record(look, settings.clock, settings.alpha, tuple(readings(history, 0))))
+        baseline, sigma = baseline_readings(history), estimate_noise(history).spread
+        return Claim(judge_record(look, settings.clock, settings.alpha, baseline, sigma))
     candidate = look.next_candidate(settings.record_runs)
     before = replace(history, runs=history.runs[: look.start])  # the same limit for every run of the look
     limit = limit_seconds(before, look.candidate, settings.run_seconds)
@@ -273,7 +270,9 @@ def _go_on(history: History, settings: StudySettings, ideas_left: bool) -> Actio
     """Ask for the next idea, after a look at the incumbent's drift when that is due."""
     if not ideas_left or tries_without_keep(history) >= settings.patience or not _is_affordable(history, settings):
         return None
-    return _remeasure(history, settings, DRIFT_PROPOSALS) or Propose()
+    is_first = not history.proposals
+    calibrating = None if is_first else _calibrate_fully(history, settings)
+    return calibrating or _remeasure(history, settings, DRIFT_PROPOSALS) or Propose()
 
 
 def _remeasure(history: History, settings: StudySettings, after_proposals: int) -> Action | None:

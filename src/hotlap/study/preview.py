@@ -9,7 +9,8 @@ from hotlap.core.records import Decision, History, Proposal
 from hotlap.core.study_folder import ProjectFolder
 from hotlap.runs.history import load_history
 from hotlap.study.loop import Policy, default_policy
-from hotlap.study.plan import BROKEN_OUTCOMES, Claim, Decide, End, StartRun, StudySettings, next_action
+from hotlap.study.plan import BROKEN_OUTCOMES, Claim, Decide, End, StartRun, next_action
+from hotlap.study.settings import StudySettings
 from hotlap.study.study import as_studied, checked_protocol, study_protocol
 
 PREVIEW_SCHEMA: Final = "hotlap/preview/1"

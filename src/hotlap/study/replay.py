@@ -24,8 +24,9 @@ from hotlap.search.cost import limit_seconds, run_cost
 from hotlap.search.ladder import candidates_up_to
 from hotlap.study.guards import check_left_over
 from hotlap.study.loop import run_once
-from hotlap.study.plan import BROKEN_OUTCOMES, End, StartRun, StudySettings, give_up
+from hotlap.study.plan import BROKEN_OUTCOMES, End, StartRun, give_up
 from hotlap.study.runner import LocalRunner, Runner, settle_runs
+from hotlap.study.settings import StudySettings
 from hotlap.study.study import Study, begin_sitting, read_study, study_protocol
 from hotlap.study.watching import Interrupts, Watcher
 

@@ -23,7 +23,7 @@ from hotlap.launch.system import SystemSampler, calibrated_range, contamination,
 from hotlap.runs.ingest import ingest
 from hotlap.search.race import Point, RaceContext, Racer, Recordings, race_context
 from hotlap.search.trust import ClockStamps
-from hotlap.study.guards import Evaluate, Guards
+from hotlap.study.guards import Evaluate, Guards, other_data
 from hotlap.study.plan import StartRun
 from hotlap.study.study import Study
 from hotlap.study.watching import Interrupts, Watcher
@@ -150,13 +150,13 @@ def _follow(
     budget_left = study.settings.total_seconds - study.history.seconds_spent
     deadline = time.monotonic() + max(budget_left, 0.0)
     while not job.poll():
+        now = time.monotonic()
         new = list(reader.read_new())
         points.extend(new)
-        now = time.monotonic()
         # What passed while this process itself was held says nothing of the run.
         silence = 0.0 if new else silence + min(now - looked, LONGEST_LOOK_SECONDS)
         looked = now
-        _note_clock(clock, job, new)
+        clock.look(now - job.launched_monotonic, new[-1] if new else None, job.folder.read("result"))
         if interrupts.count >= 2:
             job.stop("interrupted", "stopped by the user")
         elif racer is not None and (kill := racer.look(new)) is not None:
@@ -167,14 +167,8 @@ def _follow(
             job.stop("interrupted", "the study's budget was used up")
         watcher.follows(job.folder, points)
         time.sleep(POLL_SECONDS)
-    _note_clock(clock, job, list(reader.read_new()))
-
-
-def _note_clock(clock: ClockStamps, job: Job, new: Sequence[dict[str, Any]]) -> None:
-    """Put what the run's clock says beside the launcher's own."""
-    seconds = time.monotonic() - job.launched_monotonic
-    clock.note(seconds, new[-1] if new else None)
-    clock.note(seconds, job.folder.read("result"), is_result=True)
+    now, new = time.monotonic(), list(reader.read_new())
+    clock.look(now - job.launched_monotonic, new[-1] if new else None, job.folder.read("result"))
 
 
 def _patience_with(points: Sequence[dict[str, Any]]) -> float:
@@ -194,18 +188,8 @@ def _never_left_behind(job: Job) -> Iterator[None]:
 
 def _disturbance(study: Study, role: Role, folder: RunFolder, samples: Sequence[dict[str, Any]]) -> str:
     """Say why a run cannot be compared with the others of its study; empty when it can."""
-    return stood_still(samples) or _contamination(study, role, samples) or _other_data(study, folder)
-
-
-def _other_data(study: Study, folder: RunFolder) -> str:
-    """Say so when a run saw other data than the study's first one; its time cannot be compared."""
-    before = next((run.environment.get("data", {}).get("hash") for run in study.history.runs if run.environment), None)
-    now = (folder.read("environment") or {}).get("data", {}).get("hash")
-    if before is None or now is None or before == now:
-        return ""
-    return (
-        f"the corpus has changed during the study (hash {before} before, {now} now): put it back, or start a new study"
-    )
+    environment = folder.read("environment") or {}
+    return stood_still(samples) or _contamination(study, role, samples) or other_data(study.history, environment)
 
 
 def _contamination(study: Study, role: Role, samples: Sequence[dict[str, Any]]) -> str:
