@@ -276,6 +276,7 @@ def test_a_result_too_good_to_be_true_is_looked_at_again() -> None:
 def test_what_a_keep_or_a_record_rests_on_is_looked_at_again() -> None:
     before = history(*BASELINES)
     assert why_again(before, taking(95.0, role="confirm")) == "a keep rests on it"
+    assert why_again(before, taking(95.0, role="incumbent")) == "a keep rests on it"
     assert why_again(before, taking(120.0, role="confirm")) == ""
     assert why_again(before, taking(95.0, role="screen")) == ""
     assert why_again(before, taking(95.0, role="screen", outcome="missed")) == ""

@@ -135,7 +135,7 @@ def test_the_last_baseline_run_is_spared_where_a_faster_recipe_tells_as_much_of_
     assert estimate_noise(study.history).degrees_of_freedom >= SETTINGS.calibrate_runs - 1
 
 
-@pytest.mark.parametrize("seconds", [80.0, 100.0, 130.0])
+@pytest.mark.parametrize("seconds", [85.0, 100.0, 130.0])
 def test_without_a_far_faster_change_the_baseline_runs_as_often_as_was_asked(seconds: float) -> None:
     study = SimulatedStudy(SETTINGS, noisy({0: 100.0, 1: seconds, 2: 100.0}, 0.03, 1), [proposal(1), proposal(2)])
     study.run()
@@ -262,13 +262,41 @@ def test_a_budget_used_up_in_calibration_ends() -> None:
 
 
 def test_limits_follow_the_incumbent() -> None:
-    study = SimulatedStudy(SETTINGS, noisy({0: 100.0, 1: 50.0}, 0.0, 1), [proposal(1)])
+    study = SimulatedStudy(SETTINGS, noisy({0: 100.0, 1: 85.0}, 0.0, 1), [proposal(1)])
     study.run()
     assert started(study, "baseline")[0].limit_seconds == 900
     assert started(study, "screen")[0].limit_seconds == 900
     assert started(study, "confirm")[0].limit_seconds == pytest.approx(200)
     assert started(study, "incumbent")[0].limit_seconds == pytest.approx(200)
-    assert started(study, "record")[0].limit_seconds == pytest.approx(100)
+    assert started(study, "record")[0].limit_seconds == pytest.approx(170)
+
+
+def test_an_audit_goes_on_no_longer_than_a_screen_that_could_pass() -> None:
+    ideas = [proposal(n) for n in range(1, AUDIT_EVERY + 1)]
+    study = SimulatedStudy(replace(SETTINGS, patience=99), noisy({0: 100.0}, 0.0, 1), ideas)
+    study.run()
+    *others, audit = started(study, "screen")
+    assert audit.candidate == AUDIT_EVERY and not audit.is_raced and audit.limit_seconds == pytest.approx(100)
+    assert all(screen.is_raced and screen.limit_seconds == 900 for screen in others)
+
+
+@pytest.mark.parametrize(("seconds", "second"), [(50.0, "incumbent"), (85.0, "confirm")])
+def test_after_a_screen_beyond_luck_the_next_run_counts_as_fresh(seconds: float, second: str) -> None:
+    study = SimulatedStudy(SETTINGS, noisy({0: 100.0, 1: seconds}, 0.0, 1), [proposal(1)])
+    study.run()
+    roles = [run.role for run in study.history.runs if run.candidate == 1 and run.role != "record"]
+    assert roles == (
+        ["screen", second, "incumbent"] if second == "incumbent" else ["screen", second] + ["incumbent"] * 2
+    )
+    assert study.history.kept() == (1,)
+
+
+def test_a_second_run_that_fails_is_no_keep_however_fast_the_screen_was() -> None:
+    times = iter([100.0, 100.0, 40.0, 99.0])
+    study = SimulatedStudy(SETTINGS, lambda candidate, history: next(times, 100.0), [proposal(1)])
+    study.run()
+    assert [run.role for run in study.history.runs[2:4]] == ["screen", "incumbent"]
+    assert study.history.kept() == () and study.history.verdict(1).verdict != "keep"  # type: ignore[union-attr]
 
 
 def test_ablations_are_asked_for_when_patience_is_used_up() -> None:

@@ -28,6 +28,8 @@ from hotlap.search.revisit import LATER, earlier_try
 
 FRESH_RUNS: Final = 2
 """Runs of a provisionally kept candidate, and of an ablation, that were not selected for being fast."""
+BEYOND_LUCK_SIGMAS: Final = 5.0
+"""A screen that gains so much would have passed with any seed."""
 TRADE_RATIO: Final = 1.10
 """A change is a trade only when the other clock gets worse by more than this (and by more than the noise)."""
 
@@ -101,6 +103,16 @@ def judge_screen(history: History, proposal: Proposal, run: RunRecord, noise: No
     seconds = run.clock_to_target(bar.clock)
     statistics = bar.statistics(screen_seconds=seconds)
     return _not_reached(proposal, run, bar, statistics) or _too_slow(proposal, run, bar, statistics)
+
+
+def is_beyond_luck(history: History, proposal: Proposal, run: RunRecord, noise: Noise) -> bool:
+    """Say whether a screen gains so much that passing was no matter of its seed.
+
+    Then the next run is not chosen for being fast: it would be there whatever the seeds were.
+    """
+    bar = _bar(history, proposal, noise)
+    gain = math.log(bar.estimate.median_seconds / run.clock_to_target(bar.clock))
+    return math.isfinite(bar.estimate.median_seconds) and gain > BEYOND_LUCK_SIGMAS * noise.sigma
 
 
 def judge_confirm(

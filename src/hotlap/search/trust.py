@@ -203,7 +203,8 @@ def why_again(history: History, run: RunRecord) -> str:
     seconds = run.clock_to_target(history.clock)
     if not math.isfinite(seconds):
         return ""
-    if run.role == "confirm" and seconds < estimate(history, history.incumbent).median_seconds:
+    is_new = run.role in ("confirm", "incumbent") and run.candidate > history.incumbent
+    if is_new and seconds < estimate(history, history.incumbent).median_seconds:
         return "a keep rests on it"
     is_claimed = run.role == "record" and run.candidate == history.incumbent
     if is_claimed and not any(other.candidate == run.candidate for other in current_look(history).runs):

@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from hotlap.core.durations import format_seconds
-from hotlap.core.records import Decision, History, Proposal, RecordClaim, Role
+from hotlap.core.records import Decision, History, Proposal, RecordClaim, Role, RunRecord
 from hotlap.search.audits import AUDIT_EVERY
 from hotlap.search.cost import limit_seconds, proposal_cost, record_cost
 from hotlap.search.drift import blind_runs, suspected_drift
 from hotlap.search.goal import reached_goal
 from hotlap.search.judge import (
     FRESH_RUNS,
+    is_beyond_luck,
     judge_ablation,
     judge_confirm,
     judge_fresh,
@@ -24,7 +25,7 @@ from hotlap.search.judge import (
     rival_of,
 )
 from hotlap.search.ladder import ladder, proposals_since_incumbent_ran, tries_without_keep
-from hotlap.search.noise import estimate, estimate_noise
+from hotlap.search.noise import Noise, estimate, estimate_noise
 from hotlap.search.record import (
     MAX_LOOKS,
     baseline_readings,
@@ -199,30 +200,36 @@ def _test(history: History, settings: StudySettings, proposal: Proposal) -> Acti
     lane = systems_lane(history, proposal)
     if lane is not None and not lane.is_left:
         return _time(history, settings, lane)
-    censored = limit_seconds(history, history.incumbent, settings.run_seconds)
     screens = [run for run in history.runs_of(number, "screen") if run.run_id not in blind_runs(history)]
     if not screens and number % AUDIT_EVERY == 0:
         why = f"screen of proposal {number}, not raced: an audit of racing"
-        return _start(history, settings, "screen", number, censored, why)
+        longest = estimate(history, history.incumbent).median_seconds  # who needs longer has failed, raced or not
+        return _start(history, settings, "screen", number, min(settings.run_seconds, longest), why)
     if not screens:
         why = f"screen of proposal {number}"
         return _start(history, settings, "screen", number, settings.run_seconds, why)
     if decision := judge_screen(history, proposal, screens[0], noise):
         return Decide(decision)
-    confirms = history.runs_of(number, "confirm")
-    before = estimate(history, history.incumbent).median_seconds
-    is_close = PLAUSIBLE_DRIFT * screens[0].clock_to_target(history.clock) > before
-    if not confirms and is_close and (first := _before_a_confirmation(history, settings)):
-        return first
-    if not confirms:
-        why = f"the screen of proposal {number} passed: one fresh run with another seed"
-        return _start(history, settings, "confirm", number, censored, why)
-    return Decide(judge_confirm(history, proposal, screens[0], confirms[0], noise, settings.allow_trade))
+    if confirms := history.runs_of(number, "confirm", "incumbent"):
+        return Decide(judge_confirm(history, proposal, screens[0], confirms[0], noise, settings.allow_trade))
+    return _confirm(history, settings, proposal, screens[0], noise)
 
 
-def _before_a_confirmation(history: History, settings: StudySettings) -> Action | None:
-    """Look at the noise and at the machine before a change is believed that is not far faster."""
-    return _calibrate_fully(history, settings) or _remeasure(history, settings, PASSED_PROPOSALS)
+def _confirm(history: History, settings: StudySettings, proposal: Proposal, screen: RunRecord, noise: Noise) -> Action:
+    """Run what has passed its screen again, after a look at the noise and at the machine where it is not far faster.
+
+    After a screen that was no matter of luck the second run chooses nothing any more, and counts as a fresh one.
+    """
+    number, before = proposal.number, estimate(history, history.incumbent).median_seconds
+    is_sure = is_beyond_luck(history, proposal, screen, noise)
+    if not is_sure and (calibrating := _calibrate_fully(history, settings)):
+        return calibrating
+    is_close = PLAUSIBLE_DRIFT * screen.clock_to_target(history.clock) > before
+    if is_close and (remeasured := _remeasure(history, settings, PASSED_PROPOSALS)):
+        return remeasured
+    limit = limit_seconds(history, history.incumbent, settings.run_seconds)
+    why = f"the screen of proposal {number} passed{' far beyond luck' if is_sure else ''}: one run with another seed"
+    return _start(history, settings, "incumbent" if is_sure else "confirm", number, limit, why)
 
 
 def _time(history: History, settings: StudySettings, lane: Lane) -> Action:
