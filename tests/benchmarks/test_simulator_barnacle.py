@@ -14,8 +14,8 @@ from hotlap.study import plan
 USELESS = {"training.weight_decay": 0.1}
 """The simulated physics do not know it."""
 USEFUL = {"model.embd_pdrop": 0.0, "model.attn_pdrop": 0.0, "model.resid_pdrop": 0.0, "training.learning_rate": 2e-3}
-SEEDS: Final = range(8)
-"""Two runs tell a useless change from a useful one in most studies, not in all: a slow pair leaves it in."""
+SEEDS: Final = range(24)
+"""A few runs tell a useless change from a useful one in most studies, not in all: slow ones leave it in."""
 
 
 class Planted:
@@ -43,7 +43,7 @@ class Planted:
 
 @pytest.mark.parametrize("family", ["power_law", "cliff"])
 def test_a_useless_change_that_was_kept_is_gone_at_the_end(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    keep = Decision(proposal=1, verdict="keep", reason="planted")
+    keep = Decision(proposal=1, verdict="keep", reason="planted", statistics={"ratio": 0.9})
     for name, planted in (("judge_screen", None), ("judge_confirm", keep), ("judge_fresh", None)):
         monkeypatch.setattr(plan, name, _except_for_the_first(getattr(plan, name), planted))
     removed = asked = 0
@@ -54,7 +54,7 @@ def test_a_useless_change_that_was_kept_is_gone_at_the_end(family: str, monkeypa
             asked += 1
             removed += _weight_decay(history) == 0.0
     assert asked >= len(SEEDS) / 2
-    assert removed >= asked / 2, f"{removed} of {asked} studies ended without it"
+    assert removed >= 0.75 * asked, f"{removed} of {asked} studies ended without it"
 
 
 def test_a_useless_part_of_a_kept_bundle_goes_and_what_helps_stays() -> None:
@@ -67,7 +67,7 @@ def test_a_useless_part_of_a_kept_bundle_goes_and_what_helps_stays() -> None:
             removed += _weight_decay(history) == 0.0
             assert timeline.moments[-1][1] < 1.1 * task.true_seconds(candidate_config(history, 1))
     assert kept >= 3
-    assert removed >= kept / 2, f"{removed} of {kept} studies ended without it"
+    assert removed >= 0.6 * kept, f"{removed} of {kept} studies ended without it"
 
 
 def _weight_decay(history: History) -> float:

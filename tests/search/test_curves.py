@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from races import BASE_CONFIG, TARGETS, curve, ending, history_of
 
 from hotlap.core.targets import Target, parse_target
-from hotlap.search.curves import CurveBuilder, Plan, Recordings, Scale, interpolate, plan_of, scale_of, shortfall
+from hotlap.search.curves import Curve, CurveBuilder, Plan, Recordings, Scale, interpolate, plan_of, scale_of, shortfall
 
 ACCURACY = parse_target("eval_byte_accuracy > 0.75")
 FIRST = {"eval_loss": 4.0, "eval_byte_accuracy": 0.05}
@@ -95,6 +95,22 @@ def test_curves_grow_with_their_points() -> None:
     assert list(live.shares) == [0.1, 0.2] and list(live.rates) == [3e-3, 3e-3]
     assert live.gap_at(3.0) == pytest.approx(0.25) and live.gap_at_share(0.15) == pytest.approx(0.25)
     assert live.until(1.9) == 0 and live.until(2.0) == 1 and live.until(9.0) == 2
+
+
+def test_a_gap_was_first_as_small_between_two_evaluations() -> None:
+    curve = Curve(seconds=(1.0, 2.0, 3.0, 5.0), gaps=(1.0, 0.8, 0.9, 0.1))
+    assert [curve.first_at(gap) for gap in (1.2, 1.0, 0.9, 0.8)] == pytest.approx([1.0, 1.0, 1.5, 2.0])
+    assert curve.first_at(0.5) == pytest.approx(4.0) and curve.first_at(0.05) == 5.0
+    assert Curve(seconds=(1.0, 2.0), gaps=(math.inf, 0.5)).first_at(0.7) == 2.0
+
+
+def test_a_place_is_that_of_the_best_evaluation_so_far() -> None:
+    other = Curve(seconds=(1.0, 2.0, 4.0), gaps=(1.0, 0.5, 0.0))
+    run = Curve(seconds=(2.0, 3.0, 4.0), gaps=(0.75, 0.85, 0.25))
+    places = [run.place_in(other, seconds, 0.0) for seconds in (1.9, 2.0, 3.5, 4.0)]
+    assert places == pytest.approx([0.0, 1.5, 1.5, 3.0])
+    assert run.place_in(other, 2.0, 0.05) == pytest.approx(1.6)
+    assert run.place_in(Curve(), 2.0, 0.05) == 0
 
 
 def test_the_rate_is_steady_from_where_it_became_what_it_is() -> None:

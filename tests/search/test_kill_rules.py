@@ -15,13 +15,13 @@ from hotlap.search.race import RaceContext, race_context
 
 
 def context_of(baseline: Sequence[Points], config: Any, screens: Sequence[Points] = (), **changes: Any) -> RaceContext:
-    """Return the context of the next proposal after some baselines and screens."""
+    """Return the context of the next proposal after some baselines and screens, for any rule but `behind`."""
     runs = [("baseline", 0, points) for points in baseline]
     runs += [("screen", number, points) for number, points in enumerate(screens, start=1)]
     history, points = history_of(runs, proposals=len(screens) + 1, base_config=config)
     proposal: Proposal = replace(history.proposal(len(screens) + 1), **changes)
     history = replace(history, proposals=(*history.proposals[:-1], proposal))
-    return race_context(history, proposal, points, TARGETS)
+    return replace(race_context(history, proposal, points, TARGETS), allowances=())
 
 
 def power_until(total: float, until: float) -> Points:

@@ -7,7 +7,15 @@ import pytest
 from races import BASE_CONFIG, CONSTANT_CONFIG, TARGETS, curve, ending, history_of, points_of, power, proposal
 
 from hotlap.search.curves import Recordings
-from hotlap.search.opponents import ENVELOPE_FROM_SHARE, MOST_RUNS, SLOW_START, exempt_until, gather_opponents
+from hotlap.search.opponents import (
+    BEHIND_CHECKS,
+    ENVELOPE_FROM_SHARE,
+    MOST_RUNS,
+    SEEN_MARGIN,
+    SLOW_START,
+    exempt_until,
+    gather_opponents,
+)
 from hotlap.search.race import RaceContext
 
 
@@ -48,6 +56,45 @@ def test_the_envelope_is_the_worst_success_at_each_share() -> None:
 def test_a_schedule_that_the_config_does_not_tell_makes_no_envelope() -> None:
     runs = [("baseline", 0, ending(100.0, power))] * 3
     assert gather(runs, {"training": {"lr_scheduler_type": "linear", "max_steps": -1}}).envelope == ((), ())
+
+
+def screens(*totals: float) -> list[tuple[str, int, list[dict[str, float]]]]:
+    return [("screen", number, ending(total, power)) for number, total in enumerate(totals, start=1)]
+
+
+def test_at_first_much_may_be_made_up_and_ever_less() -> None:
+    context = gather([("baseline", 0, ending(100.0, power))] * 2 + screens(80.0, 80.0, 80.0, 80.0))
+    shares = [check.seconds / context.incumbent_seconds for check in context.allowances]
+    assert shares == pytest.approx(BEHIND_CHECKS)
+    assert [check.log_ratio for check in context.allowances] == pytest.approx([2 * (1 - share) for share in shares])
+    assert all(check.runs == 0 and math.isnan(check.seen) for check in context.allowances)
+
+
+def test_what_five_candidates_made_up_is_believed_afterwards() -> None:
+    """All of them lead the incumbent by the same share from the first check to the last: nothing was made up."""
+    context = gather([("baseline", 0, ending(100.0, power))] * 2 + screens(*[85.0] * 5))
+    half = next(check for check in context.allowances if check.seconds >= context.incumbent_seconds / 2)
+    assert half.log_ratio == pytest.approx(SEEN_MARGIN, abs=0.05) and half.runs == 5 and half.seen < 0.05
+    assert context.allowances[-1].runs == 0, "all were done by then"
+
+
+def test_one_run_that_came_from_behind_lets_others_do_so() -> None:
+    quiet = gather([("baseline", 0, ending(100.0))] * 2 + [("screen", n, ending(85.0)) for n in range(1, 7)])
+    late = [{**p, "eval_loss": 3.0 if p["train_seconds"] < 60 else p["eval_loss"]} for p in ending(85.0)]
+    runs = [("screen", n, ending(85.0)) for n in range(1, 6)] + [("screen", 6, late)]
+    loud = gather([("baseline", 0, ending(100.0))] * 2 + runs)
+    assert all(q.log_ratio <= one.log_ratio for q, one in zip(quiet.allowances, loud.allowances, strict=True))
+    assert loud.allowances[6].log_ratio > quiet.allowances[6].log_ratio + 0.5
+
+
+def test_runs_of_the_baseline_and_more_runs_of_one_candidate_tell_nothing_new() -> None:
+    runs = [("baseline", 0, ending(100.0, power))] * 4 + screens(*[85.0] * 4)
+    context = gather([*runs, *[("confirm", 4, ending(85.0, power))] * 3, ("record", 0, ending(100.0, power))])
+    assert all(check.runs == 0 for check in context.allowances)
+
+
+def test_an_incumbent_that_misses_cannot_be_lagged_behind() -> None:
+    assert gather([("baseline", 0, curve(800, until=400))] * 2).allowances == ()
 
 
 def test_rungs_hold_one_run_of_each_candidate_that_got_there() -> None:

@@ -318,12 +318,17 @@ def check(killed: ProjectFolder, through: ProjectFolder) -> None:
     assert not [path for path in killed.project.rglob("*.tmp") if killed.runs_path not in path.parents]
 
 
+def has_finished(folder: RunFolder) -> bool:
+    """Say whether a run ended by itself; one that reached while it was being stopped has reached."""
+    result = folder.read("result")
+    return result is not None and (result["outcome"] == "reached" or folder.read("stop") is None)
+
+
 def check_ledger(project: ProjectFolder) -> None:
     """See that no finished run is lost or counted twice, and that nothing but marked pieces cannot be read."""
     study, runs = project.studies()[0], read_study(project)[1].runs
     folders = [RunFolder(path) for path in sorted(project.runs_path.iterdir())]
-    finished = [folder.run_id for folder in folders if folder.read("result") and not folder.read("stop")]
-    assert sorted(run.run_id for run in counted(project)) == finished
+    assert sorted(run.run_id for run in counted(project)) == [f.run_id for f in folders if has_finished(f)]
     ended = [event["run"] for event in study.ledger() if event["event"] == "run" and event["phase"] == "ended"]
     assert sorted(ended) == sorted(run.run_id for run in runs)
     lines = study.ledger_path.read_bytes().splitlines()

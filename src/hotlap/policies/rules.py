@@ -14,6 +14,7 @@ from hotlap.policies.evidence import Evidence, gather_evidence
 from hotlap.policies.ideas import Idea, Rule, make_proposal
 from hotlap.policies.model_rules import MACHINE_RULES, MODEL_RULES
 from hotlap.policies.optimization_rules import OPTIMIZATION_RULES, dropout
+from hotlap.search.noise import STEP_TIME_RATIO
 from hotlap.search.revisit import is_reopened
 
 GPT_RULES: Final[tuple[Rule, ...]] = (dropout, *OPTIMIZATION_RULES, *MACHINE_RULES, *MODEL_RULES)
@@ -60,7 +61,7 @@ class RulesPolicy:
 
 @final
 class AblationPolicy:
-    """Proposes each kept change to be tried without, oldest first: what no longer helps is removed."""
+    """Proposes each kept change to be tried without, what gained least first: what no longer helps is removed."""
 
     def propose(self, history: History) -> Proposal | None:
         """Return the next leave-one-out proposal, or None when each kept change has had its turn."""
@@ -125,17 +126,29 @@ def _untried_ideas(history: History) -> tuple[Evidence, tuple[Idea, ...]]:
 def _removable(history: History) -> Iterator[tuple[int, tuple[str, ...], str]]:
     """Yield number, keys and title of what can be tried without: parts of a change of several settings, whole changes.
 
-    Of a bundle every part, of a searcher's change those settings that often do nothing.
+    Of a bundle every part, of a searcher's change those settings that often do nothing. What gained least comes first,
+    where a part counts for as much of its change's gain as any other part.
     """
-    kept = history.kept()
+    kept, found = history.kept(), list[tuple[float, int, tuple[str, ...], str]]()
     for number in kept:
         proposal = history.proposal(number)
         if proposal.role == "ablation" or proposal.simplifies:
             continue
-        for keys in _parts(proposal):
-            yield number, keys, f"without {keys[0].partition('.')[2]} of #{number}"
+        ratio, parts = _measured_ratio(history, number), list(_parts(proposal))
+        for keys in parts:
+            title = f"without {keys[0].partition('.')[2]} of #{number}"
+            found.append((ratio ** (1 / len(parts)), number, keys, title))
         if number != kept[-1]:  # the last keep was measured against exactly this config without it
-            yield number, tuple(proposal.patch), f"without #{number} ({proposal.title})"
+            found.append((ratio, number, tuple(proposal.patch), f"without #{number} ({proposal.title})"))
+    for _, number, keys, title in sorted(found, key=lambda one: -one[0]):
+        yield number, keys, title
+
+
+def _measured_ratio(history: History, number: int) -> float:
+    """Return the time of a kept change relative to the incumbent before it; 0 where that never reached."""
+    decision = history.verdict(number)
+    statistics = decision.statistics if decision else {}
+    return float(statistics.get(STEP_TIME_RATIO, statistics.get("ratio", 0.0)))
 
 
 def _parts(proposal: Proposal) -> Iterator[tuple[str, ...]]:

@@ -142,6 +142,28 @@ class Curve(NamedTuple):
         """Return the gap at a share of the planned horizon."""
         return interpolate(self.shares, self.gaps, share)
 
+    def first_at(self, gap: float) -> float:
+        """Return when the gap was first as small, on straight lines between the evaluations; the end if it never was.
+
+        There must be an evaluation.
+        """
+        reached = next((n for n, found in enumerate(self.gaps) if found <= gap), None)
+        if reached is None:
+            return self.seconds[-1]
+        if reached == 0 or math.isinf(self.gaps[reached - 1]):
+            return self.seconds[reached]
+        before, after = self.gaps[reached - 1 : reached + 1]
+        start, end = self.seconds[reached - 1 : reached + 1]
+        return start + (end - start) * (before - gap) / (before - after)
+
+    def place_in(self, other: "Curve", seconds: float, margin: float) -> float:
+        """Return when another run was first where this one is at a reading, at best, but for a margin of the gap.
+
+        0 where no evaluation tells.
+        """
+        done = self.until(seconds)
+        return other.first_at(min(self.gaps[:done]) - margin) if done and other.seconds else 0.0
+
     def until(self, seconds: float) -> int:
         """Return how many evaluations lie before a reading, or on it."""
         return bisect_right(self.seconds, seconds)
@@ -194,6 +216,8 @@ class Recordings:
         self._curves: dict[str, Curve] = {}
         self.overshoots: dict[str, float] = {}
         """What extrapolating a run's beginning said, relative to its true time; kept by the trust in that rule."""
+        self.made_up: dict[tuple[str, str], tuple[float, ...]] = {}
+        """What a run made up on a run of its rival after each check; kept by what is believed of others."""
         self.verdicts: dict[tuple[str, tuple[int, ...]], tuple[Kill | None, bool]] = {}
         """What racing would have said of a run on top of kept changes, and whether it passed; kept by the replays."""
 
@@ -216,6 +240,7 @@ class Recordings:
             self._scale = scale
             self._curves.clear()
             self.overshoots.clear()
+            self.made_up.clear()
             self.verdicts.clear()
         return scale
 

@@ -110,9 +110,9 @@ def is_beyond_luck(history: History, proposal: Proposal, run: RunRecord, noise: 
 
     Then the next run is not chosen for being fast: it would be there whatever the seeds were.
     """
-    bar = _bar(history, proposal, noise)
-    gain = math.log(bar.estimate.median_seconds / run.clock_to_target(bar.clock))
-    return math.isfinite(bar.estimate.median_seconds) and gain > BEYOND_LUCK_SIGMAS * noise.sigma
+    before = estimate(history, rival_of(history, proposal)).median_seconds
+    bound = before * math.exp(-BEYOND_LUCK_SIGMAS * noise.sigma)
+    return math.isfinite(before) and run.clock_to_target(history.clock) < bound
 
 
 def judge_confirm(

@@ -13,9 +13,9 @@ from hotlap.core.durations import format_seconds
 from hotlap.core.records import Kill
 from hotlap.core.targets import all_hold
 from hotlap.search.cost import LIMIT_RATIO
-from hotlap.search.curves import Curve, CurveBuilder, Plan, Point, interpolate
+from hotlap.search.curves import Curve, CurveBuilder, Plan, Point, Scale, interpolate
 from hotlap.search.extrapolation import LEAST_EVALUATIONS, extrapolate
-from hotlap.search.laps import Lap, RaceContext, Rung
+from hotlap.search.laps import Allowance, Lap, RaceContext, Rung
 
 BROKEN_LOSS_RATIO: Final = 1.1
 BROKEN_FROM_FRACTION: Final = 0.2
@@ -32,10 +32,8 @@ ENVELOPE_MARGIN: Final = 0.15
 While its rate is high, a larger peak makes a curve worse that wins at the end. In 14 simulated studies with such curves
 a margin of 0.1 stopped one run of 16 wrongly, 0.15 none of 6.
 """
-BEHIND_FROM_FRACTION: Final = 0.6
-BEHIND_LAG: Final = 0.5
-"""Behind means worse than the incumbent was at half the time: these losses stay flat for long, then fall steeply."""
-BEHIND_MARGIN: Final = 0.05
+BEHIND_MARGIN: Final = 0.01
+"""Gap by which a run's place on the incumbent's curve is taken to be better than it is."""
 LEAST_LOSS_MARGIN: Final = 0.03
 """Nats of eval_loss that a margin comes to at least, so that a flat stretch is not decided by its ripples."""
 CHECK_FRACTIONS: Final = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -104,7 +102,7 @@ def _envelope(lap: Lap) -> Finding | None:
     shares, worst = lap.context.envelope
     if not shares or lap.is_exempt:
         return None
-    margin = _margin(lap, ENVELOPE_MARGIN)
+    margin = margin_of(lap.context.scale, ENVELOPE_MARGIN)
     last_two = list(zip(lap.curve.shares[-2:], lap.curve.gaps[-2:], strict=True))
     inside = [
         not shares[0] <= share <= shares[-1] or not gap > interpolate(shares, worst, share) + margin
@@ -122,28 +120,43 @@ def _envelope(lap: Lap) -> Finding | None:
 
 
 def _behind(lap: Lap) -> Finding | None:
-    """Stop when two evaluations in a row are worse than the incumbent was at half the time, and by a margin.
-
-    The lag is lengthened by three sigma, since the incumbent's curve may have been quick by luck.
-    """
-    context, curve = lap.context, lap.context.incumbent_curve
-    if not curve.seconds or not math.isfinite(context.incumbent_seconds):
+    """Stop when two checks in a row say that more is to be made up than any run is believed to."""
+    context = lap.context
+    exempt = context.exempt_until * context.incumbent_seconds
+    passed = [check for check in context.allowances if exempt <= check.seconds <= lap.reading][-2:]
+    if len(passed) < 2 or not all(_lag(lap, check) > check.log_ratio + context.sigma for check in passed):
         return None
-    margin = _margin(lap, BEHIND_MARGIN)
-    lag = BEHIND_LAG * math.exp(-3 * context.sigma)
-    start = max(BEHIND_FROM_FRACTION, context.exempt_until) * context.incumbent_seconds
-    last_two = list(zip(lap.curve.seconds[-2:], lap.curve.gaps[-2:], strict=True))
-    if len(last_two) < 2 or last_two[0][0] < start:
-        return None
-    if not all(gap > curve.gap_at(seconds * lag) + margin for seconds, gap in last_two):
-        return None
-    seconds, gap = last_two[-1]
-    before = curve.gap_at(seconds * lag)
+    check = passed[-1]
+    needed, believed = math.expm1(_lag(lap, check)), math.expm1(check.log_ratio)
+    place = lap.curve.place_in(context.incumbent_curve, check.seconds, margin_of(context.scale, BEHIND_MARGIN))
+    grounds = f"more than {believed:.0%} is not believed of any run"
+    if not math.isnan(check.seen):
+        grounds = f"none of {check.runs} runs that reached made up more than {max(0.0, math.expm1(check.seen)):.0%}"
     reason = (
-        f"far behind: a gap of {gap:.2f} to the targets at {format_seconds(seconds)}, where the incumbent had "
-        f"{before:.2f} at {format_seconds(seconds * lag)} already (margin {margin:.2f}){_shown(lap)}"
+        f"too far behind: at {format_seconds(check.seconds)} it is where the incumbent was at {format_seconds(place)}; "
+        f"it would have to make up {needed:.0%} from there on, and {grounds}{_shown(lap)}"
     )
-    return reason, {"incumbent_gap": before, "incumbent_at_seconds": seconds * lag, "margin": margin}
+    numbers = {"incumbent_at_seconds": place, "needed": needed, "believed": believed}
+    return reason, {**numbers, "most_seen": math.expm1(check.seen), "runs": check.runs}
+
+
+def _lag(lap: Lap, check: Allowance) -> float:
+    if check.seconds not in lap.lags:
+        context = lap.context
+        lap.lags[check.seconds] = lag_behind(
+            lap.curve, context.incumbent_curve, check.seconds, context.cap_seconds, context.scale
+        )
+    return lap.lags[check.seconds]
+
+
+def lag_behind(curve: Curve, incumbent: Curve, seconds: float, end: float, scale: Scale) -> float:
+    """Return what a run has to make up after a reading to be at the targets at `end`: a log ratio, below 0 for a lead.
+
+    From the same place the incumbent's time grew by some factor until it reached. A run that is to reach at `end` may
+    only take `end / seconds`. Minus infinity where no evaluation tells.
+    """
+    place = curve.place_in(incumbent, seconds, margin_of(scale, BEHIND_MARGIN))
+    return math.log(incumbent.seconds[-1] / place) - math.log(end / seconds) if place > 0 else -math.inf
 
 
 def _extrapolation(lap: Lap) -> Finding | None:
@@ -206,7 +219,7 @@ def _stopped_at(lap: Lap, rung: Rung) -> Finding | None:
         return None
     places = (len(others) + 1) // RUNG_KEEPS
     last_place = others[places - 1]
-    margin = max(_margin(lap, RUNG_MARGIN), rung.noise)
+    margin = max(margin_of(lap.context.scale, RUNG_MARGIN), rung.noise)
     if not gap > max(last_place, rung.incumbent_gap) + margin:
         return None
     rank = sum(other < gap for other in others) + 1
@@ -226,8 +239,9 @@ def _is_alike(share: float, other: float) -> bool:
     return abs(share - other) <= RUNG_SHARE_TOLERANCE * max(share, other)
 
 
-def _margin(lap: Lap, gap: float) -> float:
-    return max(gap, lap.context.scale.of_loss(LEAST_LOSS_MARGIN))
+def margin_of(scale: Scale, gap: float) -> float:
+    """Return a margin of the gap, and at least that of the least difference of the loss that counts."""
+    return max(gap, scale.of_loss(LEAST_LOSS_MARGIN))
 
 
 def _shown(lap: Lap) -> str:

@@ -21,6 +21,18 @@ class Rung(NamedTuple):
     """Distance between the incumbent's best and worst run there."""
 
 
+class Allowance(NamedTuple):
+    """What a run is believed to make up on the incumbent from one check on, at most."""
+
+    seconds: float
+    """Reading at which a run is checked."""
+    log_ratio: float
+    seen: float = math.nan
+    """The most that a run that reached has made up from there; not a number where too few runs tell."""
+    runs: int = 0
+    """How many runs tell."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RaceContext:
     """What a running screen is held against."""
@@ -50,6 +62,8 @@ class RaceContext:
     plan: Plan = Plan()  # noqa: RUF009 - frozen
     envelope: tuple[tuple[float, ...], tuple[float, ...]] = ((), ())
     """Shares of the planned horizon, and the worst gap there of the runs that reached late in their schedules."""
+    allowances: tuple[Allowance, ...] = ()
+    """What may be made up from each check on, in the order of the clock."""
     trusts_extrapolation: bool = False
     """Whether extrapolating the runs that reached never promised more time than they took."""
     rungs: tuple[Rung, ...] = ()
@@ -72,6 +86,8 @@ class Lap:
     """Latest train_loss and eval_loss."""
     not_finite: str = ""
     """Which figure was no number, and when."""
+    lags: dict[float, float] = field(default_factory=dict)
+    """What was still to be made up on the incumbent, as a log ratio, by the check."""
     crossings: dict[float, float] = field(default_factory=dict)
     """Earliest crossing by the check at which it was extrapolated."""
     passed_rungs: set[float] = field(default_factory=set)

@@ -11,7 +11,7 @@ from typing import Final
 from hotlap.core.durations import format_seconds
 from hotlap.core.records import Decision, History, Proposal, RecordClaim, Role, RunRecord
 from hotlap.search.audits import AUDIT_EVERY
-from hotlap.search.cost import limit_seconds, proposal_cost, record_cost
+from hotlap.search.cost import limit_seconds, proposal_cost, record_cost, run_cost
 from hotlap.search.drift import blind_runs, suspected_drift
 from hotlap.search.goal import reached_goal
 from hotlap.search.judge import (
@@ -51,6 +51,10 @@ PLAUSIBLE_DRIFT: Final = 1.5
 RECORD_SHARE: Final = 0.25
 """Largest part of the budget that is kept free for a record look while there are ideas left: a look that costs more is
 not worth stopping the search for, since every kept change makes it cheaper."""
+CLEANING_SHARE: Final = 0.1
+"""Largest part of the budget that is kept free for leaving kept changes out again."""
+MOST_ABLATION_RUNS: Final = 2 * FRESH_RUNS
+"""Runs without a change when the first two could not tell whether it does anything."""
 BROKEN_OUTCOMES: Final = ("crashed", "out_of_memory", "diverged", "invalid")
 
 
@@ -190,7 +194,8 @@ def _work_on_proposal(history: History, settings: StudySettings) -> Action | Non
     if not history.runs_of(proposal.number):
         if decision := judge_repetition(history, proposal):
             return Decide(decision)
-        if not _is_affordable(history, settings):
+        has_room = _can_ablate if proposal.role == "ablation" else _is_affordable
+        if not has_room(history, settings):
             return None  # stays undecided; a larger budget takes it up
     return _ablate(history, settings, proposal) if proposal.role == "ablation" else _test(history, settings, proposal)
 
@@ -244,12 +249,13 @@ def _time(history: History, settings: StudySettings, lane: Lane) -> Action:
 
 
 def _ablate(history: History, settings: StudySettings, proposal: Proposal) -> Action:
-    runs = history.runs_of(proposal.number, "ablation")[:FRESH_RUNS]
-    if len(runs) == FRESH_RUNS or any(run.outcome != "reached" for run in runs):
-        noise = estimate_noise(history)
-        return Decide(judge_ablation(history, proposal, runs, noise, settings.allow_trade))
+    runs = history.runs_of(proposal.number, "ablation")[:MOST_ABLATION_RUNS]
+    if len(runs) >= FRESH_RUNS or any(run.outcome != "reached" for run in runs):
+        decision = judge_ablation(history, proposal, runs, estimate_noise(history), settings.allow_trade)
+        if decision.verdict != "inconclusive" or len(runs) == MOST_ABLATION_RUNS:
+            return Decide(decision)
     limit = limit_seconds(history, history.incumbent, settings.run_seconds)
-    why = f"run {len(runs) + 1} of {FRESH_RUNS} of proposal {proposal.number}: is the kept change still needed?"
+    why = f"run {len(runs) + 1} of proposal {proposal.number}: is the kept change still needed?"
     return _start(history, settings, "ablation", proposal.number, limit, why)
 
 
@@ -297,10 +303,9 @@ def _remeasure(history: History, settings: StudySettings, after_proposals: int) 
 
 def _wind_up(history: History, settings: StudySettings, ideas_left: bool) -> Action:
     """Clean the ladder, take the last record look, and end."""
-    affordable = _is_affordable(history, settings)
-    if ideas_left and affordable and len(list(ladder(history))) >= 2:
+    if ideas_left and len(list(ladder(history))) >= 2 and _can_ablate(history, settings):
         return Propose(is_ablation=True)
-    return _claim_and_end(history, settings, _why_no_more(history, settings, affordable))
+    return _claim_and_end(history, settings, _why_no_more(history, settings))
 
 
 def _stop_at_goal(history: History, settings: StudySettings) -> Action | None:
@@ -319,8 +324,7 @@ def _claim_and_end(history: History, settings: StudySettings, reason: str) -> Ac
     if len(history.claims) >= MAX_LOOKS:
         return End(f"{reason}; all {MAX_LOOKS} record looks are used, candidate {history.incumbent} stays unconfirmed")
     cost = record_cost(history, settings.run_seconds, settings.record_runs)
-    left = settings.total_seconds - history.seconds_spent
-    if cost > left:
+    if cost > (left := _seconds_left(history, settings)):
         return End(
             f"{reason}; no record could be claimed within the budget: the runs for candidate {history.incumbent} "
             f"need about {format_seconds(cost)}, {format_seconds(max(0.0, left))} are left"
@@ -328,8 +332,8 @@ def _claim_and_end(history: History, settings: StudySettings, reason: str) -> Ac
     return _look(history, settings)
 
 
-def _why_no_more(history: History, settings: StudySettings, affordable: bool) -> str:
-    if not affordable:
+def _why_no_more(history: History, settings: StudySettings) -> str:
+    if not _is_affordable(history, settings):
         return f"the budget of {format_seconds(settings.total_seconds)} has no room for another proposal"
     tries = tries_without_keep(history)
     if tries >= settings.patience:
@@ -364,10 +368,32 @@ def _start(
 
 
 def _is_affordable(history: History, settings: StudySettings) -> bool:
-    """Say whether one more proposal fits into the budget, beside the record look that a kept incumbent needs."""
-    left = settings.total_seconds - history.seconds_spent
-    cost = proposal_cost(history, settings.run_seconds)
-    if history.incumbent and not is_claimed(history, history.incumbent):
-        look = record_cost(history, settings.run_seconds, settings.record_runs)
-        cost += look if look <= min(left, RECORD_SHARE * settings.total_seconds) else 0.0
-    return cost <= left
+    """Say whether one more proposal fits into the budget, beside what is kept free for its end."""
+    cleaning = min(_cleaning_cost(history, settings), CLEANING_SHARE * settings.total_seconds)
+    cost = proposal_cost(history, settings.run_seconds) + cleaning
+    return cost + _kept_free(history, settings) <= _seconds_left(history, settings)
+
+
+def _kept_free(history: History, settings: StudySettings) -> float:
+    """Return the seconds that the record look at a kept incumbent needs, unless they are too large a part."""
+    if not history.incumbent or is_claimed(history, history.incumbent):
+        return 0.0
+    look = record_cost(history, settings.run_seconds, settings.record_runs)
+    largest = min(_seconds_left(history, settings), RECORD_SHARE * settings.total_seconds)
+    return look if look <= largest else 0.0
+
+
+def _cleaning_cost(history: History, settings: StudySettings) -> float:
+    """Return the seconds for leaving out each rung of the ladder once, but for the last and those asked about."""
+    asked = sum(proposal.role == "ablation" for proposal in history.proposals)
+    rungs = max(0, len(list(ladder(history))) - 1 - asked)
+    return rungs * FRESH_RUNS * run_cost(history, history.incumbent, settings.run_seconds)
+
+
+def _can_ablate(history: History, settings: StudySettings) -> bool:
+    cost = MOST_ABLATION_RUNS * run_cost(history, history.incumbent, settings.run_seconds)
+    return cost + _kept_free(history, settings) <= _seconds_left(history, settings)
+
+
+def _seconds_left(history: History, settings: StudySettings) -> float:
+    return settings.total_seconds - history.seconds_spent
