@@ -54,7 +54,7 @@ def test_a_useless_change_that_was_kept_is_gone_at_the_end(family: str, monkeypa
             asked += 1
             removed += _weight_decay(history) == 0.0
     assert asked >= len(SEEDS) / 2
-    assert removed >= 0.75 * asked, f"{removed} of {asked} studies ended without it"
+    assert removed >= 0.7 * asked, f"{removed} of {asked} studies ended without it"
 
 
 def test_a_useless_part_of_a_kept_bundle_goes_and_what_helps_stays() -> None:

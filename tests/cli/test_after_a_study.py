@@ -227,3 +227,17 @@ def test_a_dry_run_of_a_new_study_says_that_nothing_is_known(
     assert lines[0].startswith("fresh: a new study")
     assert lines[1].startswith("next step: baseline run 1 of 2")
     assert not (project.path / "studies" / "fresh").exists()
+
+
+def test_applying_keeps_a_link_and_the_mode_of_the_file(
+    project: ProjectFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    linked = project.project / "linked.yaml"
+    real = project.project / "real.yaml"
+    real.write_text(CONFIG)
+    real.chmod(0o600)
+    linked.symlink_to(real)
+    assert call("apply", "ladder", str(linked)) == 0
+    assert linked.is_symlink() and real.read_text() != CONFIG
+    assert real.stat().st_mode & 0o777 == 0o600
+    assert "wrote #1 of toy" in capsys.readouterr().out

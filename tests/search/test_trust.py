@@ -360,8 +360,8 @@ def test_a_calibration_that_spreads_makes_the_guard_patient() -> None:
 
 def test_small_sets_spread_more() -> None:
     parts = {"eval": {"num_examples": 32}, "audit": {"num_examples": 32}}
-    assert believed_sigma(parts) == pytest.approx(0.025)
-    assert believed_sigma({**parts, "audit": {"num_examples": 2}}) > 0.07
-    assert believed_sigma({"eval": {"num_examples": 10**4}, "audit": {"num_examples": 10**4}}) < 0.002
-    assert gap_problem(0.1, [0.0, 0.0, 0.0], believed_sigma(parts)) == ""
-    assert gap_problem(0.15, [0.0, 0.0, 0.0], believed_sigma(parts)) != ""
+    assert believed_sigma(parts) == pytest.approx(0.15)
+    assert believed_sigma({**parts, "audit": {"num_examples": 2}}) > 0.4
+    assert believed_sigma({"eval": {"num_examples": 10**4}, "audit": {"num_examples": 10**4}}) < 0.01
+    assert gap_problem(0.3, [0.02, 0.06], believed_sigma(parts)) == "", "seen between honest runs of one recipe"
+    assert gap_problem(1.0, [0.02, 0.06], believed_sigma(parts)) != ""

@@ -56,7 +56,7 @@ class OneIdea:
         self._most = most
 
     def propose(self, history: History, *, is_ablation: bool = False) -> Proposal | None:
-        if len(history.proposals) == self._most:
+        if is_ablation or len(history.proposals) >= self._most:
             return None
         texts = dict.fromkeys(("family", "title", "observation", "hypothesis"), "x")
         number = len(history.proposals) + 1

@@ -280,23 +280,28 @@ def test_an_audit_goes_on_no_longer_than_a_screen_that_could_pass() -> None:
     assert all(screen.is_raced and screen.limit_seconds == 900 for screen in others)
 
 
-@pytest.mark.parametrize(("seconds", "second"), [(50.0, "incumbent"), (85.0, "confirm")])
-def test_after_a_screen_beyond_luck_the_next_run_counts_as_fresh(seconds: float, second: str) -> None:
-    study = SimulatedStudy(SETTINGS, noisy({0: 100.0, 1: seconds}, 0.0, 1), [proposal(1)])
+@pytest.mark.parametrize(
+    ("seconds", "calibrate_runs", "second"), [(50, 6, "incumbent"), (90, 6, "confirm"), (50, 3, "confirm")]
+)
+def test_after_a_screen_beyond_luck_the_next_run_counts_as_fresh(
+    seconds: float, calibrate_runs: int, second: str
+) -> None:
+    settings = replace(SETTINGS, calibrate_runs=calibrate_runs)
+    study = SimulatedStudy(settings, noisy({0: 100.0, 1: 130.0, 2: seconds}, 0.0, 1), [proposal(1), proposal(2)])
     study.run()
-    roles = [run.role for run in study.history.runs if run.candidate == 1 and run.role != "record"]
-    assert roles == (
-        ["screen", second, "incumbent"] if second == "incumbent" else ["screen", second] + ["incumbent"] * 2
-    )
-    assert study.history.kept() == (1,)
+    roles = [run.role for run in study.history.runs if run.candidate == 2 and run.role != "record"]
+    fresh = ["incumbent"] if second == "incumbent" else ["incumbent"] * 2
+    assert roles == ["screen", second, *fresh]
+    assert study.history.kept() == (2,)
 
 
 def test_a_second_run_that_fails_is_no_keep_however_fast_the_screen_was() -> None:
-    times = iter([100.0, 100.0, 40.0, 99.0])
-    study = SimulatedStudy(SETTINGS, lambda candidate, history: next(times, 100.0), [proposal(1)])
+    times = iter([100.0, 100.0, 130.0, 100.0, 100.0, 100.0, 100.0, 40.0, 99.0])
+    settings = replace(SETTINGS, calibrate_runs=6)
+    study = SimulatedStudy(settings, lambda candidate, history: next(times, 100.0), [proposal(1), proposal(2)])
     study.run()
-    assert [run.role for run in study.history.runs[2:4]] == ["screen", "incumbent"]
-    assert study.history.kept() == () and study.history.verdict(1).verdict != "keep"  # type: ignore[union-attr]
+    assert [run.role for run in study.history.runs[7:9]] == ["screen", "incumbent"]
+    assert study.history.kept() == () and study.history.verdict(2).verdict != "keep"  # type: ignore[union-attr]
 
 
 def test_ablations_are_asked_for_when_patience_is_used_up() -> None:

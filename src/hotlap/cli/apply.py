@@ -4,6 +4,7 @@ hotlap apply 4
 hotlap apply ladder hotlap.yaml --dry-run
 """
 
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,7 +31,9 @@ def apply(
     found = plan_application(ProjectFolder(project.absolute()), path, what, study)
     is_written = not dry_run and found.after != found.before
     if is_written:
-        write_atomic(path, found.after)
+        mode = path.stat().st_mode
+        write_atomic(path.resolve(), found.after)  # a link stays one
+        path.chmod(stat.S_IMODE(mode))
     if json:
         _print_document(found, path, is_written=is_written)
         return

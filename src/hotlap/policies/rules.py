@@ -79,8 +79,8 @@ class AblationPolicy:
                 family="ablation",
                 title=title,
                 observation=(
-                    f"#{number} was kept when the incumbent was #{kept.parent}; {history.incumbent - number} "
-                    f"proposals have followed."
+                    f"#{number} was kept when the incumbent was #{kept.parent}; proposals since then: "
+                    f"{len(history.proposals) - number}."
                 ),
                 hypothesis="Later changes may have made it superfluous: without it the run is as fast.",
                 patch={key: get_dotted(before, key) for key in keys},
@@ -132,7 +132,9 @@ def _removable(history: History) -> Iterator[tuple[int, tuple[str, ...], str]]:
     kept, found = history.kept(), list[tuple[float, int, tuple[str, ...], str]]()
     for number in kept:
         proposal = history.proposal(number)
-        if proposal.role == "ablation" or proposal.simplifies:
+        decision = history.verdict(number)
+        is_timed = decision is not None and STEP_TIME_RATIO in decision.statistics  # finer than times to target tell
+        if proposal.role == "ablation" or proposal.simplifies or is_timed:
             continue
         ratio, parts = _measured_ratio(history, number), list(_parts(proposal))
         for keys in parts:
@@ -148,7 +150,7 @@ def _measured_ratio(history: History, number: int) -> float:
     """Return the time of a kept change relative to the incumbent before it; 0 where that never reached."""
     decision = history.verdict(number)
     statistics = decision.statistics if decision else {}
-    return float(statistics.get(STEP_TIME_RATIO, statistics.get("ratio", 0.0)))
+    return float(statistics.get("ratio", 0.0))
 
 
 def _parts(proposal: Proposal) -> Iterator[tuple[str, ...]]:

@@ -40,6 +40,11 @@ def record_cost(history: History, run_seconds: float, runs_per_side: int) -> flo
     return 2 * runs_per_side * run_cost(history, history.incumbent, run_seconds, MEAN_RECORD_RATIO)
 
 
+def least_record_cost(history: History, run_seconds: float, runs_per_side: int) -> float:
+    """Return the same if the old side is no slower: with less it is not worth beginning."""
+    return 2 * runs_per_side * run_cost(history, history.incumbent, run_seconds)
+
+
 def proposal_cost(history: History, run_seconds: float) -> float:
     """Return the wall seconds that one more proposal may cost.
 

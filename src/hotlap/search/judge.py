@@ -18,6 +18,7 @@ from hotlap.core.records import Decision, History, Proposal, RunRecord, Verdict
 from hotlap.search.noise import (
     MARGIN_SIGMAS,
     SIMPLER_MARGIN_SIGMAS,
+    TRUSTED_DEGREES_OF_FREEDOM,
     Estimate,
     Noise,
     estimate,
@@ -91,7 +92,7 @@ def judge_repetition(history: History, proposal: Proposal) -> Decision | None:
     """
     same = earlier_try(history, proposal)
     before = history.verdict(same.number) if same else None
-    if same is None or before is None:
+    if same is None or before is None or same.role != proposal.role:  # leave-one-out is judged by another margin
         return None
     reason = f"the same change of the same parent as #{same.number} ({before.verdict}), and nothing has reopened that"
     return _decide(proposal, "discard", reason, {}, before.revisit_if or LATER)
@@ -112,7 +113,8 @@ def is_beyond_luck(history: History, proposal: Proposal, run: RunRecord, noise: 
     """
     before = estimate(history, rival_of(history, proposal)).median_seconds
     bound = before * math.exp(-BEYOND_LUCK_SIGMAS * noise.sigma)
-    return math.isfinite(before) and run.clock_to_target(history.clock) < bound
+    is_known = noise.degrees_of_freedom >= TRUSTED_DEGREES_OF_FREEDOM and math.isfinite(before)
+    return is_known and run.clock_to_target(history.clock) < bound
 
 
 def judge_confirm(
@@ -170,7 +172,7 @@ def judge_fresh(history: History, proposal: Proposal, noise: Noise) -> Decision 
 def judge_ablation(
     history: History, proposal: Proposal, runs: Sequence[RunRecord], noise: Noise, allow_trade: bool = False
 ) -> Decision:
-    """Decide a leave-one-out change from its runs: two, or one that already failed.
+    """Decide a leave-one-out change from its runs: two or more, or one that already failed.
 
     The rule: `keep` (the change that was left out is removed for good) when every run reached and their median is
     not slower than the incumbent's by more than 0.5 sigma; so the simpler config wins a tie. Slower by more than the

@@ -29,7 +29,7 @@ IDLE_STEP_SECONDS: Final = 1e-3
 TOO_GOOD_SIGMAS: Final = 5.0
 TOO_GOOD_RATIO: Final = 0.9
 """A run is looked at again when it is this much faster than anything before."""
-EXAMPLE_SPREAD: Final = 0.1
+EXAMPLE_SPREAD: Final = 0.6
 """How far honest recipes may differ in the loss of one example, relative to it, where both have the same mean loss."""
 BELIEVED_RUNS: Final = 4
 """How many calibration runs that belief counts as: two or three of them that agree by luck prove little."""
@@ -203,7 +203,7 @@ def why_again(history: History, run: RunRecord) -> str:
     seconds = run.clock_to_target(history.clock)
     if not math.isfinite(seconds):
         return ""
-    is_new = run.role in ("confirm", "incumbent") and run.candidate > history.incumbent
+    is_new = run.role in ("confirm", "incumbent", "ablation") and run.candidate > history.incumbent
     if is_new and seconds < estimate(history, history.incumbent).median_seconds:
         return "a keep rests on it"
     is_claimed = run.role == "record" and run.candidate == history.incumbent

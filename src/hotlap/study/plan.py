@@ -11,7 +11,7 @@ from typing import Final
 from hotlap.core.durations import format_seconds
 from hotlap.core.records import Decision, History, Proposal, RecordClaim, Role, RunRecord
 from hotlap.search.audits import AUDIT_EVERY
-from hotlap.search.cost import limit_seconds, proposal_cost, record_cost, run_cost
+from hotlap.search.cost import least_record_cost, limit_seconds
 from hotlap.search.drift import blind_runs, suspected_drift
 from hotlap.search.goal import reached_goal
 from hotlap.search.judge import (
@@ -24,7 +24,7 @@ from hotlap.search.judge import (
     judge_screen,
     rival_of,
 )
-from hotlap.search.ladder import ladder, proposals_since_incumbent_ran, tries_without_keep
+from hotlap.search.ladder import proposals_since_incumbent_ran, tries_without_keep
 from hotlap.search.noise import Noise, estimate, estimate_noise
 from hotlap.search.record import (
     MAX_LOOKS,
@@ -35,6 +35,7 @@ from hotlap.search.record import (
     last_record,
 )
 from hotlap.search.systems import TIMING_RUNS, Lane, judge_timing, systems_lane, timing_limit
+from hotlap.study.room import can_ablate, can_propose, seconds_left
 from hotlap.study.settings import StudySettings
 
 FIRST_CALIBRATION_RUNS: Final = 2
@@ -48,11 +49,6 @@ PASSED_PROPOSALS: Final = 2
 """The same, counting the present one, where a screen has passed: a faster machine must not pass for a faster recipe."""
 PLAUSIBLE_DRIFT: Final = 1.5
 """A recipe that is faster by more than this needs no look at the machine."""
-RECORD_SHARE: Final = 0.25
-"""Largest part of the budget that is kept free for a record look while there are ideas left: a look that costs more is
-not worth stopping the search for, since every kept change makes it cheaper."""
-CLEANING_SHARE: Final = 0.1
-"""Largest part of the budget that is kept free for leaving kept changes out again."""
 MOST_ABLATION_RUNS: Final = 2 * FRESH_RUNS
 """Runs without a change when the first two could not tell whether it does anything."""
 BROKEN_OUTCOMES: Final = ("crashed", "out_of_memory", "diverged", "invalid")
@@ -138,7 +134,7 @@ def give_up(history: History, sitting_start: int) -> End | None:
 def _calibrate(history: History, settings: StudySettings) -> Action | None:
     """Run the baseline for a first idea of the noise; a baseline that breaks is not worth a study."""
     runs = history.runs_of(0, "baseline")
-    for run in runs:
+    for run in runs[:FIRST_CALIBRATION_RUNS]:
         if run.outcome in BROKEN_OUTCOMES:
             why = f": {run.reason}" if run.reason else ""
             how = "is invalid" if run.outcome == "invalid" else run.outcome.replace("_", " ")
@@ -194,7 +190,7 @@ def _work_on_proposal(history: History, settings: StudySettings) -> Action | Non
     if not history.runs_of(proposal.number):
         if decision := judge_repetition(history, proposal):
             return Decide(decision)
-        has_room = _can_ablate if proposal.role == "ablation" else _is_affordable
+        has_room = can_ablate if proposal.role == "ablation" else can_propose
         if not has_room(history, settings):
             return None  # stays undecided; a larger budget takes it up
     return _ablate(history, settings, proposal) if proposal.role == "ablation" else _test(history, settings, proposal)
@@ -226,12 +222,11 @@ def _confirm(history: History, settings: StudySettings, proposal: Proposal, scre
     After a screen that was no matter of luck the second run chooses nothing any more, and counts as a fresh one.
     """
     number, before = proposal.number, estimate(history, history.incumbent).median_seconds
-    is_sure = is_beyond_luck(history, proposal, screen, noise)
-    if not is_sure and (calibrating := _calibrate_fully(history, settings)):
-        return calibrating
     is_close = PLAUSIBLE_DRIFT * screen.clock_to_target(history.clock) > before
-    if is_close and (remeasured := _remeasure(history, settings, PASSED_PROPOSALS)):
-        return remeasured
+    first = _calibrate_fully(history, settings) or _remeasure(history, settings, PASSED_PROPOSALS) if is_close else None
+    if first is not None:
+        return first
+    is_sure = is_beyond_luck(history, proposal, screen, noise)
     limit = limit_seconds(history, history.incumbent, settings.run_seconds)
     why = f"the screen of proposal {number} passed{' far beyond luck' if is_sure else ''}: one run with another seed"
     return _start(history, settings, "incumbent" if is_sure else "confirm", number, limit, why)
@@ -252,7 +247,8 @@ def _ablate(history: History, settings: StudySettings, proposal: Proposal) -> Ac
     runs = history.runs_of(proposal.number, "ablation")[:MOST_ABLATION_RUNS]
     if len(runs) >= FRESH_RUNS or any(run.outcome != "reached" for run in runs):
         decision = judge_ablation(history, proposal, runs, estimate_noise(history), settings.allow_trade)
-        if decision.verdict != "inconclusive" or len(runs) == MOST_ABLATION_RUNS:
+        is_last = len(runs) == MOST_ABLATION_RUNS or not can_ablate(history, settings)
+        if decision.verdict != "inconclusive" or is_last:
             return Decide(decision)
     limit = limit_seconds(history, history.incumbent, settings.run_seconds)
     why = f"run {len(runs) + 1} of proposal {proposal.number}: is the kept change still needed?"
@@ -281,7 +277,7 @@ def _look(history: History, settings: StudySettings) -> Action:
 
 def _go_on(history: History, settings: StudySettings, ideas_left: bool) -> Action | None:
     """Ask for the next idea, after a look at the incumbent's drift when that is due."""
-    if not ideas_left or tries_without_keep(history) >= settings.patience or not _is_affordable(history, settings):
+    if not ideas_left or tries_without_keep(history) >= settings.patience or not can_propose(history, settings):
         return None
     is_first = not history.proposals
     calibrating = None if is_first else _calibrate_fully(history, settings)
@@ -303,7 +299,8 @@ def _remeasure(history: History, settings: StudySettings, after_proposals: int) 
 
 def _wind_up(history: History, settings: StudySettings, ideas_left: bool) -> Action:
     """Clean the ladder, take the last record look, and end."""
-    if ideas_left and len(list(ladder(history))) >= 2 and _can_ablate(history, settings):
+    is_settled = len({decision.proposal for decision in history.decisions}) == len(history.proposals)
+    if ideas_left and history.incumbent and is_settled and can_ablate(history, settings):
         return Propose(is_ablation=True)
     return _claim_and_end(history, settings, _why_no_more(history, settings))
 
@@ -323,8 +320,8 @@ def _claim_and_end(history: History, settings: StudySettings, reason: str) -> Ac
         return End(f"{reason}; candidate {history.incumbent} is {standing} record")
     if len(history.claims) >= MAX_LOOKS:
         return End(f"{reason}; all {MAX_LOOKS} record looks are used, candidate {history.incumbent} stays unconfirmed")
-    cost = record_cost(history, settings.run_seconds, settings.record_runs)
-    if cost > (left := _seconds_left(history, settings)):
+    cost = least_record_cost(history, settings.run_seconds, settings.record_runs)
+    if cost > (left := seconds_left(history, settings)):
         return End(
             f"{reason}; no record could be claimed within the budget: the runs for candidate {history.incumbent} "
             f"need about {format_seconds(cost)}, {format_seconds(max(0.0, left))} are left"
@@ -333,7 +330,7 @@ def _claim_and_end(history: History, settings: StudySettings, reason: str) -> Ac
 
 
 def _why_no_more(history: History, settings: StudySettings) -> str:
-    if not _is_affordable(history, settings):
+    if not can_propose(history, settings):
         return f"the budget of {format_seconds(settings.total_seconds)} has no room for another proposal"
     tries = tries_without_keep(history)
     if tries >= settings.patience:
@@ -365,35 +362,3 @@ def _start(
         seed += 1
     is_raced = role == "screen" and candidate % AUDIT_EVERY != 0
     return StartRun(role, candidate, seed if shared_seed is None else shared_seed, limit, is_raced, why)
-
-
-def _is_affordable(history: History, settings: StudySettings) -> bool:
-    """Say whether one more proposal fits into the budget, beside what is kept free for its end."""
-    cleaning = min(_cleaning_cost(history, settings), CLEANING_SHARE * settings.total_seconds)
-    cost = proposal_cost(history, settings.run_seconds) + cleaning
-    return cost + _kept_free(history, settings) <= _seconds_left(history, settings)
-
-
-def _kept_free(history: History, settings: StudySettings) -> float:
-    """Return the seconds that the record look at a kept incumbent needs, unless they are too large a part."""
-    if not history.incumbent or is_claimed(history, history.incumbent):
-        return 0.0
-    look = record_cost(history, settings.run_seconds, settings.record_runs)
-    largest = min(_seconds_left(history, settings), RECORD_SHARE * settings.total_seconds)
-    return look if look <= largest else 0.0
-
-
-def _cleaning_cost(history: History, settings: StudySettings) -> float:
-    """Return the seconds for leaving out each rung of the ladder once, but for the last and those asked about."""
-    asked = sum(proposal.role == "ablation" for proposal in history.proposals)
-    rungs = max(0, len(list(ladder(history))) - 1 - asked)
-    return rungs * FRESH_RUNS * run_cost(history, history.incumbent, settings.run_seconds)
-
-
-def _can_ablate(history: History, settings: StudySettings) -> bool:
-    cost = MOST_ABLATION_RUNS * run_cost(history, history.incumbent, settings.run_seconds)
-    return cost + _kept_free(history, settings) <= _seconds_left(history, settings)
-
-
-def _seconds_left(history: History, settings: StudySettings) -> float:
-    return settings.total_seconds - history.seconds_spent
