@@ -300,9 +300,15 @@ def _remeasure(history: History, settings: StudySettings, after_proposals: int) 
 def _wind_up(history: History, settings: StudySettings, ideas_left: bool) -> Action:
     """Clean the ladder, take the last record look, and end."""
     is_settled = len({decision.proposal for decision in history.decisions}) == len(history.proposals)
-    if ideas_left and history.incumbent and is_settled and can_ablate(history, settings):
+    if ideas_left and is_settled and _may_be_cleaned(history) and can_ablate(history, settings):
         return Propose(is_ablation=True)
     return _claim_and_end(history, settings, _why_no_more(history, settings))
+
+
+def _may_be_cleaned(history: History) -> bool:
+    """Say whether something may be left out of the incumbent; one removal in a row, since each one rests on two runs
+    that were chosen for not being slow, and a chain of them would go downhill step by step."""
+    return bool(history.incumbent) and history.proposal(history.incumbent).role != "ablation"
 
 
 def _stop_at_goal(history: History, settings: StudySettings) -> Action | None:
