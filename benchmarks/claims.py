@@ -26,6 +26,7 @@ from typing import Final
 
 from hotlap.core.clock import GRID_RATIO
 from hotlap.core.records import History, Outcome, Proposal, RecordClaim, RunRecord
+from hotlap.search.audits import upper_share
 from hotlap.search.drift import drifts
 from hotlap.search.noise import estimate, estimate_noise, expected_false_keeps_of, required_log_gain
 from hotlap.study.plan import Claim, Decide, End, Propose, StartRun, next_action
@@ -264,7 +265,7 @@ class Truth:
     @property
     def false_record_bound(self) -> float:
         """Upper 95 % bound of the share of studies with a false record."""
-        return upper_bound(self.studies_with_a_false_record, len(self.findings))
+        return upper_share(self.studies_with_a_false_record, len(self.findings))
 
     @property
     def false_record_share(self) -> float:
@@ -287,18 +288,6 @@ class Truth:
     def coverage(self) -> float:
         """Share of the records whose true speedup lies in the claimed interval."""
         return sum(r.low <= r.true <= r.high for r in self.records) / max(1, len(self.records))
-
-
-def upper_bound(hits: int, of: int, level: float = 0.95) -> float:
-    """Return the exact one-sided upper bound of a share (Clopper and Pearson 1934)."""
-    if hits >= of:
-        return 1.0
-    low, high = hits / of, 1.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        at_most = sum(math.comb(of, k) * middle**k * (1 - middle) ** (of - k) for k in range(hits + 1))
-        low, high = (middle, high) if at_most > 1 - level else (low, middle)
-    return high
 
 
 def null_studies(sigma: float, studies: int, tries: int = 100, first_seed: int = 0) -> Truth:

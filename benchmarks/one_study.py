@@ -10,7 +10,7 @@ from simulator.families import FAMILIES
 from simulator.play import ladder_lines, play_study
 
 from hotlap.core.durations import format_seconds
-from policies import REPLAYED, hotlap_policy, task_of
+from policies import REPLAYED, hotlap_policy, refuse_unrecorded, task_of
 
 
 def main() -> None:
@@ -19,6 +19,7 @@ def main() -> None:
     parser.add_argument("family", choices=[*FAMILIES, REPLAYED])
     parser.add_argument("seed", type=int, nargs="?", default=0)
     arguments = parser.parse_args()
+    refuse_unrecorded(parser, (arguments.family,))
     task = task_of(arguments.family, arguments.seed)
     began = time.perf_counter()
     timeline, history = play_study(task, hotlap_policy(arguments.seed))

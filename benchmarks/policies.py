@@ -1,6 +1,6 @@
 """How fast a recipe each way of searching finds within its budget: hotlap's studies against what people use today.
 
-python benchmarks/policies.py                            # 40 tasks of each family, 6 policies
+python benchmarks/policies.py                            # 40 tasks of each family (recorded runs, too), 6 policies
 python benchmarks/policies.py --seeds 8 --first-seed 100 --families decay --policies hotlap random --dry
 """
 
@@ -11,7 +11,7 @@ import os
 import random
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from typing import Any, Final
@@ -34,11 +34,11 @@ CURVE_POINTS: Final = 121
 AIM_TODAY, AIM_ASHA, AIM_SHARE = 0.6, 1.05, 1 / 3
 """Largest ratios to today's practices and to the strongest rival; by when hotlap should be where the former end."""
 HOW: Final = """\
-Training is simulated (`benchmarks/simulator/families.py`) or replayed from recorded real runs (`replay.py`); everything
-else of hotlap's is real: planner, race, judge, policy. One seed is one task with its own hidden physics, the same for
-every policy. All start with the same config (176 s to the target in the simulated families) and pay for start-up,
-training and evaluation of every run. hotlap pays for its calibration, confirmations, fresh runs and record looks, too;
-the others hold what was the quickest in one run. Shown is the true time to target, without noise, of what was held.
+Training is simulated (`benchmarks/simulator/families.py`); everything else of hotlap's is real: planner, race, judge,
+policy. One seed is one task with its own hidden physics, the same for every policy. All start with the same config
+(176 s to the target) and pay for start-up, training and evaluation of every run. hotlap pays for its calibration,
+confirmations, fresh runs and record looks, too; the others hold what was the quickest in one run. Shown is the true
+time to target, without noise, of what was held.
 
 - random search: runs go to the target or to the longest run's end, anywhere in the space.
 - greedy: the same, one or two settings of the best so far moved a step.
@@ -46,6 +46,9 @@ the others hold what was the quickest in one run. Shown is the true time to targ
 - TPE on time to target: misses count ten times the longest run; runs stop at the best time so far.
 - TPE, priors, race cap, ASHA: hotlap's first ideas and priors, mutations of the best, a graded score for every run;
   runs stop at the best time so far, or outside the best third at a rung of the clock."""
+HOW_REPLAYED: Final = """\
+In the family `recorded` real runs of random recipes answer (`simulator/replay.py`, recorded by `record_runs.py`): one
+start of its own, one physics, and a seed moves the noise alone."""
 COLORS: Final[Mapping[str, str]] = {
     **{OURS: "#c1121f", "random": "#9a9a9a", "greedy": "#6a994e", "tpe_final_loss": "#bc6c25"},
     **{"tpe_time": "#4895ef", "tpe_asha": "#1d3557"},
@@ -55,6 +58,12 @@ COLORS: Final[Mapping[str, str]] = {
 def task_of(family: str, seed: int) -> Any:
     """Return a task of a family, simulated or recorded."""
     return recorded_task(seed) if family == REPLAYED else FAMILIES[family].task(seed)
+
+
+def refuse_unrecorded(parser: argparse.ArgumentParser, families: Container[str]) -> None:
+    """End with one line when recorded runs are asked for and there are none."""
+    if REPLAYED in families and not RECORDED.exists():
+        parser.error(f"{RECORDED} is not there; make it with: python benchmarks/record_runs.py PROJECT")
 
 
 def play_one(job: tuple[str, str, int]) -> dict[str, Any]:
@@ -237,6 +246,8 @@ def text_of(families: Sequence[Family]) -> str:
 def write(families: Sequence[Family], found: Sequence[Mapping[str, Any]]) -> None:
     """Write tables, plot and numbers into results/."""
     head = ["# policies", "", "How fast a recipe each way of searching finds within its budget.", "", HOW, ""]
+    if any(family.name == REPLAYED for family in families):
+        head += [HOW_REPLAYED, ""]
     body = text_of(families)
     text = "\n".join([*head, "![what each policy holds best](policies.svg)", "", body])
     RESULTS.mkdir(exist_ok=True)
@@ -265,6 +276,7 @@ def main(play: Callable[..., Iterator[dict[str, Any]]] = play_all) -> None:
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--dry", action="store_true", help="print only, and leave results/ as it is")
     arguments = parser.parse_args()
+    refuse_unrecorded(parser, arguments.families or ())
     chosen = arguments.families or [name for name in known if name != REPLAYED or RECORDED.exists()]
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
     jobs = [(family, policy, seed) for family in chosen for policy in arguments.policies for seed in seeds]

@@ -1,15 +1,16 @@
 """Record real runs of random recipes, for replaying whole studies over them (simulator/replay.py).
 
-    python benchmarks/record_runs.py PROJECT                       # 80 recipes of at most a minute, two at a time
-    python benchmarks/record_runs.py PROJECT --runs 0 --target 2.0 # pack again what PROJECT holds
+    python benchmarks/record_runs.py PROJECT             # 70 runs of at most 24 s of training, two at a time
+    python benchmarks/record_runs.py PROJECT --runs 0    # packs again what PROJECT holds
 
-Choose a target that the start needs 60 % of the seconds for.
+Runs: the start four times, 58 recipes drawn at random from the whole space (by no policy of hotlap's, so none was tuned
+to them), and the first four of these twice more. The same command goes on where it was stopped. The task is string
+repetition with short sentences; a run has one thread, and no target ends it.
 
-The task is string repetition with short sentences. Recipes are drawn at random from the whole space, none by a policy
-of hotlap's, so no policy was tuned to them; the start and a few others run with several seeds. Every run has one
-thread and goes on behind the target. A machine that does other things meanwhile moves the readings of a clock, but not
-the losses: losses and steps are what was recorded, seconds are steps times a cost model of a step, fitted to the
-quickest spans of all runs.
+Pack: losses and steps are what was recorded; seconds are steps times a cost model of a step, fitted to the quickest
+spans of all runs, since a machine that does other things meanwhile moves the readings of a clock, but not the losses.
+The target is the loss that the start has after 60 % of the seconds, unless --target names one. From then on
+`python benchmarks/policies.py` plays over them, too.
 """
 
 import argparse
@@ -25,8 +26,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
-from simulator.replay import RECORDED, Recorded, Recording, replicate_sigma, save_recording
-from simulator.space import Parameter, Space, patch_of
+import numpy as np
+from simulator.replay import LEVELS, RECORDED, Recorded, RecordedTask, Recording, replicate_sigma, save_recording
+from simulator.space import Parameter, Space, patch_of, values_of
 
 from hotlap.config.load import config_from_values, config_text
 from hotlap.config.schema import RunConfig
@@ -51,24 +53,22 @@ SPACE: Final[Space] = {
 }
 START: Final[Mapping[str, Any]] = {
     "name": "recorded",
-    "task": {"name": "string_repetition", "min_length_bytes": 8, "max_length_bytes": 20, "max_eval_samples": 32},
+    "task": {"name": "string_repetition", "min_length_bytes": 4, "max_length_bytes": 10, "max_eval_samples": 32},
     "model": {
         **{"positions": "rope", "norm": "rms_norm", "qk_norm": True, "hidden_act": "relu_squared", "use_bias": False},
         **{"zero_init_projections": True, "tie_word_embeddings": False, "smear": True, "max_position_embeddings": 64},
         **{"embd_pdrop": 0.1, "attn_pdrop": 0.1, "resid_pdrop": 0.1},
     },
     "training": {
-        **{"learning_rate": 6e-4, "per_device_train_batch_size": 32, "optim": "adamw_torch_fused"},
+        **{"learning_rate": 6e-4, "per_device_train_batch_size": 16, "optim": "adamw_torch_fused"},
         **{"adam_beta2": 0.95, "max_grad_norm": 0.0, "weight_decay": 0.0, "padding": "bucketed", "warmup_steps": 50},
         **{"lr_scheduler_type": "linear", "max_steps": 4000, "save_model": False},
     },
     "targets": ["eval_loss < 0.01"],
     "patience": 1000,
 }
-START_VALUES: Final[Mapping[str, Any]] = {
-    **{"learning_rate": 6e-4, "muon_learning_rate": 0.02, "batch": 32, "optim": "adamw_torch_fused"},
-    **{"max_steps": 4000, "warmup_steps": 50, "width": 128, "layers": 2, "dropout": 0.1},
-}
+TARGET_SHARE: Final = 0.6
+"""Share of the longest run that the start needs to the target, as in the simulated families."""
 RUNS_PER_STUDY: Final = 12
 """Longest runs that a study's budget holds, as in the simulated families."""
 QUIET_SHARE: Final = 0.1
@@ -81,7 +81,12 @@ def designs(count: int, replicates: int) -> list[dict[str, Any]]:
     """Return the recipes: the start four times, `count` drawn ones, the first few of them `replicates` times more."""
     generator = random.Random(20)
     drawn = [{name: parameter.draw(generator) for name, parameter in SPACE.items()} for _ in range(count)]
-    return [dict(START_VALUES)] * 4 + drawn + drawn[:replicates] * 2
+    return [start_values()] * 4 + drawn + drawn[:replicates] * 2
+
+
+def start_values() -> dict[str, Any]:
+    """Return the start by name of the setting."""
+    return values_of(SPACE, config_from_values(START).model_dump(mode="json"))
 
 
 def start_run(project: ProjectFolder, values: Mapping[str, Any], seed: int) -> Job:
@@ -93,26 +98,45 @@ def start_run(project: ProjectFolder, values: Mapping[str, Any], seed: int) -> J
     return LocalLauncher().start(folder, LaunchFacts(directory=project.project, seed=seed))
 
 
-def run_all(project: ProjectFolder, recipes: Sequence[Mapping[str, Any]], seconds: float, at_once: int) -> None:
-    """Run all recipes, some at a time, each with one thread; those that the project holds already are left out."""
+def run_all(
+    project: ProjectFolder, recipes: Sequence[Mapping[str, Any]], seconds: float, at_once: int, minutes: float
+) -> None:
+    """Run all recipes, some at a time, each with one thread; those that the project holds already are left out.
+
+    After so many minutes no more are started. Nothing runs on when this is interrupted.
+    """
     os.environ["OMP_NUM_THREADS"] = "1"
     prepare_data(project, config_from_values(START))
-    begun = len(list(project.runs_path.iterdir())) if project.runs_path.is_dir() else 0
+    begun, deadline = len(run_folders(project)), time.monotonic() + 60 * minutes
     waiting, running = list(enumerate(recipes))[begun:], list[Job]()
-    while waiting or running:
-        while waiting and len(running) < at_once:
-            number, values = waiting.pop(0)
-            running.append(start_run(project, values, 100 + number))
-        time.sleep(1.0)
+    try:
+        while running or (waiting and time.monotonic() < deadline):
+            while waiting and len(running) < at_once and time.monotonic() < deadline:
+                number, values = waiting.pop(0)
+                running.append(start_run(project, values, 100 + number))
+            time.sleep(1.0)
+            for job in running:
+                if quiet_seconds(evaluations(job.folder)) > seconds:
+                    job.stop("out_of_budget", f"{seconds:g} s of an undisturbed clock are over")
+            for job in [job for job in running if job.poll()]:
+                running.remove(job)
+                ended = len(recipes) - len(waiting) - len(running)
+                print(f"[{ended}/{len(recipes)}] {_ending(job.folder)}", flush=True)
+    finally:
         for job in running:
-            if quiet_seconds(evaluations(job.folder)) > seconds:
-                job.stop("out_of_budget", f"{seconds:g} s of an undisturbed clock are over")
-        for job in [job for job in running if job.poll()]:
-            running.remove(job)
-            record = ingest(job.folder)
-            assert record is not None
-            loss = record.metrics.get("eval_loss", math.nan)
-            print(f"{record.run_id} {record.outcome} after {record.train_seconds:.1f} s, loss {loss:.3f}", flush=True)
+            job.stop("interrupted", "the recording was interrupted")
+
+
+def _ending(folder: RunFolder) -> str:
+    record = ingest(folder)
+    assert record is not None, f"{folder.path} has ended"
+    loss = record.metrics.get("eval_loss", math.nan)
+    return f"{record.run_id} {record.outcome} after {record.train_seconds:.1f} s, loss {loss:.3f}"
+
+
+def run_folders(project: ProjectFolder) -> list[RunFolder]:
+    """Return the runs that a project holds, oldest first."""
+    return [RunFolder(path) for path in sorted(project.runs_path.iterdir())] if project.runs_path.is_dir() else []
 
 
 def recorded(folder: RunFolder) -> Recorded | None:
@@ -190,34 +214,42 @@ def _brief(value: float) -> float:
     return float(f"{value:.5g}")
 
 
-def pack(project: ProjectFolder, target: float, seconds: float) -> Recording:
-    """Return all runs of a project as a recording with this bound on eval_loss."""
-    folders = [RunFolder(path) for path in sorted(project.runs_path.iterdir())]
-    read = [run for folder in folders if (run := recorded(folder)) is not None]
-    paces = [_brief(pace) for pace in fitted_paces(read)]
-    runs = tuple(replace(run, seconds_per_step=pace) for run, pace in zip(read, paces, strict=True))
-    budget = {"run": seconds, "total": RUNS_PER_STUDY * seconds}
-    start: RunConfig = config_from_values({**START, "targets": [f"eval_loss < {target:g}"], "budget": budget})
-    return Recording(start=start, space=SPACE, runs=runs, sigma=replicate_sigma(runs))
+def pack(runs: Sequence[Recorded], seconds: float, target: float | None = None) -> Recording:
+    """Return runs as a recording, with the seconds of the cost model and the bound on eval_loss of its studies."""
+    paces = [_brief(pace) for pace in fitted_paces(runs)]
+    timed = tuple(replace(run, seconds_per_step=pace) for run, pace in zip(runs, paces, strict=True))
+    values = {**START, "budget": {"run": seconds, "total": RUNS_PER_STUDY * seconds}}
+    start: RunConfig = config_from_values(values)
+    recording = Recording(start=start, space=SPACE, runs=timed, sigma=replicate_sigma(timed))
+    if target is None:
+        target = float(np.interp(math.log(TARGET_SHARE * seconds), recording.blend(start_values()).log_times, LEVELS))
+    return replace(recording, start=config_from_values({**values, "targets": [f"eval_loss < {target:.4g}"]}))
 
 
 def main() -> None:
     """Run the recipes and pack them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("project", type=Path)
-    parser.add_argument("--runs", type=int, default=80, help="recipes to draw; 0 only packs")
+    parser.add_argument("project", type=Path, help="folder for the runs")
+    parser.add_argument("--runs", type=int, default=58, help="recipes to draw; 0 only packs")
     parser.add_argument("--replicates", type=int, default=4, help="drawn recipes that run three times")
-    parser.add_argument("--seconds", type=float, default=60.0, help="training clock of each run")
-    parser.add_argument("--at-once", type=int, default=2)
-    parser.add_argument("--target", type=float, default=1.0, help="bound on eval_loss of the studies that replay them")
+    parser.add_argument("--seconds", type=float, default=24.0, help="training clock of the longest run")
+    parser.add_argument("--at-once", type=int, default=2, help="runs at a time")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="start no more runs after so long")
+    parser.add_argument("--target", type=float, default=None, help="bound on eval_loss of the studies that replay them")
     parser.add_argument("--out", type=Path, default=RECORDED)
     arguments = parser.parse_args()
-    project = ProjectFolder(arguments.project.absolute()).create()
+    project = ProjectFolder(arguments.project.absolute())
     if arguments.runs:
-        run_all(project, designs(arguments.runs, arguments.replicates), arguments.seconds, arguments.at_once)
-    recording = pack(project, arguments.target, arguments.seconds)
+        recipes = designs(arguments.runs, arguments.replicates)
+        run_all(project.create(), recipes, arguments.seconds, arguments.at_once, arguments.minutes)
+    runs = [run for folder in run_folders(project) if (run := recorded(folder)) is not None]
+    if not runs:
+        parser.error(f"{project.runs_path} holds no run to pack")
+    recording = pack(runs, arguments.seconds, arguments.target)
     save_recording(recording, arguments.out)
-    print(f"{len(recording.runs)} runs in {arguments.out}, spread of replicates {recording.sigma:.1%}")
+    print(f"{len(runs)} runs in {arguments.out}, spread of replicates {recording.sigma:.1%}")
+    true = RecordedTask(recording, 0).true_seconds(recording.start)
+    print(f"the start needs {true:.1f} of {arguments.seconds:g} s to {recording.start.targets[0]}")
 
 
 if __name__ == "__main__":

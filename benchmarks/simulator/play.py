@@ -1,6 +1,7 @@
-"""One whole study or one whole search over a task, and how fast its best config was at each moment.
+"""One whole study over a task, and how fast its best config truly was at each moment.
 
-python benchmarks/simulator/play.py decay 7        # plays a study of hotlap's and prints its ladder
+timeline, history = play_study(task)    # `python benchmarks/one_study.py decay 7` prints one
+timeline.at(600.0)                      # true seconds to target of what was held after ten minutes
 """
 
 import math
@@ -48,7 +49,7 @@ def play_study(task: Trainable, policy: Policy | None = None) -> tuple[Timeline,
 def _claimed_ratio(task: Trainable, history: History) -> float:
     """Return the claimed speedup of the last record relative to the true one."""
     claim = next((claim for claim in reversed(history.claims) if claim.confirmed), None)
-    if claim is None or not math.isfinite(claim.speedup):
+    if claim is None or claim.speedup is None:
         return math.nan
     true = task.true_seconds(task.start) / task.true_seconds(candidate_config(history, claim.candidate))
     return claim.speedup / true

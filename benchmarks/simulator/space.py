@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -96,8 +96,3 @@ def values_of(space: Space, config: Mapping[str, Any]) -> dict[str, Any]:
         section, key = parameter.keys[0].split(".")
         found[name] = config[section][key]
     return found
-
-
-def names(space: Space) -> Sequence[str]:
-    """Return the names of the settings."""
-    return tuple(space)

@@ -4,8 +4,10 @@ import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import one_study
 import pytest
 
 import policies
@@ -64,6 +66,28 @@ def test_results_are_written_with_a_plot_and_as_strict_json(tmp_path: Path, monk
     assert stored[0]["moments"] == [[0.0, 176.0], [9.0, None]]
     assert "policies.svg" in (tmp_path / "policies.md").read_text()
     assert (tmp_path / "policies.svg").read_text().count("random search") >= 1
+
+
+def test_the_text_tells_of_recorded_runs_where_there_are_some(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(policies, "RESULTS", tmp_path)
+    for name in ("decay", "recorded"):
+        ones = [{**found("hotlap", 0, (9.0, 50.0)), "family": name}]
+        policies.write([Family(name, ones)], ones)
+        assert ("recorded" in (tmp_path / "policies.md").read_text()) == (name == "recorded")
+
+
+@pytest.mark.parametrize("program", [policies, one_study])
+def test_recorded_runs_that_are_not_there_are_one_line(
+    program: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(policies, "RECORDED", tmp_path / "recorded.json.gz")
+    words = ["recorded"] if program is one_study else ["--families", "recorded"]
+    monkeypatch.setattr("sys.argv", ["program.py", *words])
+    with pytest.raises(SystemExit) as ended:
+        program.main()
+    assert ended.value.code == 2
+    assert "recorded.json.gz is not there; make it with: python benchmarks/record_runs.py" in capsys.readouterr().err
 
 
 def test_a_search_that_found_nothing_is_never() -> None:

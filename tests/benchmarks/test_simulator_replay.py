@@ -2,14 +2,16 @@
 
 import math
 import random
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import record_runs
 from record_runs import SPACE as DRAWN
-from record_runs import fitted_paces, step_costs
+from record_runs import designs, fitted_paces, pack, run_all, step_costs
 from simulator.families import FAMILIES
 from simulator.play import play_study
 from simulator.replay import (
@@ -29,6 +31,7 @@ from simulator.trace import play
 
 from hotlap.config.load import config_from_values
 from hotlap.config.schema import RunConfig
+from hotlap.core.study_folder import ProjectFolder
 
 SPACE = {
     "learning_rate": Parameter(kind="log", keys=("training.learning_rate",), low=1e-4, high=1e-2),
@@ -169,3 +172,56 @@ def test_paces_are_those_of_the_quickest_runs() -> None:
     fitted = fitted_paces([run for _, run in runs])
     apart = [math.log(pace / true) for pace, (true, _) in zip(fitted, runs, strict=True)]
     assert max(map(abs, apart)) < 0.1
+
+
+def test_the_start_needs_three_fifths_of_the_longest_run() -> None:
+    runs = []
+    for number, values in enumerate(designs(20, 2)):
+        pace = 0.01 * (1 + number % 5)
+        steps = [round(1.05**place) for place in range(20, 160)]
+        losses = [6.0 / (1 + pace * step / (4 + number % 3)) for step in steps]
+        runs.append(
+            Recorded(
+                values=values,
+                outcome="missed",
+                steps=steps,
+                losses=losses,
+                seconds_per_step=pace,
+                tokens_per_step=300.0,
+            )
+        )
+    packed = pack(runs, 24.0)
+    assert RecordedTask(packed, 0).true_seconds(packed.start) == pytest.approx(0.6 * 24, rel=0.02)
+    assert (packed.start.budget.run, packed.start.budget.total) == (24.0, 12 * 24.0)
+    assert pack(runs, 24.0, target=2.5).start.targets == ("eval_loss < 2.5",)
+
+
+@pytest.mark.parametrize(("minutes", "started"), [(0.0, 0), (1.0, 2)])
+def test_nothing_is_started_too_late_and_nothing_runs_on(
+    minutes: float, started: int, project: ProjectFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs: list[StubbornJob] = []
+
+    def start(*_: object) -> StubbornJob:
+        jobs.append(StubbornJob())
+        return jobs[-1]
+
+    def interrupt(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # it sets this itself; here, so that it is set back
+    monkeypatch.setattr(record_runs, "prepare_data", lambda *_: "")
+    monkeypatch.setattr(record_runs, "start_run", start)
+    monkeypatch.setattr(record_runs.time, "sleep", interrupt)
+    with pytest.raises(KeyboardInterrupt) if started else nullcontext():
+        run_all(project, designs(3, 0), 24.0, 2, minutes)
+    assert [job.stopped for job in jobs] == ["interrupted"] * started
+
+
+class StubbornJob:
+    """A run that ends only when it is stopped."""
+
+    stopped = ""
+
+    def stop(self, outcome: str, reason: str) -> None:
+        self.stopped = outcome

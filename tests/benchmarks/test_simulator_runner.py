@@ -1,14 +1,16 @@
 """Whole studies over simulated tasks: the real loop, planner, race and judge."""
 
+import math
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from simulator.families import FAMILIES, START_SECONDS, STUDY_SECONDS
-from simulator.play import Timeline, ladder_lines, play_study
+from simulator.play import Timeline, _claimed_ratio, ladder_lines, play_study
 from simulator.runner import MemoryProject, Silence, SimulatedRunner, VirtualClock
 
-from hotlap.core.records import History
+from hotlap.core.records import History, RecordClaim
 from hotlap.policies.rules import candidate_config
 from hotlap.study.loop import run_study
 from hotlap.study.study import open_study
@@ -52,6 +54,15 @@ def test_it_is_the_real_race(finished: Finished) -> None:
         assert run.kill is not None and run.reason == run.kill.reason
         verdict = history.verdict(run.candidate)
         assert verdict is not None and verdict.verdict != "keep"
+
+
+def test_a_record_without_a_speedup_is_held_against_nothing() -> None:
+    task = FAMILIES["decay"].task(1)
+    history = History(clock="train", base_config=task.start.model_dump(mode="json"))
+    facts = {"look": 1, "candidate": 0, "against": 0, "p_value": 0.01, "alpha": 0.05, "median_seconds": 50.0}
+    claim = RecordClaim(**facts, confirmed=True, reason="the baseline missed")  # type: ignore[arg-type]
+    assert math.isnan(_claimed_ratio(task, replace(history, claims=(claim,))))
+    assert _claimed_ratio(task, replace(history, claims=(replace(claim, speedup=1.1),))) == pytest.approx(1.1)
 
 
 def test_it_finds_something_and_the_timeline_tells_when(finished: Finished) -> None:

@@ -1,21 +1,26 @@
 """`hotlap apply`, `rerun`, `replay` and `speedrun --dry-run` on a study that the fake worker has made."""
 
 import json
+import math
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hotlap.cli import main
+from hotlap.cli.replay import gain_text
 from hotlap.config.load import load_config
 from hotlap.core.run_folder import RunFolder
 from hotlap.core.study_folder import ProjectFolder
 from hotlap.launch import prepare
 from hotlap.launch.local import LocalLauncher
 from hotlap.runs.notes import read_notes
+from hotlap.search.transfer import Gain
 from hotlap.study import runner, view
 from hotlap.study.study import read_study
 
@@ -94,6 +99,23 @@ def test_applying_the_ladder_writes_the_diff_and_says_what_is_next(
     assert capsys.readouterr().out == "hotlap.yaml has #1 of toy already\n"
 
 
+def test_the_next_command_can_be_pasted(
+    project: ProjectFolder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From elsewhere, with a file and a folder that a shell would tear apart."""
+    place = project.project.rename(project.project.with_name("a copy"))
+    (place / "hotlap.yaml").rename(place / "my file.yaml")
+    monkeypatch.chdir(place.parent)
+    assert call("apply", "#1", "a copy/my file.yaml", "-p", "a copy", "--study", "toy", "-n") == 0
+    command = capsys.readouterr().out.splitlines()[-1].removeprefix("nothing was written; next: ")
+    words = shlex.split(command, comments=True)
+    assert words == ["hotlap", "apply", "1", "a copy/my file.yaml", "-p", "a copy", "--study", "toy"]
+    assert call(*words[1:]) == 0
+    told = capsys.readouterr().out.splitlines()[-1]
+    assert told.startswith("next: hotlap train 'a copy/my file.yaml' -p 'a copy' · hotlap speedrun ")
+    assert "embd_pdrop: 0.0" in (place / "my file.yaml").read_text()
+
+
 def test_apply_as_json_and_elsewhere(project: ProjectFolder, capsys: pytest.CaptureFixture[str]) -> None:
     found = document(capsys, "apply", "1", "--json", "-n", "-p", str(project.project))
     assert (found["schema"], found["applied"], found["written"]) == ("hotlap/apply/1", [1], False)
@@ -169,7 +191,8 @@ def test_a_replay_tells_which_gains_transfer(project: ProjectFolder, capsys: pyt
     head = lines.index(next(line for line in lines if line.split()[:2] == ["#", "change"]))
     assert [line.split()[0] for line in lines[head + 1 : head + 3]] == ["0", "1"]
     assert lines[head + 2].endswith("yes")
-    assert any(line.startswith("whole ladder: ") and "inside the 90 % interval" in line for line in lines)
+    whole = next(line for line in lines if line.startswith("whole ladder: "))
+    assert whole.endswith("; there is no interval from there to hold it against"), "two runs bound nothing"
     assert any(line.startswith("steps to target: ") and "within 15 % of each other" in line for line in lines)
     found = document(capsys, "replay", "--last", "--json")
     assert (found["schema"], found["replay"], found["ended"]) == (
@@ -178,14 +201,49 @@ def test_a_replay_tells_which_gains_transfer(project: ProjectFolder, capsys: pyt
         "every rung has had its runs",
     )
     assert [row["answer"] for row in found["rungs"]] == [None, "yes"]
-    assert found["whole"]["as_claimed"] and len(found["runs"]) == 4
+    assert found["whole"]["as_claimed"] is None and len(found["runs"]) == 4
     assert found["differences"] == {}
+    claim = read_study(project)[1].claims[-1]
+    for interval, is_inside in (((1.5, 2.5), True), ((5.0, 9.0), False)):
+        project.study("toy").append("claim", asdict(replace(claim, speedup_interval=interval)))
+        assert call("replay", "--last") == 0
+        word = "inside" if is_inside else "outside"
+        assert f"here: {word} the 90 % interval from there" in capsys.readouterr().out
+        assert document(capsys, "replay", "--last", "--json")["whole"]["as_claimed"] is is_inside
 
 
 def test_a_replay_as_json_prints_nothing_else(project: ProjectFolder, capsys: pytest.CaptureFixture[str]) -> None:
     found = document(capsys, "replay", "--runs", "1", "--json", "-s", "budget.run=30m")
     assert found["differences"] == {"config.budget.run": [3600.0, 1800.0]}
     assert found["whole"]["gain_here"]["ratio"] == pytest.approx(2.0, rel=0.15)
+
+
+def test_a_replay_on_other_data_says_so(project: ProjectFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    for run in read_study(project)[1].runs:
+        folder = RunFolder(project.runs_path / run.run_id)
+        environment = folder.read("environment") or {}
+        folder.write("environment", {**environment, "data": {**environment["data"], "hash": "before"}})
+    assert call("replay", "--runs", "1") == 0
+    told = capsys.readouterr().out
+    assert "the data are others (hash before there, 0123456789abcdef here), so the gains may be, too" in told
+    found = document(capsys, "replay", "--last", "--json")
+    assert found["differences"] == {"data": ["before", "0123456789abcdef"]}
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "is_lower_bound", "text"),
+    [
+        (1.93, 2.3, False, "2.11× (1.93 to 2.30)"),
+        (1.93, math.inf, False, "2.11× (at least 1.93)"),
+        (0.0, 2.3, False, "2.11× (at most 2.30)"),
+        (0.0, math.inf, False, "2.11×"),
+        (1.93, math.inf, True, "≥ 2.11×"),
+    ],
+)
+def test_a_ratio_is_a_lower_bound_only_where_the_slow_side_missed(
+    low: float, high: float, is_lower_bound: bool, text: str
+) -> None:
+    assert gain_text(Gain(ratio=2.11, low=low, high=high, is_lower_bound=is_lower_bound)) == text
 
 
 def test_a_replay_without_any_hit_ends_with_3(project: ProjectFolder, capsys: pytest.CaptureFixture[str]) -> None:
@@ -217,6 +275,25 @@ def test_a_dry_run_shows_evidence_and_leaves_no_trace(
     assert [proposal["number"] for proposal in found["proposals"]] == [len(known) + n for n in range(1, 6)]
     patches = [json.dumps(proposal["patch"]) for proposal in found["proposals"]]
     assert len(set(patches)) == 5
+
+
+def test_a_dry_run_proposes_nothing_where_the_study_would_end(
+    project: ProjectFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = document(capsys, "speedrun", "-n", "--json")
+    assert found["proposals"] == [] and found["next"].startswith("the study ends: 1 proposals in a row were not kept")
+    found = document(capsys, "speedrun", "-n", "--json", "-s", "budget.total=1s")
+    assert found["proposals"] == [] and "no room for another proposal" in found["next"]
+
+
+def test_a_dry_run_with_a_baseline_that_misses_does_not_name_its_time(
+    project: ProjectFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("speedrun", "-s", "name=missed", "-s", "budget.run=1s") == 124
+    capsys.readouterr()
+    assert call("speedrun", "-n", "-s", "name=missed", "-s", "budget.run=1s") == 0
+    told = capsys.readouterr().out
+    assert "incumbent the baseline at a miss" in told and "never" not in told
 
 
 def test_a_dry_run_of_a_new_study_says_that_nothing_is_known(

@@ -119,6 +119,16 @@ def test_tables_are_aligned_without_trailing_blanks() -> None:
     assert screen.table_lines(["name", "n"], [["a", "1"], ["bcdef", "23"]]) == ["name    n", "a       1", "bcdef  23"]
 
 
+def test_on_a_terminal_the_head_of_a_table_is_bold(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    screen.print_table(["key", "value"], [["a [bold]", "1"]])
+    assert capsys.readouterr().out.splitlines() == ["\x1b[1mkey       value\x1b[0m", "a [bold]      1"]
+
+
 def test_colour_needs_a_terminal_and_no_no_color(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     monkeypatch.setenv("TERM", "xterm")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from hotlap.cli.runs import _print_table, app
+from hotlap.cli.runs import app
 from hotlap.config.load import config_from_values, config_text
 from hotlap.core.run_folder import RunFolder
 from hotlap.core.study_folder import ProjectFolder
@@ -146,16 +146,10 @@ def test_export_of_runs(project: Path) -> None:
     assert run(project, "export", "--out", str(project / "no" / "where.csv")).exit_code == 125
 
 
-def test_a_terminal_gets_a_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
-    _print_table(["key", "value"], [["a [bold]", "1"]])
-    assert "a [bold]" in capsys.readouterr().out
-
-
 def test_the_module_loads_nothing_heavy() -> None:
     script = "import sys, hotlap.cli.runs, hotlap.cli.doctor; print(*(m for m in sys.modules if 'hotlap.' in m))"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-    assert set(loaded.split()) == {"hotlap.cli", "hotlap.cli.doctor", "hotlap.cli.runs"}
+    assert set(loaded.split()) == {"hotlap.cli", "hotlap.cli.doctor", "hotlap.cli.runs", "hotlap.cli.screen"}
 
 
 def test_show_tells_what_the_guards_found(project: Path) -> None:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from hotlap.config.load import get_dotted
 from hotlap.config.schema import (
+    FREE_KEYS,
     PROTOCOL_KEYS,
     TAGGED_KEYS,
     VARIANTS,
@@ -263,7 +264,7 @@ def test_an_interval_from_1_up_is_in_steps(value: int) -> None:
 
 def test_the_protocol_names_keys_that_exist() -> None:
     values = RunConfig().model_dump()
-    for key in PROTOCOL_KEYS:
+    for key in (*PROTOCOL_KEYS, *FREE_KEYS):
         get_dotted(values, key)
 
 

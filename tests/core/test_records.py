@@ -121,7 +121,6 @@ def test_only_runs_that_were_not_selected_enter_an_estimate() -> None:
         ("baseline", "reached"),
         ("incumbent", "reached"),
         ("record", "reached"),
-        ("ablation", "reached"),
         ("record", "missed"),
     ]
 

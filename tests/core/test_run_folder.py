@@ -75,7 +75,7 @@ def test_every_file_has_the_name_of_the_contract(folder: RunFolder) -> None:
         path.touch()
     folder.checkpoint_path(20).mkdir()
     folder.begin_attempt("name: changed\n")
-    for name in ("worker", "stop", "result", "guards"):
+    for name in ("worker", "stop", "result"):
         folder.write(name, {})
     table = {name for row in CONTRACT.read_text().splitlines() if row.startswith("| `") for name in first_cell(row)}
     assert {path.name for path in folder.path.iterdir()} == {name.rstrip("/") for name in table}

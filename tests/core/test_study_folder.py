@@ -1,5 +1,6 @@
 """The project's and the study's folders: made once, written by appending."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -66,8 +67,8 @@ def test_the_protocol_is_kept(study: StudyFolder) -> None:
 def test_the_ledger_holds_every_fact_in_order(study: StudyFolder) -> None:
     assert study.ledger() == []
     study.append("sitting", {"at": 1})
-    for record in (PROPOSAL, DECISION, CLAIM):
-        study.append_record(record)
+    for event, record in (("proposal", PROPOSAL), ("decision", DECISION), ("claim", CLAIM)):
+        study.append(event, asdict(record))
     events = study.ledger()
     assert [event.pop("event") for event in events] == ["sitting", "proposal", "decision", "claim"]
     assert Proposal(**events[1]) == PROPOSAL

@@ -1,5 +1,6 @@
 """A second look in a process of its own, seen from the launcher: what counts as one, and that nothing stays behind."""
 
+import socket
 import sys
 import time
 from pathlib import Path
@@ -9,7 +10,8 @@ import pytest
 
 from hotlap.core.errors import RunFailedError
 from hotlap.core.run_folder import RunFolder
-from hotlap.launch.evaluate import NotEvaluatedError, evaluate_again, is_own
+from hotlap.launch.evaluate import NotEvaluatedError, evaluate_again, evaluation_mark, is_forsaken, is_own
+from hotlap.launch.sessions import run_mark
 
 WRITES = "import json, sys; from pathlib import Path; folder, ticket = Path(sys.argv[1]), sys.argv[2]; "
 
@@ -32,6 +34,25 @@ def told(values: str) -> str:
 def test_what_the_process_found_comes_back(folder: RunFolder) -> None:
     found = evaluate_again(folder, program=program(told("{'ticket': ticket, 'cwd': str(Path.cwd())}")))
     assert found["cwd"] == str(folder.path.parents[1])
+
+
+def test_a_run_is_evaluated_where_its_project_is_now(folder: RunFolder, tmp_path: Path) -> None:
+    project = tmp_path / "moved"
+    moved = RunFolder.create(project / ".hotlap" / "runs")
+    moved.write("command", {**(folder.read("command") or {}), "directory": str(tmp_path / "where it was")})
+    found = evaluate_again(moved, program=program(told("{'ticket': ticket, 'cwd': str(Path.cwd())}")))
+    assert found["cwd"] == str(project)
+
+
+def test_only_a_mark_of_an_evaluation_here_whose_driver_is_gone_is_forsaken(folder: RunFolder, tmp_path: Path) -> None:
+    mark, runs = evaluation_mark(folder), folder.path.parent
+    assert not is_forsaken(mark, runs), "its driver is this process"
+    gone = mark.replace('"start_seconds": ', '"start_seconds": 1')
+    assert is_forsaken(gone, runs)
+    assert not is_forsaken(gone, tmp_path)
+    assert not is_forsaken(gone.replace(socket.gethostname(), "another-machine"), runs)
+    for other in ("", run_mark(folder), mark[:-1], f"{run_mark(folder)} evaluated by 7"):
+        assert not is_forsaken(other, runs)
 
 
 def test_an_older_evaluation_is_no_evaluation(folder: RunFolder) -> None:

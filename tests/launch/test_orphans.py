@@ -38,6 +38,14 @@ job = launcher.start(RunFolder(Path(sys.argv[1])), LaunchFacts(directory=Path(),
 print(job.pid, flush=True)
 time.sleep(1000)
 """
+EVALUATING_DRIVER = """
+import sys
+from pathlib import Path
+from hotlap.core.run_folder import RunFolder
+from hotlap.launch.evaluate import evaluate_again
+note = "from pathlib import Path; import os, sys, time; Path(sys.argv[1], 'pid').write_text(str(os.getpid()));"
+evaluate_again(RunFolder(Path(sys.argv[1])), program=(sys.executable, "-c", note + "time.sleep(1000)"))
+"""
 
 
 def test_the_worker_of_a_killed_driver_is_found_and_stopped(
@@ -142,3 +150,26 @@ def test_an_orphan_is_killed_also_where_nothing_can_be_written(
             reap_orphans(project)
     assert job.poll()
     assert job.folder.ending() == ("lost", "the process is gone and left no result")
+
+
+def test_an_evaluation_is_stopped_with_its_own_driver_not_with_that_of_the_run(
+    project: ProjectFolder, folder: RunFolder, wait_until: Callable[[Callable[[], bool]], None]
+) -> None:
+    """A run that ended long ago is evaluated again; the next study begins meanwhile, in this project or another."""
+    gone = {**process_identity(), "start_seconds": 0.0}
+    folder.write("command", {"directory": str(project.project), "driver": gone})
+    folder.write("result", {"outcome": "missed", "reason": "the schedule ended"})
+    noted = folder.path / "pid"
+    with subprocess.Popen([sys.executable, "-c", EVALUATING_DRIVER, str(folder.path)]) as driver:
+        wait_until(lambda: noted.exists() and bool(noted.read_text()))
+        evaluator = psutil.Process(int(noted.read_text()))
+        assert reap_orphans(project) == []
+        assert evaluator.is_running() and evaluator.status() != psutil.STATUS_ZOMBIE
+        driver.kill()
+    other = ProjectFolder(project.project / "other").create()
+    RunFolder.create(other.runs_path)
+    assert reap_orphans(other) == []
+    assert evaluator.is_running() and evaluator.status() != psutil.STATUS_ZOMBIE
+    assert reap_orphans(project) == [], "the run itself had ended"
+    assert not evaluator.is_running() or evaluator.status() == psutil.STATUS_ZOMBIE
+    assert folder.ending() == ("missed", "the schedule ended")

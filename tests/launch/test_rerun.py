@@ -57,6 +57,39 @@ def test_a_resumed_run_is_told(project: ProjectFolder) -> None:
     assert "was stopped and resumed 2 times" in plan_rerun(folder, project.project).notices[0]
 
 
+@pytest.mark.parametrize("outcome", ["raced", "interrupted", "invalid"])
+def test_a_run_that_was_stopped_from_outside_is_told(project: ProjectFolder, outcome: str) -> None:
+    """Nobody races the rerun, or breaks it off."""
+    folder = folder_of(project, config_from_values({}))
+    folder.write("stop", {"outcome": outcome, "reason": "behind by 31 %"})
+    folder.write("result", {"outcome": "interrupted", "reason": "SIGTERM at step 7"})
+    (notice,) = plan_rerun(folder, project.project).notices
+    assert notice == (
+        f"r0001 was stopped from outside ({outcome}: behind by 31 %); the rerun is not, and may go on for longer"
+    )
+    folder.write("result", {"outcome": "reached"})
+    assert plan_rerun(folder, project.project).notices == (), "the stop came too late"
+
+
+def test_a_crash_was_not_stopped_from_outside(project: ProjectFolder) -> None:
+    folder = folder_of(project, config_from_values({}))
+    folder.write("stop", {"outcome": "crashed", "reason": "exit code 7"})
+    assert plan_rerun(folder, project.project).notices == ()
+
+
+def test_a_limit_that_a_study_set_is_told_where_it_ended_the_run(project: ProjectFolder) -> None:
+    folder = folder_of(project, config_from_values({"budget": {"run": "2m"}}))
+    assert plan_rerun(folder, project.project).notices == ()
+    folder.write("result", {"outcome": "out_of_budget", "reason": "12.6 s on the train clock, the limit is 12.5 s"})
+    (notice,) = plan_rerun(folder, project.project).notices
+    assert notice == (
+        "r0001 was given 12.5 s on the train clock (budget.run is 2:00), and used them up; the rerun ends there, too"
+    )
+    own = folder_of(project, config_from_values({"budget": {"run": "12.5s"}}))
+    own.write("result", {"outcome": "out_of_budget"})
+    assert plan_rerun(own, project.project).notices == ()
+
+
 def test_a_changed_source_is_told(project: ProjectFolder) -> None:
     source = project.project / "mine.py"
     source.write_text("def build(): ...\n")

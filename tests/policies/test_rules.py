@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hotlap.config.load import config_diff, config_from_values, get_dotted, refuse_protocol_keys
 from hotlap.core.records import History, Proposal
 from hotlap.policies.ideas import Idea
-from hotlap.policies.rules import AblationPolicy, RulesPolicy, candidate_config, gain_per_second
+from hotlap.policies.rules import AblationPolicy, RulesPolicy, candidate_config, gain_per_second, removals
 
 
 def idea(ratio: float, confidence: float, **patch: Any) -> Idea:
@@ -238,6 +238,17 @@ def test_a_change_that_a_later_one_replaced_is_not_tried_without() -> None:
     assert proposal is not None
     assert proposal.patch == {"training.learning_rate": 0.002}
     assert proposal.title.startswith("without #2")
+
+
+def test_of_a_change_that_was_replaced_in_part_the_rest_is_tried_without() -> None:
+    history = tried(study(), {"training.learning_rate": 0.002, "model.smear": True}, "keep")
+    history = tried(history, {"training.learning_rate": 0.006}, "keep")
+    history = tried(history, {"training.weight_decay": 0.01}, "keep")
+    (part, whole) = sorted(removals(history), key=lambda removal: -removal.number)
+    assert part.keys == ("training.learning_rate",) and whole.keys == ("model.smear",)
+    _, after = ablate(history, "discard")
+    _, after = ablate(after, "discard")
+    assert removals(after) == ()
 
 
 @pytest.mark.parametrize("keeps", [0, 1])

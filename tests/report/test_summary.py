@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from synthetic import CANDIDATES, MISSED_BASELINE, NOISE, PROTOCOL, figures, history, summary
 
-from hotlap.core.records import History
+from hotlap.core.records import Decision, History
 from hotlap.report.header import header_facts, headline
 from hotlap.report.summary import summarize
 
@@ -95,6 +95,12 @@ def test_ablations_and_withdrawn_keeps_do_not_count_as_kept() -> None:
     assert [row.number for row in found.ladder] == [0, 1, 3, 7]
     assert found.ladder[2].ratio == pytest.approx(25.5 / 14.0)
     assert found.ladder[2].delta_seconds == pytest.approx(-11.5)
+
+
+def test_what_was_decided_without_a_run_is_no_try() -> None:
+    past = history()
+    decisions = (*past.decisions, Decision(proposal=9, verdict="discard", reason="a repetition of #4"))
+    assert summary(replace(past, decisions=decisions)).tries == summary(past).tries == 7
 
 
 def test_the_rung_above_a_missed_baseline_has_no_ratio() -> None:

@@ -54,8 +54,13 @@ def test_records_come_back_as_they_were(project: ProjectFolder, study: StudyFold
     claim = RecordClaim(
         look=1, candidate=1, against=0, p_value=0.014, alpha=0.017, confirmed=True, median_seconds=9.0, reason="4 of 4"
     )
-    for record in (proposal(1), proposal(2), decision, claim):
-        study.append_record(record)
+    for event, record in (
+        ("proposal", proposal(1)),
+        ("proposal", proposal(2)),
+        ("decision", decision),
+        ("claim", claim),
+    ):
+        study.append(event, dataclasses.asdict(record))
     study.append("proposal", {**dataclasses.asdict(proposal(3)), **stamp("a"), "from_a_later_hotlap": 1})
     history = load(project, study)
     assert history.proposals == (proposal(1), proposal(2), proposal(3))
@@ -120,7 +125,7 @@ def test_a_new_sitting_opens_an_ended_study(project: ProjectFolder, study: Study
 
 
 def test_a_gap_in_the_proposals_is_refused(project: ProjectFolder, study: StudyFolder) -> None:
-    study.append_record(proposal(2))
+    study.append("proposal", dataclasses.asdict(proposal(2)))
     with pytest.raises(StudyError, match=r"got the numbers \[2\]"):
         load(project, study)
 

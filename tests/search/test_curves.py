@@ -7,17 +7,27 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from races import BASE_CONFIG, TARGETS, curve, ending, history_of
+from races import BASE_CONFIG, TARGETS, cliff, curve, ending, history_of
 
 from hotlap.core.targets import Target, parse_target
-from hotlap.search.curves import Curve, CurveBuilder, Plan, Recordings, Scale, interpolate, plan_of, scale_of, shortfall
+from hotlap.search.curves import (
+    Curve,
+    CurveBuilder,
+    Plan,
+    Recordings,
+    Scale,
+    cheap_scale,
+    interpolate,
+    plan_of,
+    shortfall,
+)
 
 ACCURACY = parse_target("eval_byte_accuracy > 0.75")
 FIRST = {"eval_loss": 4.0, "eval_byte_accuracy": 0.05}
 
 
 def test_a_gap_is_the_worst_of_the_targets_relative_to_the_start() -> None:
-    scale = scale_of([FIRST], [*TARGETS, ACCURACY, parse_target("eval_chrf > 30")])
+    scale = cheap_scale(FIRST, [*TARGETS, ACCURACY, parse_target("eval_chrf > 30")])
     assert [target.metric for target in scale.targets] == ["eval_loss", "eval_byte_accuracy"]
     assert scale.gap(FIRST) == 1
     assert scale.gap({"eval_loss": 0.5, "eval_byte_accuracy": 0.40}) == pytest.approx(0.5)
@@ -27,22 +37,35 @@ def test_a_gap_is_the_worst_of_the_targets_relative_to_the_start() -> None:
 
 
 def test_a_target_that_holds_from_the_start_is_no_measure() -> None:
-    assert scale_of([{**FIRST, "eval_byte_accuracy": 0.9}], [*TARGETS, ACCURACY]).targets == TARGETS
+    assert cheap_scale({**FIRST, "eval_byte_accuracy": 0.9}, [*TARGETS, ACCURACY]).targets == TARGETS
 
 
 def test_without_a_cheap_target_the_loss_itself_is_raced_on() -> None:
-    scale = scale_of([FIRST], [parse_target("eval_chrf > 30")])
+    history, _ = history_of([("baseline", 0, curve())])
+    scale = Recordings(lambda run_id: [FIRST]).scale(history, [parse_target("eval_chrf > 30")])
     assert scale.targets == (Target("eval_loss", "<", 0.0),) and scale.gap({"eval_loss": 1.0}) == 0.25
 
 
 def test_without_an_evaluation_there_is_no_scale() -> None:
-    assert scale_of([], TARGETS) == scale_of([{"eval_loss": math.nan}], TARGETS) == Scale()
+    assert cheap_scale({}, TARGETS) == cheap_scale({"eval_loss": math.nan}, TARGETS) == Scale()
     assert math.isnan(Scale().gap(FIRST)) and Scale().of_loss(0.03) == 0
 
 
-def test_the_worst_start_is_the_unit() -> None:
-    assert scale_of([FIRST, {"eval_loss": 5.0}], TARGETS).shortfalls == (4.24,)
-    assert scale_of([FIRST], TARGETS).of_loss(0.324) == pytest.approx(0.1)
+def test_the_first_start_is_the_unit_whatever_runs_later() -> None:
+    """Or all that is known of curves would have to be made anew."""
+    runs = [("baseline", 0, ending(100.0)), ("screen", 1, curve(until=50)), ("baseline", 0, curve(lift=1.0))]
+    history, points = history_of(runs)
+    recordings, earlier = Recordings(points.__getitem__), replace(history, runs=history.runs[:2])
+    scale = recordings.scale(earlier, TARGETS)
+    known = recordings.curve(earlier, history.runs[1])
+    assert recordings.scale(history, TARGETS) == scale and recordings.curve(history, history.runs[1]) is known
+    assert scale.of_loss(scale.shortfalls[0]) == 1
+
+
+def test_a_baseline_without_an_evaluation_is_passed_over() -> None:
+    history, points = history_of([("baseline", 0, curve(until=2)), ("baseline", 0, ending(100.0))])
+    points["r0001"] = [{"step": 1, "train_seconds": 0.1, "train_loss": 4.0}]
+    assert Recordings(points.__getitem__).scale(history, TARGETS).shortfalls == pytest.approx((cliff(1.0) - 0.76,))
 
 
 @given(st.floats(0.01, 10), st.floats(0.01, 10))
@@ -86,7 +109,7 @@ def test_a_plan_follows_the_changes_of_its_candidate() -> None:
 
 
 def test_curves_grow_with_their_points() -> None:
-    builder = CurveBuilder(scale_of([FIRST], TARGETS), "train", Plan(schedule="linear", horizon=100.0))
+    builder = CurveBuilder(cheap_scale(FIRST, TARGETS), "train", Plan(schedule="linear", horizon=100.0))
     live = builder.curve
     assert not builder.add({"step": 5, "train_seconds": 1.0, "learning_rate": 3e-3, "train_loss": 3.0})
     assert builder.add({"step": 10, "train_seconds": 2.0, "eval_loss": 2.38})
@@ -107,14 +130,15 @@ def test_a_gap_was_first_as_small_between_two_evaluations() -> None:
 def test_a_place_is_that_of_the_best_evaluation_so_far() -> None:
     other = Curve(seconds=(1.0, 2.0, 4.0), gaps=(1.0, 0.5, 0.0))
     run = Curve(seconds=(2.0, 3.0, 4.0), gaps=(0.75, 0.85, 0.25))
-    places = [run.place_in(other, seconds, 0.0) for seconds in (1.9, 2.0, 3.5, 4.0)]
+    places = [run.place_in(other, seconds, 0.0) for seconds in (1.9, 2.0, 3.1, 4.0)]
     assert places == pytest.approx([0.0, 1.5, 1.5, 3.0])
     assert run.place_in(other, 2.0, 0.05) == pytest.approx(1.6)
+    assert run.place_in(other, 3.75, 0.0) == pytest.approx(2.4), "a gap of 0.4, halfway in time to the next evaluation"
     assert run.place_in(Curve(), 2.0, 0.05) == 0
 
 
 def test_the_rate_is_steady_from_where_it_became_what_it_is() -> None:
-    builder = CurveBuilder(scale_of([FIRST], TARGETS), "train", Plan(schedule="constant_with_warmup"))
+    builder = CurveBuilder(cheap_scale(FIRST, TARGETS), "train", Plan(schedule="constant_with_warmup"))
     for step, rate in enumerate((1e-4, 5e-4, 1e-3, 1e-3, 1.001e-3, 1e-3), start=1):
         builder.add({"step": step, "train_seconds": float(step), "learning_rate": rate, "eval_loss": 2.0})
     assert builder.curve.steady_from(6, Plan()) == 2
@@ -123,7 +147,7 @@ def test_the_rate_is_steady_from_where_it_became_what_it_is() -> None:
 
 
 def test_where_no_rate_is_told_the_plan_says_whether_it_is_steady() -> None:
-    builder = CurveBuilder(scale_of([FIRST], TARGETS), "train", Plan())
+    builder = CurveBuilder(cheap_scale(FIRST, TARGETS), "train", Plan())
     for step in range(1, 4):
         builder.add({"step": step, "train_seconds": float(step), "eval_loss": 2.0})
     assert builder.curve.steady_from(3, Plan(schedule="constant")) == 0

@@ -7,12 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hotlap.core.records import History, Outcome, RunRecord
+from hotlap.core.records import Decision, History, Outcome, Proposal, RunRecord
 from hotlap.search.drift import (
     CLOCK_SIGMA_FLOOR,
     FEW_RUNS_CLOCK_SIGMA,
     blind_runs,
     clock_noise,
+    comparable_runs,
     drifts,
     equivalent_factor,
     suspected_drift,
@@ -83,6 +84,28 @@ def test_what_ran_in_between_counts_for_nothing() -> None:
     after = (run(5, 12.0, 0, "incumbent"), run(6, 12.0, 0, "incumbent"))
     past = replace(EMPTY, runs=(*history(10.0, 10.0, 10.0).runs, *between, *after))
     assert blind_runs(past) == {"r0003", "r0004"}
+
+
+def test_runs_in_between_enter_neither_estimate_nor_noise() -> None:
+    blind = (run(3, 7.0, 1, "incumbent"), run(4, 14.0, 1, "incumbent"))
+    after = (run(5, 12.0, 0, "incumbent"), run(6, 12.0, 0, "incumbent"), run(7, 9.0, 1, "incumbent"))
+    past = replace(EMPTY, runs=(*history(10.0, 10.0, 10.0).runs, *blind, *after))
+    assert comparable_runs(past, 1, "incumbent") == after[2:]
+    assert estimate(past, 1).median_seconds == 9.0 and estimate(past, 1).runs == 1
+    assert estimate_noise(past).measured == pytest.approx(0.0), "7 and 14 s of candidate 1 are no spread of its own"
+
+
+def test_one_run_of_a_recipe_is_enough_where_others_tell_the_noise() -> None:
+    steady = tuple(run(n, 10.0) for n in range(3))
+    first, second, third = (run(3 + n, ms, 1, "incumbent") for n, ms in enumerate((5.0, 7.0, 7.0)))
+    keep = Decision(proposal=1, verdict="keep", reason="r")
+    idea = Proposal(
+        number=1, parent=0, family="f", title="t", observation="o", hypothesis="h", patch={}, predicted_ratio=0.5
+    )
+    past = replace(EMPTY, runs=(*steady, first, second), proposals=(idea,), decisions=(keep,))
+    assert suspected_drift(past) == pytest.approx(1.4)
+    (found,) = drifts(replace(past, runs=(*past.runs, third)))
+    assert (found.start, found.last_good) == (4, 3) and found.ratio == pytest.approx(1.4)
 
 
 def test_only_runs_of_one_recipe_are_compared() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from hotlap.search.extrapolation import LEAST_EVALUATIONS, extrapolate
+from hotlap.search.extrapolation import EARLIEST_SHARE, LEAST_EVALUATIONS, extrapolate
 
 GRID = [1.03**n for n in range(20, 120)]
 
@@ -40,6 +40,16 @@ def test_what_levels_out_above_the_targets_never_crosses() -> None:
 
 def test_what_rises_never_crosses() -> None:
     assert extrapolate(GRID, [0.1 + 0.01 * at for at in GRID]).earliest == math.inf
+
+
+@given(st.lists(st.floats(0, 5), min_size=1, max_size=20))
+def test_how_a_run_began_does_not_count(start: list[float]) -> None:
+    gaps = [gap(at, 100.0, 0.5, -0.2) for at in GRID[:80]]
+    end = GRID[79]
+    early = [EARLIEST_SHARE * end * (n + 1) / (len(start) + 1) for n in range(len(start))]
+    late = [(at, each) for at, each in zip(GRID, gaps, strict=False) if at > EARLIEST_SHARE * end]
+    found = extrapolate([*early, *(at for at, _ in late)], [*start, *(each for _, each in late)])
+    assert found == extrapolate(GRID[:80], gaps) and found.likely == pytest.approx(100.0, rel=0.25)
 
 
 def test_too_little_to_fit_says_nothing() -> None:

@@ -8,8 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hotlap.core.records import Decision, History, Outcome, Proposal, RunRecord
-from hotlap.search.judge import judge_ablation, judge_confirm, judge_fresh, judge_screen, rival_of
-from hotlap.search.noise import Noise
+from hotlap.search.judge import (
+    judge_ablation,
+    judge_confirm,
+    judge_fresh,
+    judge_overtaken,
+    judge_screen,
+    rival_of,
+)
+from hotlap.search.noise import Noise, estimate
+from hotlap.search.revisit import is_reopened
 
 NOISE = Noise(sigma=0.05, degrees_of_freedom=2, resolution=0.03)
 FAST, SLOW = 100 * math.exp(-0.075), 100 * math.exp(0.075)
@@ -165,6 +173,45 @@ def test_an_ablation_that_misses_keeps_the_change() -> None:
     assert judge_ablation(BASE, propose(simplifies=True), runs, NOISE).verdict == "discard"
 
 
+@pytest.mark.parametrize(
+    ("fresh", "verdict"), [((SLOW - 0.2, SLOW), None), ((95, 96), None), ((SLOW, SLOW + 0.2), "discard")]
+)
+def test_fresh_runs_withdraw_a_removal_that_was_no_tie(fresh: tuple[float, float], verdict: str | None) -> None:
+    removed = replace(propose(simplifies=True), role="ablation")
+    runs = *BASE.runs, *(run(n, "incumbent", 1, s) for n, s in enumerate(fresh, start=11))
+    decision = judge_fresh(replace(BASE, runs=runs), removed, NOISE)
+    assert (decision and decision.verdict) == verdict
+
+
+def test_ties_of_removals_do_not_add_up_to_a_loss() -> None:
+    first = replace(propose(simplifies=True), role="ablation")
+    second = replace(first, number=2, parent=1)
+    slower = *BASE.runs, run(11, "incumbent", 1, SLOW - 0.1), run(12, "incumbent", 1, SLOW - 0.1)
+    keep = Decision(proposal=1, verdict="keep", reason="a tie")
+    history = replace(BASE, runs=slower, proposals=(first, second), decisions=(keep,))
+    without = [run(n, "ablation", 2, SLOW + 0.1) for n in (13, 14)]
+    assert judge_ablation(history, second, without, NOISE).verdict == "discard", "held against the 100 s of before"
+    other = replace(history, proposals=(replace(first, role="screen"), second))
+    assert judge_ablation(other, second, without, NOISE).verdict == "keep", "a rung of its own is what counts"
+
+
+def test_runs_of_a_removal_enter_no_estimate() -> None:
+    removed = replace(propose(simplifies=True), role="ablation")
+    chosen = [run(n, "ablation", 1, 80) for n in (11, 12)]
+    fresh = [run(n, "incumbent", 1, 99) for n in (13, 14)]
+    history = replace(BASE, runs=(*BASE.runs, *chosen, *fresh), proposals=(removed,))
+    assert estimate(history, 1).median_seconds == 99
+
+
+def test_a_proposal_whose_parent_was_replaced_is_not_run() -> None:
+    assert judge_overtaken(BASE, propose()) is None
+    keep = Decision(proposal=1, verdict="keep", reason="r")
+    later = replace(BASE, proposals=(propose(), propose(2)), decisions=(keep,))
+    decision = judge_overtaken(later, propose(2))
+    assert decision is not None and decision.verdict == "discard" and "the incumbent is #1 now" in decision.reason
+    assert is_reopened(replace(later, decisions=(keep, decision)), 2), "it may be proposed again for what came instead"
+
+
 def test_the_rival_is_the_last_kept_before() -> None:
     keeps = tuple(Decision(proposal=n, verdict="keep", reason="fast") for n in (1, 3))
     history = replace(BASE, proposals=tuple(propose(n) for n in (1, 2, 3, 4)), decisions=keeps)
@@ -205,8 +252,6 @@ def test_what_is_not_kept_says_what_reopens_it() -> None:
     assert slow and missed and stopped and slow.revisit_if == missed.revisit_if == stopped.revisit_if == later
     beside_misses = screen(800, "missed", history=MISSES)
     assert beside_misses is not None and beside_misses.revisit_if == {"keeps": 1}, "open when somebody reaches"
-    runs = run(9, "screen", 1, 80, wall=60), run(10, "confirm", 1, 80, wall=60)
-    assert judge_confirm(BASE, propose(), *runs, NOISE).revisit_if == {"allow_trade": 1.0}
 
 
 def test_a_gain_within_the_noise_waits_for_less_noise() -> None:

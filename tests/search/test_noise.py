@@ -172,7 +172,7 @@ def test_false_keeps_are_expected_to_be_rare() -> None:
 
 
 def test_false_keeps_are_counted_by_what_each_try_was_held_against() -> None:
-    def of(runs: float, role: Role = "screen") -> float:
+    def of(runs: float, role: Role = "screen", has_run: bool = True) -> float:
         tried = Proposal(
             number=1,
             parent=0,
@@ -185,10 +185,12 @@ def test_false_keeps_are_counted_by_what_each_try_was_held_against() -> None:
             role=role,
         )
         decided = Decision(proposal=1, verdict="discard", reason="r", statistics={"incumbent_runs": runs})
-        past = History(clock="train", base_config={}, proposals=(tried,), decisions=(decided,))
+        runs = (run(1, 100.0, candidate=1),) if has_run else ()
+        past = History(clock="train", base_config={}, runs=runs, proposals=(tried,), decisions=(decided,))
         return expected_false_keeps_of(past)
 
     assert of(2) > of(9) > 0 == of(2, "ablation")
+    assert of(2, has_run=False) == 0, "a repetition is decided without a run: nothing can be kept by luck"
 
 
 def test_the_measured_spread_knows_no_caution() -> None:

@@ -125,6 +125,26 @@ def test_only_the_latest_runs_are_looked_at() -> None:
     assert {len(rung.entries) for rung in context.rungs} == {MOST_RUNS}
 
 
+def test_runs_that_tell_a_rule_nothing_do_not_crowd_out_those_that_do() -> None:
+    baselines = [("baseline", 0, ending(100.0, power))] * 3
+    assert gather([*baselines, *screens(*[40.0] * MOST_RUNS)]).envelope[0], "those were done early in their schedules"
+    crowd = [("incumbent", 0, ending(100.0, power))] * MOST_RUNS
+    assert gather([*baselines, *screens(*[85.0] * 5), *crowd]).allowances[5].runs == 5
+    falling = [{**point, "learning_rate": 1 / (1 + point["step"])} for point in ending(90.0, power)]
+    silent = [("screen", number, falling) for number in range(1, MOST_RUNS + 1)]
+    assert gather([*baselines, *silent], CONSTANT_CONFIG).trusts_extrapolation
+
+
+def test_runs_from_before_a_drift_was_seen_are_no_measure() -> None:
+    slower = [{**point, "train_seconds": 1.5 * point["train_seconds"]} for point in ending(100.0, power)]
+    runs = [("baseline", 0, ending(100.0, power))] * 3 + screens(*[85.0] * 5)
+    before = gather(runs, CONSTANT_CONFIG, proposer="sampler")
+    assert before.allowances[5].runs == 5 and [len(rung.entries) for rung in before.rungs] == [6] * 4
+    context = gather([*runs, *[("incumbent", 0, slower)] * 2], CONSTANT_CONFIG, proposer="sampler")
+    assert context.allowances[5].runs == 0 and [len(rung.entries) for rung in context.rungs] == [1] * 4
+    assert context.minimum_tokens == before.minimum_tokens, "tokens are the same on any machine"
+
+
 def test_one_run_that_broke_the_law_takes_the_trust_in_it_away() -> None:
     lawful = [("baseline", 0, ending(100.0, power))] * 3
     assert gather(lawful, CONSTANT_CONFIG).trusts_extrapolation

@@ -1,5 +1,6 @@
 """Step times of recipes that never ran."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from hotlap.config.load import config_from_values
 from hotlap.config.schema import RunConfig
 from hotlap.core.records import History, Proposal, RunRecord
-from hotlap.search.pace import DEFAULT_EXPONENT, examples_per_step, measure_pace, step_work
+from hotlap.search.pace import DEFAULT_EXPONENT, examples_per_step, measure_pace, step_seconds, step_work
 
 
 def config(**patch: Any) -> RunConfig:
@@ -63,6 +64,14 @@ def test_the_exponent_is_read_off_the_runs(exponent: float) -> None:
     assert pace.exponent == pytest.approx(exponent)
     for n, found in seconds.items():
         assert pace.seconds_per_step_of(configs(5)[n]) == pytest.approx(found)
+
+
+def test_steps_from_before_a_drift_was_seen_are_left_out() -> None:
+    past = study({0: 0.010, 1: 0.011})
+    (baseline, screen), slow = past.runs, replace(past.runs[0], train_seconds=2.0)
+    runs = [replace(run, run_id=f"r{n}") for n, run in enumerate([baseline] * 3 + [screen] + [slow] * 2)]
+    assert step_seconds(replace(past, runs=tuple(runs))) == pytest.approx({0: 0.020})
+    assert step_seconds(replace(past, runs=tuple(runs[:4]))) == pytest.approx({0: 0.010, 1: 0.011})
 
 
 def test_few_sizes_leave_the_usual_exponent() -> None:

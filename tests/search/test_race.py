@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from races import TARGETS, Points, cliff, curve, ending, first_stop, history_of
+from races import TARGETS, Points, cliff, curve, ending, first_stop, history_of, power
 
 from hotlap.core.records import Kill
 from hotlap.core.targets import parse_target
@@ -99,7 +99,7 @@ def test_too_few_tokens_a_second_can_never_make_it() -> None:
 def test_far_behind_is_stopped_and_told_where_the_incumbent_was() -> None:
     stop = stopped_at(far_behind())
     assert stop is not None and 25 < stop[0] < 26 and stop[1].rule == "behind"
-    reason = "too far behind: at 25.2 s it is where the incumbent was at 1.55 s; it would have to make up 1597% "
+    reason = "too far behind: at 25.2 s it is where the incumbent was at 1.55 s; it would have to make up 1593% "
     assert stop[1].reason.startswith(f"{reason}from there on, and more than 348% is not believed of any run (last eval")
     assert stop[1].evidence["needed"] > stop[1].evidence["believed"] and "most_seen" not in stop[1].evidence
 
@@ -132,6 +132,15 @@ def test_a_machine_of_another_speed_stops_the_same_runs_at_the_same_place(speed:
     one, other = stopped_at(curve(total), here), stopped_at(slowed(curve(total)), there)
     assert [stop and stop[1].rule for stop in (one, other)] == [one and one[1].rule] * 2
     assert one is None or other is None or other[0] == pytest.approx(one[0] * speed)
+
+
+def test_a_run_of_long_steps_does_not_stand_still_between_its_evaluations() -> None:
+    """It is as fast as the incumbent, and looked at seven times on the way."""
+    history, points = history_of([("baseline", 0, ending(100.0, power))] * 2, proposals=1)
+    context = race_context(history, PROPOSAL, points, TARGETS)
+    strict = replace(context, allowances=tuple(check._replace(log_ratio=0.05) for check in context.allowances))
+    steps = [{"step": n, "train_seconds": 13.0 * n, "eval_loss": power(13.0 * n)} for n in range(1, 8)]
+    assert stopped_at(steps, strict) is None
 
 
 def test_one_bad_evaluation_is_not_enough() -> None:

@@ -1,6 +1,7 @@
 """Graded scores: every ending has its place, and nearer misses are better."""
 
 import math
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -101,7 +102,6 @@ def test_what_was_stopped_needs_longer_than_where_it_was_stopped(seconds: float,
     record = run(seconds, "raced", loss)
     history = study(record)
     score = score_run(record, history, scale_of(history))
-    assert score.is_censored
     assert not score.is_reached
     assert math.log(seconds) < score.value <= math.log(20 * CAP)
 
@@ -126,10 +126,21 @@ def test_generated_text_counts_once_the_cheap_targets_hold() -> None:
     far = run(50.0, "missed", 2.0, metrics={"eval_loss": 2.0, "eval_sacrebleu": 0.0})
     near = run(50.0, "missed", 0.7, metrics={"eval_loss": 0.7, "eval_sacrebleu": 0.2})
     history = study(far, near)
-    scale = scale_of(history)
-    assert score_run(far, history, scale).gap == pytest.approx((2.0 - 0.76) / (5.5 - 0.76))
-    assert score_run(near, history, scale).gap == pytest.approx(0.1 / 0.3)
-    assert score_run(run(50.0, "missed", 0.7), history, scale).gap == 1.0  # it was never measured
+    gap = scale_of(history).gap
+    assert gap(far.metrics) == pytest.approx((2.0 - 0.76) / (5.5 - 0.76))
+    assert gap(near.metrics) == pytest.approx(0.1 / 0.3)
+    assert gap(run(50.0, "missed", 0.7).metrics) == 1.0  # it was never measured
+
+
+def test_a_share_of_the_way_is_never_more_than_all_of_it() -> None:
+    gap = scale_of(study()).gap
+    assert gap({"eval_loss": 9.0}) == gap({"eval_loss": math.nan}) == gap({}) == 1.0
+
+
+def test_generated_text_alone_is_a_measure() -> None:
+    history = replace(study(), base_config={"targets": ["eval_sacrebleu > 0.3"]})
+    assert scale_of(history).gap({"eval_loss": 0.7, "eval_sacrebleu": 0.2}) == pytest.approx(0.1 / 0.3)
+    assert scale_of(history).cap_seconds == 100.0, "without a budget the longest run"
 
 
 def test_a_candidate_has_the_value_in_the_middle_of_its_runs() -> None:
@@ -140,6 +151,14 @@ def test_a_candidate_has_the_value_in_the_middle_of_its_runs() -> None:
     assert scores[1].value == pytest.approx((math.log(30) + math.log(50)) / 2)
     assert scores[2].value == pytest.approx(math.log(60))  # the screen was selected, so it does not count
     assert not scores[0].is_reached
+
+
+def test_a_run_from_before_a_drift_was_seen_has_no_score() -> None:
+    quick, slow = ([run(s, role="baseline", candidate=0) for _ in range(3)] for s in (50.0, 80.0))
+    screen = run(30.0)
+    for runs, is_scored in (((*quick, screen), True), ((*quick, screen, *slow), False)):
+        history = replace(study(), runs=runs)
+        assert (1 in score_candidates(history, scale_of(history))) == is_scored
 
 
 @pytest.mark.parametrize("facts", [{"outcome": "lost"}, {"contaminated": "a browser"}, {"role": "timing"}])

@@ -141,7 +141,7 @@ def drive(options: dict[str, Any]) -> int:
     project = Path(options["project"])
     own_boot(project)
     LocalLauncher.__init__.__defaults__ = ((sys.executable, __file__, options["worker"]),)
-    plan.AUDIT_EVERY = 1  # no screen is raced
+    plan.is_audited = lambda _: True  # no screen is raced
     runner.POLL_SECONDS = 0.01
     runner.contamination = runner.stood_still = lambda *_: ""
     guards.clock_problems = lambda *_: ()  # the fixed clock is none of this world

@@ -66,7 +66,7 @@ def test_one_change_tells_what_it_was_measured_with_and_what_came_later(plan: Pl
     assert found.numbers == (4,)
     assert found.after == TEXT.replace("3.0e-3", "0.009")
     before, later = found.notes
-    assert "#4 was measured on top of #1, #3, which " in before and "hotlap apply ladder" in before
+    assert "#4 was measured on top of #1, #3, which " in before and before.endswith("the ladder is all of them")
     assert later == "a later kept change sets training.learning_rate to 0.027"
     assert plan("#1").notes == ()
 

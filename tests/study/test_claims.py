@@ -65,9 +65,3 @@ def test_a_machine_that_changes_its_speed_makes_no_keeps(speed: float, monkeypat
         monkeypatch.setattr(drift, "LEAST_DRIFT", 1e9)
         monkeypatch.setattr(plan, "PASSED_PROPOSALS", 10**9)
         assert claims.drifting_studies(0.05, speed, 30, first_seed=11).kept_share > aware.kept_share
-
-
-def test_the_bound_of_a_share() -> None:
-    assert claims.upper_bound(0, 200) == pytest.approx(1 - 0.05 ** (1 / 200), rel=1e-6)
-    assert claims.upper_bound(10, 200) == pytest.approx(0.0835, abs=1e-3)
-    assert claims.upper_bound(3, 3) == 1.0

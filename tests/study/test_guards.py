@@ -61,7 +61,7 @@ class OneIdea:
         texts = dict.fromkeys(("family", "title", "observation", "hypothesis"), "x")
         number = len(history.proposals) + 1
         patch = {**self._patch, "training.weight_decay": number / 1000}  # no change is tried twice
-        return Proposal(number=number, parent=0, patch=patch, predicted_ratio=0.5, **texts)
+        return Proposal(number=number, parent=history.incumbent, patch=patch, predicted_ratio=0.5, **texts)
 
 
 @dataclass
@@ -253,6 +253,23 @@ def close(study: Study, again: Again, seconds: float, role: str) -> RunRecord:
     return run
 
 
+@pytest.mark.parametrize("role", ["timing", "screen"])
+def test_a_run_that_is_timed_for_its_steps_has_to_prove_its_clock(study: Study, role: str) -> None:
+    """It ends long before the targets; a screen that ends so claims no time."""
+    guard, folder = opened(study, Again({}, AssertionError("nobody asked for it")), 60.0, role)
+    parts = {"setup": 3.0, "steps": 60.0, "evaluation": 0.5, "saving": 0.4}
+    rest = {"outcome": "out_of_budget", "time_to_target": None, "wall_seconds": 90.0, "seconds": parts}
+    folder.write("result", {**(folder.read("result") or {}), **rest})
+    assert guard.close(folder, "") == ""
+    run = ingest(folder)
+    assert run is not None
+    assert run.outcome == ("invalid" if role == "timing" else "out_of_budget")
+    assert ("its training clock has left something out" in run.reason) == (role == "timing")
+    folder.write("result", {**(folder.read("result") or {}), "wall_seconds": 64.0})
+    assert guard.close(folder, "") == ""
+    assert (folder.read("guards") or {})["state"] == "passed"
+
+
 def test_calibration_tells_how_far_audit_and_evaluation_lie_apart(study: Study) -> None:
     assert calibrated_gaps(study.history) == pytest.approx([math.log(0.766 / 0.75), math.log(0.77 / 0.75)])
     assert [run.guards["evaluated_again"] for run in study.history.runs] == ["calibration"] * 2
@@ -388,6 +405,21 @@ def test_a_check_that_the_user_broke_off_is_made_up_for(study: Study) -> None:
     study.append_run({"run": folder.run_id, "phase": "ended"}, run)
     check_left_over(study, Again(found()))
     assert (study.history.runs[-1].outcome, study.history.runs[-1].guards["state"]) == ("reached", "passed")
+
+
+def test_a_check_that_was_skipped_is_made_up_for_once_the_run_counts(study: Study) -> None:
+    """The driver was killed after it had written guards.json, and before the ledger knew why to repeat the run."""
+    guard, folder = opened(study, Again({}, NotEvaluatedError("killed")), 60.0, "confirm")
+    assert guard.close(folder, "") == "its weights could not be evaluated again: killed"
+    run = ingest(folder)
+    assert run is not None and run.guards["state"] == "skipped" and not run.is_infrastructure_failure
+    study.append_run({"run": folder.run_id, "phase": "ended"}, run)
+    check_left_over(study, Again({}, NotEvaluatedError("killed")))
+    assert study.history.runs[-1].contaminated == "its weights could not be evaluated again: killed"
+    check_left_over(study, Again({}, AssertionError("it is made again")))
+    study.history = replace(study.history, runs=(*study.history.runs[:-1], run))
+    check_left_over(study, Again(found(loss=1.9)))
+    assert study.history.runs[-1].outcome == "invalid"
 
 
 def test_what_the_run_was_given_is_remembered_across_a_killed_driver(study: Study) -> None:

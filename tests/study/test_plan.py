@@ -10,8 +10,9 @@ from simulated_study import START_UP_SECONDS, SimulatedStudy, noisy, proposal, r
 from hotlap.config.schema import RunConfig
 from hotlap.core.errors import ConfigError
 from hotlap.core.records import Decision, History, Outcome, RunRecord
+from hotlap.search.audits import AUDIT_EVERY
 from hotlap.search.noise import estimate_noise
-from hotlap.study.plan import AUDIT_EVERY, Claim, Decide, End, Propose, StartRun, next_action
+from hotlap.study.plan import Claim, Decide, End, Propose, StartRun, next_action
 from hotlap.study.settings import StudySettings
 
 SETTINGS = StudySettings(total_seconds=36000.0, run_seconds=900.0)
@@ -317,8 +318,9 @@ def test_ablations_are_asked_for_when_patience_is_used_up() -> None:
     while not isinstance(action := next_action(study.history, study.settings), Propose):
         actions.append(action)
         study.apply(action)
-    assert [a.role for a in actions if isinstance(a, StartRun)] == ["ablation", "ablation"]
-    assert study.history.incumbent == 3 and study.history.runs[-1].role == "ablation"
+    roles = [a.role for a in actions if isinstance(a, StartRun)]
+    assert roles == ["ablation", "ablation", "incumbent", "incumbent"], "runs that chose a removal do not count for it"
+    assert study.history.incumbent == 3
     undone = Decision(proposal=3, verdict="discard", reason="needed")
     tired = replace(proposal(4, parent=2), number=4)
     done = replace(
@@ -327,6 +329,19 @@ def test_ablations_are_asked_for_when_patience_is_used_up() -> None:
         decisions=(*study.history.decisions, undone, replace(undone, proposal=4)),
     )
     assert next_action(done, study.settings) == Propose(is_ablation=True)
+
+
+def test_a_removal_without_room_does_not_hold_up_what_has_room() -> None:
+    keep = Decision(proposal=1, verdict="keep", reason="r")
+    fresh = [run_record(n, "incumbent", 1, 50.0) for n in (6, 7)]
+    waiting = replace(proposal(2, parent=1), role="ablation", simplifies=True)
+    ideas = (proposal(1), waiting, proposal(3, parent=1))
+    runs = (*baselines(100.0, 100.0, 100.0), *fresh)
+    look, cost = 8 * (1.5 * 50.0 + START_UP_SECONDS), 50.0 + START_UP_SECONDS
+    spent = SETTINGS.total_seconds - look - 3.9 * cost  # a removal may take four runs, a change less
+    past = replace(EMPTY, runs=runs, proposals=ideas, decisions=(keep,), seconds_spent=spent)
+    action = next_action(past, SETTINGS)
+    assert isinstance(action, StartRun) and (action.role, action.candidate) == ("screen", 3)
 
 
 def test_settings_come_from_the_config() -> None:

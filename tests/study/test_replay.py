@@ -11,7 +11,7 @@ from simulated_study import proposal, run_record
 
 from hotlap.config.load import config_from_values
 from hotlap.core.errors import ConfigError, StudyError
-from hotlap.core.records import Decision, Outcome, RunRecord
+from hotlap.core.records import Decision, History, Outcome, RunRecord
 from hotlap.core.run_folder import RunFolder
 from hotlap.core.study_folder import ProjectFolder
 from hotlap.runs.aliases import resolve_alias
@@ -19,7 +19,16 @@ from hotlap.runs.store import RunStore
 from hotlap.search.transfer import transfers
 from hotlap.study import study as study_module
 from hotlap.study.plan import Action, End, StartRun
-from hotlap.study.replay import ReplayPlan, last_replay, next_run, open_replay, plan_replay, run_replay
+from hotlap.study.replay import (
+    COMPLETE,
+    ReplayPlan,
+    differences_of,
+    last_replay,
+    next_run,
+    open_replay,
+    plan_replay,
+    run_replay,
+)
 from hotlap.study.study import Study, open_study, read_study
 from hotlap.study.watching import Interrupts, Watcher
 
@@ -168,8 +177,31 @@ def test_runs_that_the_machine_spoiled_are_repeated_with_their_seed(kept: Projec
     counted = [a for n, a in enumerate(runner.actions, start=1) if n not in (2, 4)]
     assert len(counted) == 9 and len({action.seed for action in counted}) == 9
     assert runner.actions[1].seed == runner.actions[2].seed
-    spoiled = TableRunner(TRUE, outcomes=dict.fromkeys(range(1, 20), "lost"))
+
+
+def test_a_replay_that_the_machine_ended_goes_on(kept: ProjectFolder) -> None:
+    spoiled = TableRunner(TRUE, outcomes=dict.fromkeys(range(3, 20), "lost"))
     assert "4 runs in a row were spoiled by the machine" in play(kept, spoiled)[1]
+    quiet = TableRunner(TRUE)
+    replay, reason = play(kept, quiet)
+    assert replay.folder.name == "toy@1" and reason == COMPLETE
+    assert [action.candidate for action in quiet.actions] == [3, 3, 1, 0, 0, 1, 3]
+    assert plan_replay(kept).folder.name == "toy@2"
+
+
+def test_other_data_are_told(kept: ProjectFolder) -> None:
+    plan = plan_replay(kept)
+    replay, _ = play(kept, TableRunner(TRUE), plan)
+    assert differences_of(plan, replay.history) == {}
+
+    def with_data(history: History, content: str) -> History:
+        runs = tuple(replace(run, environment={"data": {"hash": content}}) for run in history.runs)
+        return replace(history, runs=runs)
+
+    there = replace(plan, original=with_data(plan.original, "aaa"))
+    assert differences_of(there, with_data(replay.history, "aaa")) == {}
+    assert differences_of(there, with_data(replay.history, "bbb")) == {"data": ("aaa", "bbb")}
+    assert differences_of(there, replay.history) == {}
 
 
 def test_a_rung_that_breaks_is_not_tried_again(kept: ProjectFolder) -> None:

@@ -58,7 +58,7 @@ def write_down(project: ProjectFolder, history: History) -> Study:
         folder.write("result", {"step": run.steps, **asdict(run)})
         study.folder.append("run", {"run": run.run_id, "phase": "started", **facts})
     for record in (*history.proposals, *history.decisions, *history.claims):
-        study.folder.append_record(record)
+        study.append(record)
     study.history = history
     return study
 

@@ -172,6 +172,20 @@ def test_a_machine_without_room_says_nothing_of_the_weights(run: RunFolder, monk
     assert evaluate.main() == StorageError.exit_code != 75
 
 
+def test_the_project_is_where_the_evaluation_is_started(
+    run: RunFolder, project: ProjectFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have been moved since the run was made."""
+    places: list[Path] = []
+    run.write("command", {**(run.read("command") or {}), "directory": "/where/it/was"})
+    monkeypatch.chdir(project.project)
+    monkeypatch.setattr("sys.argv", ["evaluate", str(run.path), "ticket"])
+    monkeypatch.setattr(evaluate, "_end_with", lambda _: None)
+    monkeypatch.setattr(evaluate, "reevaluate", lambda _, directory, *__, **___: places.append(directory) or {})
+    assert evaluate.main() == 0
+    assert places == [project.project.resolve()]
+
+
 def fails_with(error: Exception) -> Callable[..., None]:
     def fail(*_: object, **__: object) -> None:
         raise error

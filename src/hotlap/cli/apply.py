@@ -4,6 +4,7 @@ hotlap apply 4
 hotlap apply ladder hotlap.yaml --dry-run
 """
 
+import shlex
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -44,11 +45,17 @@ def apply(
         typer.echo(f"{path} has {changes} of {found.study} already")
         return
     typer.echo(found.diff(str(path)), nl=False)
+    place = [str(path), *([] if project == Path() else ["-p", str(project)])]
     if dry_run:
-        typer.echo(f"\nnothing was written; next: hotlap apply {what} {path}")
+        chosen = [] if study is None else ["--study", study]
+        again = shlex.join(
+            ["hotlap", "apply", what.removeprefix("#"), *place, *chosen]
+        )  # a shell drops what follows a #
+        typer.echo(f"\nnothing was written; next: {again}")
         return
+    file = shlex.join(place)
     typer.echo(f"\nwrote {changes} of {found.study} into {path}")
-    typer.echo(f"next: hotlap train {path} · hotlap speedrun {path} -s name=NEW  (a study of its own starts from here)")
+    typer.echo(f"next: hotlap train {file} · hotlap speedrun {file} -s name=NEW  (a study of its own starts from here)")
 
 
 def _print_document(found: "Application", path: Path, *, is_written: bool) -> None:

@@ -66,7 +66,7 @@ def _changes(history: "History", proposal: "Proposal") -> Iterator[str]:
 
 def _opening(preview: "Preview") -> list[str]:
     from hotlap.core.durations import format_seconds
-    from hotlap.report.text import count_text
+    from hotlap.report.text import count_text, seconds_text
     from hotlap.search.noise import estimate
 
     history, settings = preview.history, preview.settings
@@ -74,10 +74,11 @@ def _opening(preview: "Preview") -> list[str]:
         return [f"{preview.name}: a new study; policies read the evidence off the baseline's runs, so nothing is known"]
     number = history.incumbent
     name = f"#{number} {history.proposal(number).title}" if number else "the baseline"
-    stands = format_seconds(estimate(history, number).median_seconds)
+    found = estimate(history, number)
+    stands = f"at {seconds_text(found.median_seconds)}" if found.runs else "without a run of its own yet"
     left = format_seconds(max(0.0, settings.total_seconds - history.seconds_spent))
     runs = count_text(len(history.runs), "run")
-    lines = [f"{preview.name}: {runs} so far, incumbent {name} at {stands}, {left} of budget left"]
+    lines = [f"{preview.name}: {runs} so far, incumbent {name} {stands}, {left} of budget left"]
     return [*lines, *([f"it had ended: {history.ended}"] if history.ended else [])]
 
 
@@ -88,9 +89,9 @@ def _closing(preview: "Preview") -> list[str]:
     history, settings = preview.history, preview.settings
     lines = []
     if preview.proposals:
-        left = max(0, settings.patience - tries_without_keep(history))
-        tries = count_text(left, "more proposal")
-        lines.append(f"each as if those before it were discarded; {tries} without a keep end the study")
+        lines.append("each as if those before it were discarded")
+        if left := max(0, settings.patience - tries_without_keep(history)):
+            lines[-1] += f"; {count_text(left, 'more proposal')} without a keep end the search"
     if settings.goal is not None:
         lines.append(f"the study stops at its goal of {settings.goal}")
     return [*lines, "nothing was run; next: hotlap speedrun"]

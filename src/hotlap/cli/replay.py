@@ -72,15 +72,11 @@ def opening_lines(plan: "ReplayPlan") -> list[str]:
     size = f"the baseline and {changes}, {count_text(plan.runs, 'run')} each"
     cost = format_seconds(plan.cost_seconds)
     lines = [f"replay {name}: {size}; about {cost} at the study's times"]
-    return [*lines, *_difference_lines(plan)]
-
-
-def _difference_lines(plan: "ReplayPlan") -> list[str]:
-    return [f"  {key.removeprefix('config.')}: {there} there, {here} here" for key, (there, here) in _told(plan)]
-
-
-def _told(plan: "ReplayPlan") -> list[tuple[str, tuple[Any, ...]]]:
-    return sorted(plan.differences.items())
+    differences = sorted(plan.differences.items())
+    return [
+        *lines,
+        *(f"  {key.removeprefix('config.')}: {there} there, {here} here" for key, (there, here) in differences),
+    ]
 
 
 def _drive(project: "ProjectFolder", plan: "ReplayPlan", *, quiet: bool) -> "tuple[History, str]":
@@ -128,7 +124,7 @@ def _show(plan: "ReplayPlan", history: "History", reason: str, *, as_json: bool)
     if as_json:
         print_json(_document(plan, history, rows, whole, reason))
     else:
-        typer.echo("\n".join(["", *table_of(rows), "", *closing_lines(plan, whole, reason)]))
+        typer.echo("\n".join(["", *table_of(rows), "", *closing_lines(plan, history, whole, reason)]))
 
 
 def table_of(rows: "Sequence[Transfer]") -> list[str]:
@@ -153,35 +149,47 @@ def table_of(rows: "Sequence[Transfer]") -> list[str]:
     return table_lines(headers, cells, left=2)
 
 
-def closing_lines(plan: "ReplayPlan", whole: "Transfer", reason: str) -> list[str]:
-    """Return the ladder as a whole, its steps, why the replay ended, and what to type next."""
+def closing_lines(plan: "ReplayPlan", history: "History", whole: "Transfer", reason: str) -> list[str]:
+    """Return the ladder as a whole, its steps, whether the data are others, why it ended, and what to type next."""
     from hotlap.search.transfer import STEPS_TOLERANCE
+    from hotlap.study.replay import COMPLETE, DATA, differences_of
 
     lines = [f"whole ladder: {gain_text(whole.gain_there)} faster there, {gain_text(whole.gain_here)} here"]
-    if whole.gain_here is not None and math.isfinite(whole.gain_here.ratio):
-        inside = "inside" if whole.is_as_claimed else "outside"
-        lines[0] += f": {inside} the 90 % interval from there"
+    lines[0] += _standing(whole)
     if math.isfinite(whole.steps_ratio):
         is_near = abs(whole.steps_ratio - 1) <= STEPS_TOLERANCE
         word = "within" if is_near else "not within"
         steps = f"{whole.there.steps:.4g} there, {whole.here.steps:.4g} here"
         lines.append(f"steps to target: {steps} ({_steps(whole)}), {word} {100 * STEPS_TOLERANCE:.0f} % of each other")
+    if hashes := differences_of(plan, history).get(DATA):
+        lines.append(f"the data are others (hash {hashes[0]} there, {hashes[1]} here), so the gains may be, too")
     lines.append(f"ended: {reason}")
-    goes_on = reason in ("interrupted", "not finished")
-    following = "the same command goes on" if goes_on else "hotlap apply ladder"
+    following = "hotlap apply ladder" if reason == COMPLETE else "the same command goes on"
     return [*lines, f"next: {following} · hotlap runs ls --study {plan.folder.name}"]
 
 
+def _standing(whole: "Transfer") -> str:
+    """Say where the ratio from here stands to the interval from there, as far as that is known."""
+    there, here = whole.gain_there, whole.gain_here
+    if there is None or here is None or not (math.isfinite(there.ratio) and math.isfinite(here.ratio)):
+        return ""
+    if whole.is_as_claimed is not None:
+        return f": {'inside' if whole.is_as_claimed else 'outside'} the 90 % interval from there"
+    if not there.has_interval:
+        return "; there is no interval from there to hold it against"
+    return "; a lower bound, which the 90 % interval from there neither holds nor rules out"
+
+
 def gain_text(gain: "Gain | None") -> str:
-    """Return a ratio with its interval: `2.11× (1.93 to 2.30)`, or `≥ 4.56×`."""
-    from hotlap.report.text import NOTHING, ratio_text
+    """Return a ratio with its interval: `2.11× (1.93 to 2.30)`, `2.11× (at least 1.93)`, or `≥ 4.56×`."""
+    from hotlap.report.text import NOTHING, interval_text, ratio_text
 
     if gain is None or not math.isfinite(gain.ratio):
         return "" if gain is None else NOTHING
     if gain.is_lower_bound:
         return ratio_text(gain.ratio, is_lower_bound=True)
-    low, high = (ratio_text(end).removesuffix("×") for end in (gain.low, gain.high))
-    return f"{ratio_text(gain.ratio)} ({low} to {high})"
+    interval = interval_text((gain.low, gain.high)).replace("×", "")
+    return f"{ratio_text(gain.ratio)} ({interval})" if interval else ratio_text(gain.ratio)
 
 
 def _seconds(found: "Estimate") -> str:
@@ -201,7 +209,7 @@ def _document(
 ) -> dict[str, Any]:
     from dataclasses import asdict
 
-    from hotlap.study.replay import REPLAY_SCHEMA
+    from hotlap.study.replay import REPLAY_SCHEMA, differences_of
 
     return {
         "schema": REPLAY_SCHEMA,
@@ -209,7 +217,7 @@ def _document(
         "replay": plan.folder.name,
         "runs_per_rung": plan.runs,
         "runs": [run.run_id for run in history.runs],
-        "differences": dict(_told(plan)),
+        "differences": differences_of(plan, history),
         "rungs": [{**asdict(row), "steps_ratio": row.steps_ratio, "as_claimed": row.is_as_claimed} for row in rows],
         "whole": {**asdict(whole), "steps_ratio": whole.steps_ratio, "as_claimed": whole.is_as_claimed},
         "ended": reason,
@@ -225,5 +233,5 @@ def plan_document(plan: "ReplayPlan") -> dict[str, Any]:
         "rungs": plan.rungs,
         "runs_per_rung": plan.runs,
         "cost_seconds": plan.cost_seconds,
-        "differences": dict(_told(plan)),
+        "differences": plan.differences,
     }

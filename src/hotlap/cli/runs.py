@@ -6,13 +6,14 @@ hotlap runs compare @baseline @best
 
 import json
 import shlex
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+from hotlap.cli.screen import print_json, print_table, sparkline
 
 if TYPE_CHECKING:
     from hotlap.runs.rows import StoredRun
@@ -24,6 +25,7 @@ Project = Annotated[Path, typer.Option("-p", "--project", help="Folder that hold
 RunName = Annotated[str, typer.Argument(metavar="ID", help="r0042, r42, @last, @baseline or @best.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 AsCsv = Annotated[bool, typer.Option("--csv", help="CSV on stdout.")]
+_SPARKLINE_WIDTH = 40
 
 
 @app.command("ls")
@@ -51,9 +53,9 @@ def show(name: RunName, as_json: AsJson = False, project: Project = Path()) -> N
         changes = changes_from_base(run, base_config)
         reproduce = shlex.join(reproduce_argv(store.project, run))
         if as_json:
-            _print_json(runs_document([run], base=base, differences=changes, reproduce=reproduce))
+            print_json(runs_document([run], base=base, differences=changes, reproduce=reproduce))
         else:
-            _print_facts(run, _sparkline(store, run), guards_text(store.folder(run.run_id).read("guards") or {}))
+            _print_facts(run, _course(store, run), guards_text(store.folder(run.run_id).read("guards") or {}))
             _print_sections(run, base, changes)
             following = f"compare {base} {run.run_id}" if base not in ("the defaults", run.run_id) else "ls --sort time"
             typer.echo(f"\nrun it again: {reproduce}\nnext: hotlap runs {following}")
@@ -75,7 +77,7 @@ def check(name: RunName, project: Project = Path()) -> None:
         [key, _value(run.metrics.get(key)), _value(value), _value(audit["metrics"].get(key))]
         for key, value in again["metrics"].items()
     ]
-    _print_table(["metric", "in the run", "from its weights", "on audit data"], rows)
+    print_table(["metric", "in the run", "from its weights", "on audit data"], rows)
     sizes = f"{again['num_examples']} evaluation examples (hash {again['hash']}), {audit['num_examples']} for audits"
     typer.echo(f"\n{sizes}; {found['shared']} of the evaluation examples stand in the training data, too")
     if problems := list(reproduction_problems(run.metrics, again)):
@@ -97,7 +99,7 @@ def compare(
         runs = [store.get(name) for name in names]
         differences = config_differences([run.config for run in runs])
         if as_json:
-            _print_json(runs_document(runs, differences=differences))
+            print_json(runs_document(runs, differences=differences))
         else:
             _print_comparison(runs, differences)
 
@@ -160,21 +162,17 @@ def _refuse_both(as_json: bool, as_csv: bool) -> None:
         raise typer.BadParameter("choose one of --json and --csv")
 
 
-def _print_json(document: dict[str, Any]) -> None:
-    typer.echo(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
-
-
 def _print_runs(runs: Sequence["StoredRun"], as_json: bool, as_csv: bool) -> None:
     from hotlap.runs.views import csv_text, flat_row, runs_document
 
     _refuse_both(as_json, as_csv)
     if as_json:
-        _print_json(runs_document(runs))
+        print_json(runs_document(runs))
     elif as_csv:
         typer.echo(csv_text([flat_row(run) for run in runs]), nl=False)
     elif runs:
         headers = ["run", "study", "role", "outcome", "to target", "train", "wall", "steps", "eval_loss", "candidate"]
-        _print_table(headers, [_list_row(run) for run in runs], left=4)
+        print_table(headers, [_list_row(run) for run in runs], left=4)
     else:
         typer.echo("no runs here yet; start one with: hotlap train", err=True)
 
@@ -239,41 +237,17 @@ def _print_comparison(runs: Sequence["StoredRun"], differences: dict[str, tuple[
 def _print_section(title: str, headers: list[str], rows: list[list[str]]) -> None:
     if rows:
         typer.echo(f"\n{title}")
-        _print_table(headers, rows)
+        print_table(headers, rows)
 
 
-def _print_table(headers: list[str], rows: list[list[str]], left: int = 1) -> None:
-    """Print a rich table on a terminal and plain aligned columns elsewhere; columns after `left` align right."""
-    if sys.stdout.isatty():
-        from rich.console import Console
-        from rich.table import Table
-
-        table = Table(box=None, header_style="bold", pad_edge=False)
-        for number, header in enumerate(headers):
-            table.add_column(header, justify="left" if number < left else "right", overflow="fold")
-        for row in rows:
-            table.add_row(*row)
-        Console(markup=False, highlight=False).print(table)
-        return
-    widths = [max(len(row[column]) for row in [headers, *rows]) for column in range(len(headers))]
-    for row in [headers, *rows]:
-        begin = [cell.ljust(width) for cell, width in zip(row[:left], widths[:left], strict=True)]
-        end = [cell.rjust(width) for cell, width in zip(row[left:], widths[left:], strict=True)]
-        typer.echo("  ".join(begin + end).rstrip())
-
-
-def _sparkline(store: "RunStore", run: "StoredRun", width: int = 40) -> str:
+def _course(store: "RunStore", run: "StoredRun") -> str:
     """Return the course of eval_loss in one line, with its first and last value."""
     from hotlap.runs.views import finite
 
     values = [value for point in store.points(run.run_id) if (value := finite(point.get("eval_loss"))) is not None]
     if len(values) < 2:
         return ""
-    count = min(width, len(values))
-    shown = [values[round(i * (len(values) - 1) / (count - 1))] for i in range(count)]
-    low, high = min(shown), max(shown)
-    bars = "".join("▁▂▃▄▅▆▇█"[round((value - low) / (high - low or 1.0) * 7)] for value in shown)
-    return f"{bars}  {values[0]:.4g} to {values[-1]:.4g}"
+    return f"{sparkline(values, _SPARKLINE_WIDTH)}  {values[0]:.4g} to {values[-1]:.4g}"
 
 
 def _export_text(store: "RunStore", study: str | None, points: bool, as_json: bool) -> str:

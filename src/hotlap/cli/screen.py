@@ -50,6 +50,12 @@ def table_lines(headers: Sequence[str], rows: Sequence[Sequence[str]], left: int
     return lines
 
 
+def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> None:
+    """Print a table; the first `left` columns align left, the others right."""
+    head, *lines = table_lines(headers, rows, left)
+    typer.echo("\n".join([bold(head), *lines]))
+
+
 def print_json(document: Mapping[str, Any]) -> None:
     """Print one JSON document; numbers that JSON cannot hold become null."""
     typer.echo(json.dumps(_finite(document), indent=2, ensure_ascii=False, allow_nan=False))

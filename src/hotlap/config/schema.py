@@ -18,6 +18,7 @@ from hotlap.core.goals import parse_goal
 from hotlap.core.targets import CHEAP_METRICS, GENERATION_METRICS, Target, parse_target
 
 __all__ = [
+    "FREE_KEYS",
     "PROTOCOL_KEYS",
     "TAGGED_KEYS",
     "VARIANTS",
@@ -198,3 +199,6 @@ PROTOCOL_KEYS = (
     "training.measure_update_norm",
 )
 """Keys that belong to the measurement: a proposal that names one, or a key below one, is refused."""
+
+FREE_KEYS: Final = ("budget.total", "patience", "stop_when")
+"""Of these, the keys that may change between two sittings of a study: they say when it ends, not what a run does."""

@@ -28,8 +28,8 @@ Role = Literal["baseline", "screen", "confirm", "incumbent", "record", "ablation
 Verdict = Literal["keep", "discard", "inconclusive", "crash"]
 T = TypeVar("T")
 
-SELECTED_ROLES: Final = ("screen", "confirm")
-"""Roles whose runs were chosen for being fast; they never enter an estimate."""
+SELECTED_ROLES: Final = ("screen", "confirm", "ablation")
+"""Roles whose runs were chosen for being fast, or for not being slow; they never enter an estimate."""
 UNCOUNTED_ROLES: Final = (*SELECTED_ROLES, "timing", "audit", "manual")
 """Roles whose runs say nothing about a candidate's time to target: timing runs end long before it."""
 
@@ -162,7 +162,7 @@ class Decision:
     statistics: Mapping[str, float] = field(default_factory=dict)
     revisit_if: Mapping[str, float] = field(default_factory=dict)
     """What would reopen a change that was not kept, any one of: `keeps` so many more kept changes, `sigma_below` a
-    noise below this, `allow_trade` that setting. Empty for a keep, and in ledgers older than the field."""
+    noise below this. Empty for a keep, and in ledgers older than the field."""
 
     def __post_init__(self) -> None:
         if not self.reason.strip():

@@ -31,7 +31,7 @@ STATE_NAME: Final = "state.json"
 
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 _JSON_FILES: Final = ("command", "proposal", "environment", "worker", "stop", "result", "evaluation", "guards")
-_FILES_OF_AN_ATTEMPT: Final = ("result", "stop", "worker", "guards")
+_FILES_OF_AN_ATTEMPT: Final = ("result", "stop", "worker")
 
 
 class RunFolder:

@@ -1,13 +1,11 @@
 """The folders of a project and of a study: `.hotlap/`, its protocol and its append-only ledger."""
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from hotlap.core.errors import StorageError
 from hotlap.core.files import append_json_line, read_json, read_json_lines, write_atomic, write_json
-from hotlap.core.records import Decision, Proposal, RecordClaim
 
 LEDGER_EVENTS: Final = ("sitting", "proposal", "run", "decision", "claim", "note", "protected", "ended")
 REPLAY_SIGN: Final = "@"
@@ -88,11 +86,6 @@ class StudyFolder:
         """Append one fact and wait until it is on disk."""
         assert event in LEDGER_EVENTS, event
         append_json_line(self.ledger_path, {"event": event, **facts}, durable=True)
-
-    def append_record(self, record: Proposal | Decision | RecordClaim) -> None:
-        """Append a proposal, a decision or a claim."""
-        event = {Proposal: "proposal", Decision: "decision", RecordClaim: "claim"}[type(record)]
-        self.append(event, dataclasses.asdict(record))
 
     def ledger(self) -> list[dict[str, Any]]:
         """Return all facts, oldest first."""

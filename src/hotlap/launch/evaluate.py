@@ -6,9 +6,11 @@ The process reads the weights and the data from their files. Nothing that the tr
 reach its numbers.
 """
 
+import json
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -20,6 +22,7 @@ from typing import IO, Any, Final
 
 from hotlap.config.load import load_config
 from hotlap.core.errors import ConfigError, HotlapError, RunFailedError
+from hotlap.core.processes import is_alive, process_identity
 from hotlap.core.run_folder import RunFolder
 from hotlap.launch.devices import run_devices
 from hotlap.launch.environment import worker_environment
@@ -30,6 +33,7 @@ EVALUATOR: Final = (sys.executable, "-P", "-m", "hotlap.worker.evaluate")
 LIMIT_SECONDS: Final = 600.0
 """Longest evaluation; a run of a study evaluates many times as often in its own time."""
 
+_EVALUATED_BY: Final = " evaluated by "
 _NO_ROOM: Final = 75
 """Exit code of an evaluation that the machine had no room for, in memory or on the disk."""
 _POLL_SECONDS: Final = 0.05
@@ -60,6 +64,26 @@ def wait_for_device(folder: RunFolder, say: Callable[[str], None]) -> AbstractCo
     return device_lock(run_devices(config.devices, use_cpu=config.training.use_cpu), say)
 
 
+def evaluation_mark(folder: RunFolder) -> str:
+    """Return the mark of an evaluation that this process starts: the run's own, and who waits for it.
+
+    A run's mark alone would make it one of the run's processes, whose driver may have ended long ago.
+    """
+    return f"{run_mark(folder)}{_EVALUATED_BY}{json.dumps(process_identity(), sort_keys=True)}"
+
+
+def is_forsaken(mark: str, runs: Path) -> bool:
+    """Say whether a mark is that of an evaluation of a run in a folder of runs whose driver here is gone."""
+    run, is_evaluation, identity = mark.rpartition(_EVALUATED_BY)
+    if not is_evaluation or Path(run).parent != runs.resolve():
+        return False
+    try:
+        driver = json.loads(identity)
+    except ValueError:
+        return False
+    return isinstance(driver, dict) and driver.get("host") == socket.gethostname() and not is_alive(driver)
+
+
 def evaluate_again(
     folder: RunFolder,
     is_stopped: Callable[[], bool] = lambda: False,
@@ -71,10 +95,10 @@ def evaluate_again(
 
     Raises RunFailedError when its weights cannot be evaluated and NotEvaluatedError when the evaluation was broken off.
     """
-    command = folder.read("command") or {}
+    mark = evaluation_mark(folder)
     ticket = secrets.token_hex(8)  # an evaluation.json that was there before does not know it
     argv = [*program, str(folder.path.absolute()), ticket]
-    environment = {**worker_environment(os.environ), RUN_VARIABLE: run_mark(folder)}
+    environment = {**worker_environment(os.environ), RUN_VARIABLE: mark}
     with tempfile.TemporaryFile() as output:
         try:
             process = subprocess.Popen(
@@ -82,13 +106,13 @@ def evaluate_again(
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                cwd=Path(command.get("directory") or "."),
+                cwd=_project_of(folder),
                 env=environment,
                 start_new_session=True,
             )
         except OSError as error:
             raise NotEvaluatedError(f"cannot start {argv[0]}: {error.strerror or error}") from error
-        problem = _wait(process, is_stopped, time.monotonic() + limit_seconds, run_mark(folder))
+        problem = _wait(process, is_stopped, time.monotonic() + limit_seconds, mark)
         said = _what_it_said(output)
     if problem or process.returncode in (-signal.SIGKILL, -signal.SIGTERM):
         raise NotEvaluatedError(problem or "the evaluation was killed from outside")
@@ -98,6 +122,12 @@ def evaluate_again(
     if process.returncode or evaluation is None or evaluation.get("ticket") != ticket:
         raise RunFailedError(said or f"the evaluation ended with exit code {process.returncode}")
     return evaluation
+
+
+def _project_of(folder: RunFolder) -> Path:
+    """Return the project that a run was made in, or that holds the run now where that one is gone: it was moved."""
+    stored = Path((folder.read("command") or {}).get("directory") or ".")
+    return stored if stored.is_dir() else folder.path.absolute().parents[2]
 
 
 def _wait(process: "subprocess.Popen[bytes]", is_stopped: Callable[[], bool], deadline: float, mark: str) -> str:

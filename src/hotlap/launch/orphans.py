@@ -7,18 +7,24 @@ from collections.abc import Collection
 from hotlap.core.processes import is_alive
 from hotlap.core.run_folder import RUN_ID, RunFolder
 from hotlap.core.study_folder import ProjectFolder
+from hotlap.launch.evaluate import is_forsaken
 from hotlap.launch.sessions import end_session, kill_session, living_marks, run_mark
 
 
 def reap_orphans(project: ProjectFolder, grace_seconds: float = 5.0) -> list[str]:
     """Stop the processes of this project's runs whose driver is gone, and return the run ids.
 
+    Evaluations of runs that nobody waits for any more are killed, too; the runs themselves have ended, and stay as they
+    are.
     Runs that another host drives, and runs that no launcher started, are left alone.
     Raises RunFailedError when a process cannot be killed, StorageError when it cannot be written why it was.
     """
     if not project.runs_path.is_dir():
         return []
     marks = living_marks()
+    for mark in marks:
+        if is_forsaken(mark, project.runs_path):
+            kill_session(None, mark)
     folders = [RunFolder(path) for path in sorted(project.runs_path.iterdir()) if RUN_ID.fullmatch(path.name)]
     orphans = [folder for folder in folders if _is_orphan(folder, marks)]
     for folder in orphans:
@@ -29,7 +35,8 @@ def reap_orphans(project: ProjectFolder, grace_seconds: float = 5.0) -> list[str
 def _is_orphan(folder: RunFolder, marks: Collection[str]) -> bool:
     """Say whether a run lives on without its driver: its first process, or a rank that has lost that one, too.
 
-    Only what a launcher started carries the run's mark; a worker that somebody started by hand is left alone.
+    Only what a launcher started carries the run's mark; a worker that somebody started by hand is left alone, and so is
+    a later evaluation of the run, which has a mark and a driver of its own.
     """
     if run_mark(folder) not in marks:
         return False

@@ -8,14 +8,18 @@ Whatever cannot be the same is told beforehand; what the machine made of it is t
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from hotlap.config.load import load_config
 from hotlap.config.parts import custom_parts, source_hashes
 from hotlap.config.schema import RunConfig
+from hotlap.core.durations import format_seconds
 from hotlap.core.errors import ConfigError
 from hotlap.core.run_folder import RunFolder
 from hotlap.launch.local import LaunchFacts
+
+_STOPPED: Final = ("raced", "out_of_budget", "interrupted", "invalid")
+"""Outcomes by which somebody else ends a run; a crash stands in stop.json, too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +51,12 @@ def plan_rerun(folder: RunFolder, directory: Path) -> RerunPlan:
         limits=command.get("limits") or {f"{config.clock}_seconds": config.budget.run},
         devices=config.devices,
     )
-    notices = (*_found_batch_size(config, pinned), *_attempts(folder), *_sources(config, environment, directory))
+    notices = (
+        *_found_batch_size(config, pinned),
+        *_attempts(folder),
+        *_end(folder, config, facts.limits),
+        *_sources(config, environment, directory),
+    )
     return RerunPlan(config=pinned, facts=facts, notices=notices)
 
 
@@ -75,6 +84,20 @@ def _attempts(folder: RunFolder) -> Iterator[str]:
     if stops:
         times = "once" if stops == 1 else f"{stops} times"
         yield f"{folder.run_id} was stopped and resumed {times}; the rerun goes straight through"
+
+
+def _end(folder: RunFolder, config: RunConfig, limits: Mapping[str, float | None]) -> Iterator[str]:
+    """Say how far the run went, where that followed from its study and not from its config."""
+    outcome, reason = folder.ending() or ("", "")
+    limit = limits.get(f"{config.clock}_seconds")
+    if outcome in _STOPPED and (folder.read("stop") or {}).get("outcome") == outcome:
+        how = outcome.replace("_", " ")
+        yield f"{folder.run_id} was stopped from outside ({how}: {reason}); the rerun is not, and may go on for longer"
+    elif outcome == "out_of_budget" and limit is not None and limit < config.budget.run:
+        yield (
+            f"{folder.run_id} was given {format_seconds(limit)} on the {config.clock} clock (budget.run is "
+            f"{format_seconds(config.budget.run)}), and used them up; the rerun ends there, too"
+        )
 
 
 def _sources(config: RunConfig, environment: Mapping[str, Any], directory: Path) -> Iterator[str]:

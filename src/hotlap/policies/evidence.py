@@ -14,6 +14,8 @@ from hotlap.core.records import History, RunRecord
 from hotlap.search.noise import estimate
 from hotlap.search.revisit import is_reopened
 
+_COUNTED: Final = 16
+"""Whole numbers below this (layers, heads) are counted, not measured: only the same is the same."""
 RECENT_KEEPS: Final = 3
 """Kept changes after which a verdict no longer guides where to look next."""
 
@@ -162,6 +164,8 @@ def _same(left: Mapping[str, Any], right: Mapping[str, Any], tolerance: float) -
 
 
 def _close(left: Any, right: Any, tolerance: float) -> bool:
-    if isinstance(left, int | float) and isinstance(right, int | float) and not isinstance(left, bool):
+    if isinstance(left, int) and isinstance(right, int) and min(left, right) < _COUNTED:
+        return left == right
+    if isinstance(left, int | float) and isinstance(right, int | float):
         return math.isclose(left, right, rel_tol=tolerance)
     return bool(left == right)

@@ -164,7 +164,7 @@ def _reference_seconds(history: History, incumbent: int) -> float:
 
 
 def _micro_batch_limit(history: History, configs: Mapping[int, RunConfig]) -> float:
-    """Return twice the most rows of a pass that fitted, but fewer than what ran out of memory."""
+    """Return twice the most rows of a pass that fitted, but fewer than what ran out of memory where that was more."""
     fitted, too_many = 1.0, math.inf
     for run in history.runs:
         rows = configs[run.candidate].training.per_device_train_batch_size if run.candidate in configs else "auto"
@@ -174,4 +174,4 @@ def _micro_batch_limit(history: History, configs: Mapping[int, RunConfig]) -> fl
             too_many = min(too_many, rows)
         elif run.steps:
             fitted = max(fitted, rows)
-    return min(2 * fitted, too_many - 1)
+    return max(fitted, min(2 * fitted, too_many - 1))  # what ran out may have been a larger model

@@ -33,8 +33,7 @@ def dropout(evidence: Evidence) -> Iterator[Idea]:
         title="no dropout",
         observation=(
             f"The target is reached after {evidence.epochs:.2f} passes over the training data, eval_loss minus "
-            f"train_loss is "
-            f"{gap:+.2f}: nothing is being memorised. Dropout "
+            f"train_loss is {gap:+.2f}{': nothing is being memorised' if gap <= _OVERFITTING else ''}. Dropout "
             f"({', '.join(f'{k} {v:g}' for k, v in rates.items() if v)}) is on, "
             f"and the forward pass takes {evidence.share_of_step('forward'):.0%} of a step."
         ),

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final, final
 
@@ -65,32 +65,28 @@ class AblationPolicy:
 
     def propose(self, history: History) -> Proposal | None:
         """Return the next leave-one-out proposal, or None when each kept change has had its turn."""
-        asked = [p for p in history.proposals if p.role == "ablation"]
-        tried = {p.title for p in asked if not is_reopened(history, p.number)}
         parent = candidate_config(history, history.incumbent)
-        values = parent.model_dump(mode="json")
-        for number, keys, title in _removable(history):
-            kept = history.proposal(number)
-            still_there = all(get_dotted(values, key) == kept.patch[key] for key in keys)
-            if title in tried or not still_there:
-                continue
-            before = candidate_config(history, kept.parent).model_dump(mode="json")
-            idea = Idea(
-                family="ablation",
-                title=title,
-                observation=(
-                    f"#{number} was kept when the incumbent was #{kept.parent}; proposals since then: "
-                    f"{len(history.proposals) - number}."
-                ),
-                hypothesis="Later changes may have made it superfluous: without it the run is as fast.",
-                patch={key: get_dotted(before, key) for key in keys},
-                predicted_ratio=1.0,
-                confidence=0.3,
-                simplifies=True,
-            )
-            if proposal := make_proposal(history, parent, idea, "ablation"):
+        for removal in removals(history):
+            if proposal := make_proposal(history, parent, _left_out(history, removal), "ablation"):
                 return proposal
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """A kept change, or a part of one, that can be tried without."""
+
+    number: int
+    """The proposal that brought it."""
+    keys: tuple[str, ...]
+    title: str
+    gain_ratio: float
+    """Its time relative to that before it; a part counts for as much of its change's gain as any other part."""
+
+
+def removals(history: History) -> tuple[Removal, ...]:
+    """Return what can be tried without and was not tried yet, what gained least first."""
+    return history.once("removals", lambda: tuple(_removals(history)))
 
 
 def untried_ideas(history: History) -> tuple[Evidence, tuple[Idea, ...]]:
@@ -123,13 +119,43 @@ def _untried_ideas(history: History) -> tuple[Evidence, tuple[Idea, ...]]:
     return evidence, tuple(sorted(ideas, key=lambda idea: gain_per_second(idea, evidence), reverse=True))
 
 
-def _removable(history: History) -> Iterator[tuple[int, tuple[str, ...], str]]:
-    """Yield number, keys and title of what can be tried without: parts of a change of several settings, whole changes.
+def _removals(history: History) -> list[Removal]:
+    asked = [p for p in history.proposals if p.role == "ablation"]
+    tried = {p.title for p in asked if not is_reopened(history, p.number)}
+    values = candidate_config(history, history.incumbent).model_dump(mode="json")
+    found = []
+    for removal in _removable(history):
+        patch = history.proposal(removal.number).patch
+        keys = tuple(key for key in removal.keys if get_dotted(values, key) == patch[key])  # the rest was overtaken
+        if keys and removal.title not in tried:
+            found.append(replace(removal, keys=keys))
+    return sorted(found, key=lambda removal: -removal.gain_ratio)
 
-    Of a bundle every part, of a searcher's change those settings that often do nothing. What gained least comes first,
-    where a part counts for as much of its change's gain as any other part.
+
+def _left_out(history: History, removal: Removal) -> Idea:
+    kept = history.proposal(removal.number)
+    before = candidate_config(history, kept.parent).model_dump(mode="json")
+    return Idea(
+        family="ablation",
+        title=removal.title,
+        observation=(
+            f"#{removal.number} was kept when the incumbent was #{kept.parent}; proposals since then: "
+            f"{len(history.proposals) - removal.number}."
+        ),
+        hypothesis="Later changes may have made it superfluous: without it the run is as fast.",
+        patch={key: get_dotted(before, key) for key in removal.keys},
+        predicted_ratio=1.0,
+        confidence=0.3,
+        simplifies=True,
+    )
+
+
+def _removable(history: History) -> Iterator[Removal]:
+    """Yield what the kept changes brought: parts of a change of several settings, and whole changes.
+
+    Of a bundle every part, of a searcher's change those settings that often do nothing.
     """
-    kept, found = history.kept(), list[tuple[float, int, tuple[str, ...], str]]()
+    kept = history.kept()
     for number in kept:
         proposal = history.proposal(number)
         decision = history.verdict(number)
@@ -138,12 +164,10 @@ def _removable(history: History) -> Iterator[tuple[int, tuple[str, ...], str]]:
             continue
         ratio, parts = _measured_ratio(history, number), list(_parts(proposal))
         for keys in parts:
-            title = f"without {keys[0].partition('.')[2]} of #{number}"
-            found.append((ratio ** (1 / len(parts)), number, keys, title))
+            names = ", ".join(key.partition(".")[2] for key in keys)
+            yield Removal(number, keys, f"without {names} of #{number}", ratio ** (1 / len(parts)))
         if number != kept[-1]:  # the last keep was measured against exactly this config without it
-            found.append((ratio, number, tuple(proposal.patch), f"without #{number} ({proposal.title})"))
-    for _, number, keys, title in sorted(found, key=lambda one: -one[0]):
-        yield number, keys, title
+            yield Removal(number, tuple(proposal.patch), f"without #{number} ({proposal.title})", ratio)
 
 
 def _measured_ratio(history: History, number: int) -> float:

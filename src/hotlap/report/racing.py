@@ -15,7 +15,7 @@ class RuleFigures:
     saved_seconds: float
     """Seconds of the judged clock that the stopped runs would at most have gone on."""
     would_have_stopped: int
-    """Runs that were left alone and that the rule would have stopped."""
+    """Runs that were left alone and that the rule would have stopped, were it the only one."""
     wrongly: int
     """Those of them that passed."""
 

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from statistics import median
 from typing import Any, Final
 
 from hotlap.core.clock import ClockName
@@ -52,6 +51,8 @@ class CandidateFigures:
     runs: int
     steps: float = math.nan
     seconds_per_step: float = math.nan
+    least_seconds: float = math.nan
+    """The median, or what it is at least: a miss counts with its last reading. Not a number before it has run."""
 
 
 NO_RUNS: Final = CandidateFigures(median_seconds=math.inf, low=math.inf, high=math.inf, reached=0, runs=0)
@@ -93,7 +94,7 @@ class StudySummary:
     is_lower_bound: bool
     """Whether the median baseline is a miss, so that the speedup is at least this."""
     tries: int
-    """Decided proposals; leave-one-out ones are no tries."""
+    """Decided proposals that ran; leave-one-out ones are no tries."""
     kept: int
     num_runs: int
     seconds_spent: float
@@ -166,7 +167,8 @@ def summarize(
     baseline = candidates.get(0, NO_RUNS)
     record = next((claim for claim in reversed(history.claims) if claim.confirmed), None)
     best = record.median_seconds if record else candidates.get(incumbent, NO_RUNS).median_seconds
-    changes = {proposal.number for proposal in history.proposals if proposal.role != "ablation"}
+    changes = {p.number for p in history.proposals if p.role != "ablation"}
+    decided = {decision.proposal for decision in history.decisions}
     goal = parse_goal(config["stop_when"]) if config.get("stop_when") else None
     return StudySummary(
         name=config.get("name", "study"),
@@ -179,10 +181,10 @@ def summarize(
         incumbent_number=incumbent,
         incumbent=candidates.get(incumbent, NO_RUNS),
         record=record,
-        speedup=_speedup(history, baseline, record, best),
+        speedup=_speedup(baseline, record, best),
         speedup_interval=record.speedup_interval if record else None,
         is_lower_bound=baseline.runs > 0 and not math.isfinite(baseline.median_seconds),
-        tries=len(changes & {decision.proposal for decision in history.decisions}),
+        tries=sum(bool(history.runs_of(number)) for number in changes & decided),
         kept=len(changes & set(history.kept())),
         num_runs=len(history.runs),
         seconds_spent=history.seconds_spent,
@@ -190,26 +192,15 @@ def summarize(
         ladder=tuple(_ladder(history, candidates)),
         ended=history.ended,
         goal=goal,
-        goal_seconds=goal.limit_seconds(_baseline_at_least(history, baseline)) if goal else math.nan,
+        goal_seconds=goal.limit_seconds(baseline.least_seconds) if goal else math.nan,
     )
 
 
-def _speedup(history: History, baseline: CandidateFigures, record: RecordClaim | None, best: float) -> float:
+def _speedup(baseline: CandidateFigures, record: RecordClaim | None, best: float) -> float:
     """Return the claimed speedup where there is one: the machine may have changed its speed since."""
     if record is not None and record.speedup is not None:
         return record.speedup
-    return _baseline_at_least(history, baseline) / best if best > 0 and math.isfinite(best) else math.nan
-
-
-def _baseline_at_least(history: History, baseline: CandidateFigures) -> float:
-    """Return the baseline's median, or what it is at least: misses count with their last reading."""
-    if math.isfinite(baseline.median_seconds):
-        return baseline.median_seconds
-    times = []
-    for run in history.runs_of(0, "baseline"):
-        seconds = run.clock_to_target(history.clock)
-        times.append(seconds if math.isfinite(seconds) else run.reading(history.clock))
-    return median(times) if times else math.nan
+    return baseline.least_seconds / best if best > 0 and math.isfinite(best) else math.nan
 
 
 def _ladder(history: History, candidates: Mapping[int, CandidateFigures]) -> list[LadderRow]:

@@ -13,6 +13,7 @@ from typing import Final
 from hotlap.core.records import History, Kill, RunRecord
 from hotlap.core.targets import Target
 from hotlap.search.curves import Recordings
+from hotlap.search.drift import blind_runs, equivalent_factor
 from hotlap.search.kill_rules import CERTAIN_RULES, Racer
 from hotlap.search.opponents import gather_opponents
 
@@ -28,14 +29,15 @@ class Replay:
     run_id: str
     is_audit: bool
     """Whether it is an audit; otherwise a winner."""
-    kill: Kill | None
+    kills: tuple[Kill, ...]
+    """What each rule that fired said first, as if it were the only one; in the order of the clock."""
     passed: bool
     """Whether the run went on to a time that passes a screen."""
 
     @property
     def is_false_kill(self) -> bool:
         """Whether racing would have stopped a run that passed."""
-        return self.kill is not None and self.passed
+        return self.passed and bool(self.kills)
 
 
 def is_audited(candidate: int) -> bool:
@@ -44,7 +46,7 @@ def is_audited(candidate: int) -> bool:
 
 
 def replay_races(history: History, recordings: Recordings, targets: Sequence[Target]) -> list[Replay]:
-    """Return the replays of all audits and winners, in the order of the runs; all rules are on."""
+    """Return the replays of all audits and winners that can be compared, in the order of the runs; all rules are on."""
     recordings.scale(history, targets)  # first: a new scale makes all that is known of curves anew
     kept = history.kept()
     winners = {number for number in kept if history.proposal(number).role != "ablation"}
@@ -52,19 +54,19 @@ def replay_races(history: History, recordings: Recordings, targets: Sequence[Tar
     for run in history.runs:
         is_audit = run.role == "screen" and is_audited(run.candidate) and run.kill is None
         is_winner = run.candidate in winners and run.role in ("incumbent", "record")
-        if run.candidate == 0 or run.is_infrastructure_failure or not (is_audit or is_winner):
+        if run.candidate == 0 or not (is_audit or is_winner) or not _is_comparable(history, run):
             continue
         known = (run.run_id, tuple(number for number in kept if number < run.candidate))  # all that a replay turns on
         if known not in recordings.verdicts:
             recordings.verdicts[known] = _replay(history, run, recordings, targets)
-        kill, passed = recordings.verdicts[known]
-        found.append(Replay(run_id=run.run_id, is_audit=is_audit, kill=kill, passed=passed))
+        kills, passed = recordings.verdicts[known]
+        found.append(Replay(run_id=run.run_id, is_audit=is_audit, kills=kills, passed=passed))
     return found
 
 
 def doubtful_rules(replays: Sequence[Replay]) -> frozenset[str]:
-    """Return the rules that would have stopped a run that passed."""
-    fired = {replay.kill.rule for replay in replays if replay.kill is not None and replay.passed}
+    """Return the rules that would have stopped a run that passed, also after another rule would have."""
+    fired = {kill.rule for replay in replays if replay.passed for kill in replay.kills}
     return frozenset(fired - set(CERTAIN_RULES))
 
 
@@ -80,15 +82,26 @@ def upper_share(hits: int, tries: int, confidence: float = CONFIDENCE) -> float:
     return high
 
 
+def _is_comparable(history: History, run: RunRecord) -> bool:
+    """Say whether a run counts, and the machine was as fast then as when its candidate first ran."""
+    if run.is_infrastructure_failure or run.run_id in blind_runs(history):
+        return False
+    first = history.runs[_first_index(history, run.candidate)]
+    return equivalent_factor(history, run) == equivalent_factor(history, first)
+
+
+def _first_index(history: History, candidate: int) -> int:
+    return next(index for index, run in enumerate(history.runs) if run.candidate == candidate)
+
+
 def _replay(
     history: History, run: RunRecord, recordings: Recordings, targets: Sequence[Target]
-) -> tuple[Kill | None, bool]:
-    """Race a finished run point by point against what was known before its candidate's first run."""
-    start = next(index for index, other in enumerate(history.runs) if other.candidate == run.candidate)
-    before = replace(history, runs=history.runs[:start])
+) -> tuple[tuple[Kill, ...], bool]:
+    """Race a finished run point by point, to its end, against what was known before its candidate's first run."""
+    before = replace(history, runs=history.runs[: _first_index(history, run.candidate)])
     context = gather_opponents(before, history.proposal(run.candidate), recordings, targets)
     racer = Racer(context)
-    kills = (racer.look((point,)) for point in recordings.points(run.run_id))
+    kills = tuple(kill for point in recordings.points(run.run_id) for kill in racer.findings((point,)))
     seconds = run.clock_to_target(history.clock)
     passed = math.isfinite(seconds) and seconds <= context.pass_seconds
-    return next((kill for kill in kills if kill is not None), None), passed
+    return kills, passed

@@ -1,7 +1,7 @@
 """Learning curves as racing sees them: how far a run is from its targets, against the judged clock.
 
-The **gap** of an evaluation is the largest shortfall over the cheap targets, each relative to the baseline's first
-evaluation: 1 at the start, 0 where all of them hold. So there is one curve to compare, also with several targets.
+The **gap** of an evaluation is the largest shortfall over the cheap targets, each relative to the first baseline run's
+first evaluation: 1 at the start, 0 where all of them hold. So there is one curve to compare, also with several targets.
 """
 
 import math
@@ -17,6 +17,8 @@ from hotlap.core.targets import Target
 STEADY_RATIO: Final = 1.01
 """Learning rates within this ratio count as equal."""
 CONSTANT_SCHEDULES: Final = ("constant", "constant_with_warmup")
+LOSS_ALONE: Final = Target("eval_loss", "<", 0.0)
+"""What is raced on where no cheap target tells runs apart: a gap that never gets to 0."""
 _POSITIONS: Final = {"steps": "step", "tokens": "tokens"}
 _HORIZONS: Final = {"steps": "training.max_steps", "tokens": "training.max_tokens", "seconds": "budget.run"}
 
@@ -25,7 +27,7 @@ Point = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """What a gap is measured in: the targets that every evaluation tells of, and how far off the baseline began."""
+    """What a gap is measured in: targets, and how far off the first baseline run began."""
 
     targets: tuple[Target, ...] = ()
     shortfalls: tuple[float, ...] = ()
@@ -56,24 +58,14 @@ def shortfall(target: Target, metrics: Mapping[str, Any]) -> float:
     return max(0.0, missing)
 
 
-def scale_of(first_evaluations: Sequence[Mapping[str, Any]], targets: Sequence[Target]) -> Scale:
-    """Return the scale from the baseline's first evaluations.
+def cheap_scale(first: Mapping[str, Any], targets: Sequence[Target]) -> Scale:
+    """Return the scale of the cheap targets from a first evaluation.
 
-    Targets that need generated text, or that hold from the start, are left out. Where none is left, it is the loss
-    itself: then no gap gets to 0.
+    A target that holds from the start, or that the evaluation does not tell of, is left out.
     """
-    watched = [target for target in targets if target.is_cheap]
-    for candidates in (watched, [Target("eval_loss", "<", 0.0)]):
-        found = {target: _initial_shortfall(first_evaluations, target) for target in candidates}
-        known = {target: missing for target, missing in found.items() if missing > 0}
-        if known:
-            return Scale(tuple(known), tuple(known.values()))
-    return Scale()
-
-
-def _initial_shortfall(first_evaluations: Sequence[Mapping[str, Any]], target: Target) -> float:
-    found = [shortfall(target, metrics) for metrics in first_evaluations if metrics.get(target.metric) is not None]
-    return max((missing for missing in found if math.isfinite(missing)), default=0.0)
+    told = [target for target in targets if target.is_cheap and first.get(target.metric) is not None]
+    known = {target: missing for target in told if 0 < (missing := shortfall(target, first)) < math.inf}
+    return Scale(tuple(known), tuple(known.values()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,10 +151,12 @@ class Curve(NamedTuple):
     def place_in(self, other: "Curve", seconds: float, margin: float) -> float:
         """Return when another run was first where this one is at a reading, at best, but for a margin of the gap.
 
-        0 where no evaluation tells.
+        Between two evaluations a run is taken to have moved: its steps may be long. 0 where no evaluation tells.
         """
         done = self.until(seconds)
-        return other.first_at(min(self.gaps[:done]) - margin) if done and other.seconds else 0.0
+        if not done or not other.seconds:
+            return 0.0
+        return other.first_at(min(*self.gaps[:done], self.gap_at(seconds)) - margin)
 
     def until(self, seconds: float) -> int:
         """Return how many evaluations lie before a reading, or on it."""
@@ -218,24 +212,29 @@ class Recordings:
         """What extrapolating a run's beginning said, relative to its true time; kept by the trust in that rule."""
         self.made_up: dict[tuple[str, str], tuple[float, ...]] = {}
         """What a run made up on a run of its rival after each check; kept by what is believed of others."""
-        self.verdicts: dict[tuple[str, tuple[int, ...]], tuple[Kill | None, bool]] = {}
-        """What racing would have said of a run on top of kept changes, and whether it passed; kept by the replays."""
+        self.verdicts: dict[tuple[str, tuple[int, ...]], tuple[tuple[Kill, ...], bool]] = {}
+        """What the rules would have said of a run on top of kept changes, and if it passed; kept by the replays."""
 
     def points(self, run_id: str) -> Sequence[Point]:
         """Return the points of a run."""
         return self._points_of(run_id)
 
-    def first_evaluations(self, history: History) -> list[Mapping[str, Any]]:
-        """Return the first evaluation of each baseline run that has one."""
+    def first_evaluation(self, history: History) -> Mapping[str, Any]:
+        """Return the first evaluation of the first baseline run that has one: later runs change nothing."""
         for run in history.runs_of(0, "baseline"):
             if run.run_id not in self._firsts:
                 evaluations = (point for point in self._points_of(run.run_id) if point.get("eval_loss") is not None)
                 self._firsts[run.run_id] = next(evaluations, {})
-        return [first for run in history.runs_of(0, "baseline") if (first := self._firsts[run.run_id])]
+            if first := self._firsts[run.run_id]:
+                return first
+        return {}
 
     def scale(self, history: History, targets: Sequence[Target]) -> Scale:
         """Return the scale of a study; another one than before makes all curves anew."""
-        scale = scale_of(self.first_evaluations(history), targets)
+        first = self.first_evaluation(history)
+        scale = cheap_scale(first, targets)
+        if not scale.targets:
+            scale = cheap_scale(first, [LOSS_ALONE])
         if scale != self._scale:
             self._scale = scale
             self._curves.clear()

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Final
 
-from hotlap.core.records import History, RunRecord
+from hotlap.core.records import History, Role, RunRecord
 
 DRIFT_SIGMAS: Final = 4.0
 LEAST_DRIFT: Final = math.log(1.03)
@@ -79,12 +79,16 @@ class _Fold:
                 self._start_again(run.candidate, before[0], [before[1], value], shift)
             else:
                 known += [before[1], value]
-        elif len(known) >= 2 and abs(value - fmean(known)) > self._limit(1, len(known)):
+        elif self._can_tell(known) and abs(value - fmean(known)) > self._limit(1, len(known)):
             self.suspicious[run.candidate] = (index, value)
             return
         else:
             known.append(value)
         self.last_good[run.candidate] = index
+
+    def _can_tell(self, known: Sequence[float]) -> bool:
+        """Say whether another reading can be held against those known; one is enough where others tell the noise."""
+        return len(known) >= 2 or (len(known) == 1 and self.noise().degrees_of_freedom >= 2)
 
     def _limit(self, new: int, old: int) -> float:
         """Return the log distance of two means above which it is no accident."""
@@ -127,6 +131,12 @@ def equivalent_factor(history: History, run: RunRecord) -> float:
 def blind_runs(history: History) -> frozenset[str]:
     """Return the runs that no one can compare: made after the last run before a drift and before the first after it."""
     return history.once("blind runs", lambda: frozenset(_blind_runs(history)))
+
+
+def comparable_runs(history: History, candidate: int, *roles: Role) -> tuple[RunRecord, ...]:
+    """Return a candidate's runs (in these roles) that count, without the blind ones."""
+    blind = blind_runs(history)
+    return tuple(run for run in history.runs_of(candidate, *roles) if run.run_id not in blind)
 
 
 def _blind_runs(history: History) -> Iterator[str]:

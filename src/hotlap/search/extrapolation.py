@@ -14,6 +14,12 @@ LEAST_EVALUATIONS: Final = 8
 """Fewer evaluations are not extrapolated."""
 MOST_EVALUATIONS: Final = 12
 """More are thinned out, evenly on the evaluation grid: the cost of a fit stays the same however long a run is."""
+EARLIEST_SHARE: Final = 0.05
+"""Readings before this share of the last one are left out: how a run began is another law than how it goes on.
+
+Of 454 power laws that cross within 20 to 200 s, each with a fast first drop on top and read from 0.1 s on, 7.9 % had an
+earliest crossing over 1.1 times too late where all readings counted, 1.8 % without the early ones.
+"""
 FLOORS: Final = (-2.0, -1.4, -1.0, -0.7, -0.5, -0.35, -0.25, -0.17, -0.12, -0.08, -0.05, -0.03, 0.0)
 """Gaps that a curve might level out at; below 0 it goes on falling behind the targets."""
 HIGH_FLOORS: Final = (0.3, 0.6, 0.9)
@@ -65,7 +71,8 @@ class _Clock(NamedTuple):
 
 def extrapolate(seconds: Sequence[float], gaps: Sequence[float]) -> Crossing:
     """Return when a curve gets to a gap of 0; a curve that is too short to tell gives (not a number, 0)."""
-    kept = [(at, gap) for at, gap in zip(seconds, gaps, strict=True) if at > 0 and math.isfinite(gap)]
+    start = EARLIEST_SHARE * max(seconds, default=0.0)
+    kept = [(at, gap) for at, gap in zip(seconds, gaps, strict=True) if at > start and math.isfinite(gap)]
     if len(kept) < LEAST_EVALUATIONS:
         return Crossing(math.nan, 0.0)
     if kept[-1][1] <= 0:

@@ -1,13 +1,14 @@
 """Decisions on proposals: pure functions of the history and the runs that were made for them.
 
 A change is kept when its screen and one fresh confirming run both beat the incumbent's median by the margin of
-`noise.required_log_gain`, and when two further fresh runs do not contradict it. Runs that were stopped are never
-treated as times. Whatever is not kept says what would reopen it. Changes of the step time alone have a judge of their
+`noise.required_log_gain`, and when two further fresh runs do not contradict it. A kept change is removed again when
+runs without it are not slower, and two fresh runs do not contradict that. Runs that were stopped are never treated as
+times. Whatever is not kept says what would reopen it. Changes of the step time alone have a judge of their
 own, in systems.py.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Final
@@ -15,6 +16,7 @@ from typing import Final
 from hotlap.core.clock import ClockName
 from hotlap.core.durations import format_seconds
 from hotlap.core.records import Decision, History, Proposal, RunRecord, Verdict
+from hotlap.search.drift import comparable_runs
 from hotlap.search.noise import (
     MARGIN_SIGMAS,
     SIMPLER_MARGIN_SIGMAS,
@@ -28,7 +30,7 @@ from hotlap.search.noise import (
 from hotlap.search.revisit import LATER, earlier_try
 
 FRESH_RUNS: Final = 2
-"""Runs of a provisionally kept candidate, and of an ablation, that were not selected for being fast."""
+"""Runs of a provisionally kept candidate that were not selected for being fast; and the least of an ablation."""
 BEYOND_LUCK_SIGMAS: Final = 5.0
 """A screen that gains so much would have passed with any seed."""
 TRADE_RATIO: Final = 1.10
@@ -98,6 +100,15 @@ def judge_repetition(history: History, proposal: Proposal) -> Decision | None:
     return _decide(proposal, "discard", reason, {}, before.revisit_if or LATER)
 
 
+def judge_overtaken(history: History, proposal: Proposal) -> Decision | None:
+    """Discard a proposal that never ran and whose parent is not the incumbent any more; None for any other."""
+    if proposal.parent == history.incumbent:
+        return None
+    now = f"#{history.incumbent}" if history.incumbent else "the baseline"
+    reason = f"it was made for candidate {proposal.parent}, and the incumbent is {now} now"
+    return _decide(proposal, "discard", reason, {}, {"keeps": 0})
+
+
 def judge_screen(history: History, proposal: Proposal, run: RunRecord, noise: Noise) -> Decision | None:
     """Return a decision when the screen settles the matter, or None when it passed and must be confirmed."""
     bar = _bar(history, proposal, noise)
@@ -148,16 +159,18 @@ def judge_fresh(history: History, proposal: Proposal, noise: Noise) -> Decision 
     """Withdraw a provisional keep when its first two fresh runs are not faster than the incumbent before it.
 
     Returns None when the keep stands (or when the fresh runs are not there yet). A keep for the step time alone was
-    measured far more finely than two times to target can tell: only a miss withdraws it.
+    measured far more finely than two times to target can tell: only a miss withdraws it. A removal is withdrawn only
+    by fresh runs that are slower beyond the noise.
     """
-    runs = history.runs_of(proposal.number, "incumbent")[:FRESH_RUNS]
+    runs = comparable_runs(history, proposal.number, "incumbent")[:FRESH_RUNS]
     if len(runs) < FRESH_RUNS:
         return None
     bar = _bar(history, proposal, noise)
     times = [run.clock_to_target(bar.clock) for run in runs]
     seconds = median(times)
     is_timed = step_time_ratio(history, proposal.number) is not None and math.isfinite(seconds)
-    if seconds < bar.estimate.median_seconds or is_timed:
+    is_tie = proposal.role == "ablation" and seconds <= bar.slow
+    if seconds < bar.estimate.median_seconds or is_timed or is_tie:
         return None
     statistics = bar.statistics(fresh_seconds=seconds)
     if not math.isfinite(seconds):
@@ -197,10 +210,20 @@ def judge_ablation(
 
 
 def _bar(history: History, proposal: Proposal, noise: Noise) -> _Bar:
-    rival = rival_of(history, proposal)
+    found = min((estimate(history, rival) for rival in _rivals(history, proposal)), key=lambda one: one.median_seconds)
     gain = required_log_gain(noise, simplifies=proposal.simplifies)
     tie = required_log_gain(noise)
-    return _Bar(history.clock, estimate(history, rival), gain, tie, noise.sigma, noise.resolution)
+    return _Bar(history.clock, found, gain, tie, noise.sigma, noise.resolution)
+
+
+def _rivals(history: History, proposal: Proposal) -> Iterator[int]:
+    """Yield what a proposal is held against: the incumbent before it, and for a removal also what that one came from
+    by removals alone, so that ties do not add up to a loss."""
+    rival = rival_of(history, proposal)
+    yield rival
+    while proposal.role == "ablation" and rival and history.proposal(rival).role == "ablation":
+        rival = history.proposal(rival).parent
+        yield rival
 
 
 def _decide(
@@ -278,4 +301,4 @@ def _trade(
         f"a trade: {other} time to target went from {format_seconds(before)} to {format_seconds(after)}; "
         "it would be kept only with allow_trade: true"
     )
-    return _decide(proposal, "discard", reason, statistics, {"allow_trade": 1.0})
+    return _decide(proposal, "discard", reason, statistics)

@@ -6,7 +6,7 @@ A stopped run is a discard, so every rule errs towards letting a run go on.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 from hotlap.core.durations import format_seconds
@@ -271,20 +271,25 @@ class Racer:
         self._lap = Lap(context, self._builder.curve)
         self._cheap = [(name, rule) for name, rule in CHEAP_RULES.items() if name not in context.doubtful]
         self._all = [*self._cheap, *(pair for pair in CURVE_RULES.items() if pair[0] not in context.doubtful)]
+        self._spoken: set[str] = set()
 
     def look(self, new: Sequence[Point]) -> Kill | None:
         """Take the points since the last look and return why the run should be stopped, or None."""
+        return next(self.findings(new), None)
+
+    def findings(self, new: Sequence[Point]) -> Iterator[Kill]:
+        """Take the points since the last look and yield what each rule that fires says; each rule speaks once."""
         lap, has_evaluation = self._lap, False
         for point in new:
             lap.take(point)
             if self._builder.add(point):
                 lap.evaluation, has_evaluation = point, True
         if not new or all_hold(lap.context.targets, lap.last):
-            return None  # a run that has just reached is about to say so
+            return  # a run that has just reached is about to say so
         for name, rule in self._all if has_evaluation else self._cheap:
-            if (found := rule(lap)) is not None:
-                return _kill(lap, name, *found)
-        return None
+            if name not in self._spoken and (found := rule(lap)) is not None:
+                self._spoken.add(name)
+                yield _kill(lap, name, *found)
 
 
 def _kill(lap: Lap, rule: str, reason: str, evidence: Mapping[str, float]) -> Kill:

@@ -13,8 +13,8 @@ from statistics import NormalDist, median
 from typing import Final
 
 from hotlap.core.clock import GRID_RATIO, ClockName
-from hotlap.core.records import UNCOUNTED_ROLES, History
-from hotlap.search.drift import equivalent_factor, pooled
+from hotlap.core.records import UNCOUNTED_ROLES, History, RunRecord
+from hotlap.search.drift import blind_runs, comparable_runs, equivalent_factor, pooled
 
 SIGMA_FLOOR: Final = 0.05
 """Least noise believed while few runs were made: three runs that agree by luck prove little."""
@@ -105,7 +105,7 @@ def _estimate(history: History, candidate: int, clock: ClockName) -> Estimate:
     typical = median(hits) if hits else 0.0
     counted = [reading for reading in found if not reading.is_censored or reading.seconds >= typical]
     times = sorted(math.inf if reading.is_censored else reading.seconds for reading in counted)
-    runs = history.unselected_runs(candidate)
+    runs = _counted_runs(history, candidate)
     steps = [run.time_to_target["step"] for run in runs if run.time_to_target and "step" in run.time_to_target]
     step_seconds = [equivalent_factor(history, run) * run.seconds_per_step for run in runs if run.steps]
     return Estimate(
@@ -126,7 +126,7 @@ def readings(history: History, candidate: int, clock: ClockName | None = None) -
     too, times the ratio that was measured.
     """
     clock = clock or history.clock
-    for run in history.unselected_runs(candidate):
+    for run in _counted_runs(history, candidate):
         factor = equivalent_factor(history, run)
         last = factor * run.reading(clock)
         if run.outcome == "out_of_budget":
@@ -138,6 +138,10 @@ def readings(history: History, candidate: int, clock: ClockName | None = None) -
     if ratio is not None and clock == "train":
         for reading in readings(history, history.proposal(candidate).parent, clock):
             yield Reading(ratio * reading.seconds, reading.is_censored, ratio * reading.last_seconds)
+
+
+def _counted_runs(history: History, candidate: int) -> tuple[RunRecord, ...]:
+    return tuple(run for run in comparable_runs(history, candidate) if run.role not in UNCOUNTED_ROLES)
 
 
 def step_time_ratio(history: History, candidate: int) -> float | None:
@@ -180,8 +184,9 @@ def estimate_noise(history: History) -> Noise:
 def _estimate_noise(history: History) -> Noise:
     resolution = math.log(GRID_RATIO[history.clock])
     groups: dict[int, list[float]] = {}
+    blind = blind_runs(history)
     for run in history.runs:
-        if run.role in UNCOUNTED_ROLES or run.is_infrastructure_failure:
+        if run.role in UNCOUNTED_ROLES or run.is_infrastructure_failure or run.run_id in blind:
             continue
         seconds = equivalent_factor(history, run) * run.clock_to_target(history.clock)
         if math.isfinite(seconds):
@@ -219,14 +224,16 @@ def runs_needed(noise: Noise, effect: float, alpha: float = 0.05, power: float =
 
 
 def expected_false_keeps_of(history: History) -> float:
-    """Return how many of a study's tries would be among the kept if none did anything; ablations are no tries.
+    """Return how many of a study's tries would be among the kept if none did anything.
+
+    Ablations are no tries, nor is what was decided without a run.
 
     The more runs an incumbent had when a try was judged, the less its median was off by luck.
     """
     noise, tries = estimate_noise(history), Counter[int]()
     for proposal in history.proposals:
         decision = history.verdict(proposal.number)
-        if decision is not None and proposal.role != "ablation":
+        if decision is not None and proposal.role != "ablation" and history.runs_of(proposal.number):
             tries[int(decision.statistics.get("incumbent_runs", FEWEST_RUNS))] += 1
     return sum(expected_false_keeps(noise, count, max(1, runs)) for runs, count in tries.items())
 

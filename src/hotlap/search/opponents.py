@@ -1,14 +1,15 @@
 """Collect what a screen is raced against: the incumbent, the runs that reached, and everything screened before."""
 
 import math
-from collections.abc import Iterator, Sequence
-from itertools import count
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import count, islice
 from typing import Final
 
 from hotlap.core.clock import GRID_RATIO
 from hotlap.core.records import History, Proposal, RunRecord
 from hotlap.core.targets import Target
 from hotlap.search.curves import Curve, Recordings, Scale, plan_of
+from hotlap.search.drift import blind_runs
 from hotlap.search.judge import rival_of
 from hotlap.search.kill_rules import CHECK_FRACTIONS, ENVELOPE_FROM_SHARE, earliest_crossing, lag_behind
 from hotlap.search.laps import Allowance, RaceContext, Rung
@@ -17,7 +18,7 @@ from hotlap.search.noise import estimate, estimate_noise, required_log_gain
 UNCERTAIN_CAP_RATIO: Final = 1.1
 """The cap is so much later while the incumbent's time is known from one run only."""
 MOST_RUNS: Final = 24
-"""Runs that reached, and earlier candidates, are looked at from the latest back to so many."""
+"""Of the runs that tell a rule something the latest are looked at, so many of them."""
 ENVELOPE_LEAST_RUNS: Final = 3
 TIED_FROM_SHARE: Final = 0.6
 """A run that reached before this share of its schedule was not brought there by the schedule's end."""
@@ -79,8 +80,9 @@ def gather_opponents(
     seconds = found.median_seconds
     passing = seconds * math.exp(-required_log_gain(noise, simplifies=proposal.simplifies))
     scale = recordings.scale(history, targets)
-    runs = history.unselected_runs(rival)
-    successes = [run for run in history.runs if math.isfinite(run.clock_to_target(history.clock)) and run.tokens > 0]
+    runs = _comparable(history, history.unselected_runs(rival))
+    reached = [run for run in history.runs if math.isfinite(run.clock_to_target(history.clock)) and run.tokens > 0]
+    successes = _comparable(history, reached)
     reference = seconds if math.isfinite(seconds) else max((r.reading(history.clock) for r in runs), default=math.inf)
     return RaceContext(
         clock=history.clock,
@@ -92,14 +94,14 @@ def gather_opponents(
         initial_loss=_initial_loss(history, recordings),
         targets=tuple(targets),
         exempt_until=exempt_until(proposal),
-        minimum_tokens=min((run.tokens for run in successes), default=0),
+        minimum_tokens=min((run.tokens for run in reached), default=0),  # the same on any machine
         reference_seconds=reference,
         limit_seconds=limit_seconds,
         scale=scale,
         plan=plan_of(history, proposal.number),
-        envelope=_envelope(history, successes[-MOST_RUNS:], recordings),
-        allowances=tuple(_allowances(history, seconds, successes[-MOST_RUNS:], recordings, scale)),
-        trusts_extrapolation=_trusts_extrapolation(history, proposal, successes[-MOST_RUNS:], recordings),
+        envelope=_envelope(history, successes, recordings),
+        allowances=tuple(_allowances(history, seconds, successes, recordings, scale)),
+        trusts_extrapolation=_trusts_extrapolation(history, proposal, successes, recordings),
         rungs=tuple(_rungs(history, proposal, runs, recordings, reference)),
     )
 
@@ -113,9 +115,15 @@ def exempt_until(proposal: Proposal) -> float:
     return max(proposal.exempt_from_race_until, SLOW_START if starts_slowly else 0.0)
 
 
+def _comparable(history: History, runs: Iterable[RunRecord]) -> list[RunRecord]:
+    """Return the runs that count and of which it is known how fast the machine was."""
+    blind = blind_runs(history)
+    return [run for run in runs if not run.is_infrastructure_failure and run.run_id not in blind]
+
+
 def _slowest(history: History, candidate: int, recordings: Recordings) -> tuple[str, Curve]:
     """Return a candidate's slowest run that reached, and its curve: the mildest one to be held against."""
-    runs = history.unselected_runs(candidate)
+    runs = _comparable(history, history.unselected_runs(candidate))
     reached = [(seconds, run) for run in runs if math.isfinite(seconds := run.clock_to_target(history.clock))]
     curves = [(sec, run.run_id, curve) for sec, run in reached if (curve := recordings.curve(history, run)).seconds]
     _, run_id, curve = max(curves, key=lambda found: found[0], default=(0.0, "", Curve()))
@@ -123,8 +131,8 @@ def _slowest(history: History, candidate: int, recordings: Recordings) -> tuple[
 
 
 def _initial_loss(history: History, recordings: Recordings) -> float:
-    first = [float(evaluation["eval_loss"]) for evaluation in recordings.first_evaluations(history)]
-    return max((loss for loss in first if math.isfinite(loss)), default=math.inf)
+    loss = float(recordings.first_evaluation(history).get("eval_loss", math.inf))
+    return math.inf if math.isnan(loss) else loss
 
 
 def _envelope(
@@ -135,8 +143,9 @@ def _envelope(
     It goes as far as at least three of them were still on their way: how a run stands behind the place where others
     had reached already says nothing against it.
     """
-    curves = [recordings.curve(history, run) for run in successes]
-    tied = [curve for curve in curves if curve.shares and curve.shares[-1] >= TIED_FROM_SHARE]  # false without a share
+    curves = (recordings.curve(history, run) for run in reversed(successes))
+    late = (curve for curve in curves if curve.shares and curve.shares[-1] >= TIED_FROM_SHARE)  # false without a share
+    tied = list(islice(late, MOST_RUNS))
     shares: list[float] = []
     worst: list[float] = []
     for step in count():
@@ -155,7 +164,7 @@ def _allowances(
     """Yield what is believed to be made up from each check on: by anyone, or by what was seen of others."""
     if not math.isfinite(incumbent_seconds):
         return
-    tried = [run for run in successes if run.candidate and not run.is_infrastructure_failure]
+    tried = [run for run in successes if run.candidate][-MOST_RUNS:]
     made_up = [(run.candidate, _made_up(history, run, recordings, scale)) for run in tried]
     for index, fraction in enumerate(BEHIND_CHECKS):
         most, seconds = MOST_MADE_UP * (1 - fraction), fraction * incumbent_seconds
@@ -184,8 +193,9 @@ def _trusts_extrapolation(
 ) -> bool:
     """Say whether extrapolating the runs that reached under such a schedule never promised more than they took."""
     schedule = plan_of(history, proposal.number).schedule
-    alike = [run for run in successes if plan_of(history, run.candidate).schedule == schedule]
-    overshoots = [ratio for run in alike if (ratio := _overshoot(history, run, recordings)) > 0]
+    alike = (run for run in reversed(successes) if plan_of(history, run.candidate).schedule == schedule)
+    told = (ratio for run in alike if (ratio := _overshoot(history, run, recordings)) > 0)
+    overshoots = list(islice(told, MOST_RUNS))
     return len(overshoots) >= TRUST_LEAST_RUNS and max(overshoots) <= TRUSTED_OVERSHOOT
 
 
@@ -205,10 +215,12 @@ def _rungs(
     """Yield the rungs of a sampled screen: how every earlier candidate stood there, one run of each."""
     if proposal.proposer not in SAMPLED or not math.isfinite(reference):
         return
-    candidates = dict.fromkeys(run.candidate for run in history.runs if run.candidate != proposal.number)
-    firsts = (history.runs_of(candidate, "screen", "baseline", "incumbent")[:1] for candidate in candidates)
-    earlier = [run for runs in firsts for run in runs][-MOST_RUNS:]
-    curves = [recordings.curve(history, run) for run in earlier]
+    firsts: dict[int, RunRecord] = {}
+    for run in _comparable(history, history.runs):
+        if run.role in ("screen", "baseline", "incumbent"):
+            firsts.setdefault(run.candidate, run)
+    others = [run for candidate, run in firsts.items() if candidate != proposal.number]
+    curves = [recordings.curve(history, run) for run in others[-MOST_RUNS:]]
     own = [recordings.curve(history, run) for run in rivals]
     for fraction in RUNG_FRACTIONS:
         seconds = fraction * reference

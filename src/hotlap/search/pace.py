@@ -12,7 +12,7 @@ from typing import Final
 
 from hotlap.config.schema import GPTConfig, RunConfig
 from hotlap.core.records import History
-from hotlap.search.drift import equivalent_factor
+from hotlap.search.drift import comparable_runs, equivalent_factor
 
 DEFAULT_EXPONENT: Final = 0.8
 """Growth of step time with the work in a step, until enough sizes were measured: a little is always fixed cost."""
@@ -47,18 +47,17 @@ def measure_pace(history: History, reference: int, configs: Mapping[int, RunConf
 
 
 def step_seconds(history: History) -> dict[int, float]:
-    """Return the median training seconds of a step for each candidate that took one, on the machine as it is now."""
-    by_candidate: dict[int, list[float]] = {}
-    for run in history.runs:
-        if (
-            run.steps
-            and run.train_seconds > 0
-            and not run.is_infrastructure_failure
-            and run.role not in ("manual", "audit")
-        ):
-            taken = equivalent_factor(history, run) * run.seconds_per_step
-            by_candidate.setdefault(run.candidate, []).append(taken)
-    return {number: median(seconds) for number, seconds in by_candidate.items()}
+    """Return the median training seconds of a step for each candidate that took one, on the machine as it is now.
+
+    Runs of which nobody knows how fast the machine was are left out.
+    """
+    found: dict[int, float] = {}
+    for number in range(len(history.proposals) + 1):
+        runs = [run for run in comparable_runs(history, number) if run.role not in ("manual", "audit")]
+        stepped = [run for run in runs if run.seconds_per_step > 0]
+        if stepped:
+            found[number] = median(equivalent_factor(history, run) * run.seconds_per_step for run in stepped)
+    return found
 
 
 def step_work(config: RunConfig) -> float:

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from hotlap.config.schema import GPTConfig, RunConfig
+from hotlap.search.curves import CONSTANT_SCHEDULES
 from hotlap.search.pace import examples_per_step
 from hotlap.search.recipes import (
-    CONSTANT_SCHEDULES,
     USUAL_MUON_RATE,
     WITHOUT_WARMUP,
     Frame,

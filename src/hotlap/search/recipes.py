@@ -27,7 +27,6 @@ HORIZON_RANGE: Final = (0.15, 1.0)
 """Schedules that are worth trying, relative to the incumbent's time."""
 LONGEST_HORIZON: Final = 20.0
 """Times the incumbent's time: what lies beyond is all the same, with no decay to speak of."""
-CONSTANT_SCHEDULES: Final = ("constant", "constant_with_warmup")
 WITHOUT_WARMUP: Final = ("constant", "triangular")
 
 

@@ -8,12 +8,13 @@ before the first run that reaches.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
-from typing import Any, Final
+from statistics import median, median_low
+from typing import Final
 
 from hotlap.core.records import History, RunRecord
-from hotlap.core.targets import Target, parse_target
-from hotlap.search.drift import equivalent_factor
+from hotlap.core.targets import parse_target
+from hotlap.search.curves import Scale, cheap_scale
+from hotlap.search.drift import comparable_runs, equivalent_factor
 from hotlap.search.judge import rival_of
 from hotlap.search.noise import estimate
 
@@ -26,7 +27,6 @@ _HOPELESS_OUTCOMES: Final = ("diverged", "out_of_memory", "crashed", "invalid", 
 _HOPELESS_KILLS: Final = ("broken", "throughput")
 """Rules of racing that fire on what no further second would mend."""
 _UNSCORED_ROLES: Final = ("timing", "audit", "manual")
-_LEAST_SHORTFALL: Final = 1e-9
 _LEAST_EVALUATIONS: Final = 4
 """Evaluations below which a curve is not extrapolated."""
 
@@ -39,77 +39,69 @@ class Score:
 
     value: float
     """Log seconds; lower is better."""
-    gap: float
-    """Largest remaining share of the way to a target: 0 reached, 1 as at the start."""
     is_reached: bool
-    is_censored: bool = False
-    """Whether the run was stopped while it went on, so that its value is a guess above a known bound."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scale:
+class Yardstick:
     """What scores of one study are relative to."""
 
-    targets: tuple[Target, ...]
-    shortfalls: Mapping[str, float]
-    """Distance to each target's value at the start of a run, by metric."""
+    cheap: Scale
+    """The targets that every evaluation tells of, as racing measures them."""
+    generated: Scale
+    """Targets of generated text, relative to their own size: no baseline tells of them at its start."""
     cap_seconds: float
     """The longest a run may take, on the judged clock."""
 
     def gap(self, metrics: Mapping[str, float]) -> float:
-        """Return the largest remaining share of the way over all targets; a metric that is not finite is at its start.
+        """Return the largest remaining share of the way over all targets, at most 1; 1 where no metric tells.
 
         Metrics of generated text are missing until the cheap targets hold, and count only then.
         """
-        shares = [self._share(target, metrics) for target in self.targets if target.is_cheap]
-        if not shares or max(shares) == 0:
-            shares += [self._share(target, metrics) for target in self.targets if not target.is_cheap]
-        return max(shares, default=1.0)
-
-    def _share(self, target: Target, metrics: Mapping[str, float]) -> float:
-        value = metrics.get(target.metric, math.nan)
-        if not math.isfinite(value):
-            return 1.0
-        return min(1.0, _shortfall(target, value) / self.shortfalls[target.metric])
+        gap = self.cheap.gap(metrics)
+        if self.generated.targets and not gap > 0:
+            gap = self.generated.gap(metrics)
+        return gap if gap < 1 else 1.0  # not a number is not below
 
 
-def scale_of(history: History) -> Scale:
-    """Return the scale of a study: the baseline's first evaluations say how far the targets were at the start."""
+def scale_of(history: History) -> Yardstick:
+    """Return what scores are relative to: the first baseline run's first evaluation, and the budget of a run."""
     targets = tuple(parse_target(text) for text in history.base_config.get("targets", ()))
-    first = [run.evaluations[0] for run in history.runs if run.role == "baseline" and run.evaluations]
+    first = next((run.evaluations[0] for run in history.runs_of(0, "baseline") if run.evaluations), {})
+    generated = tuple(target for target in targets if not target.is_cheap)
     budget = history.base_config.get("budget", {}).get("run", math.inf)
-    longest = max((run.reading(history.clock) for run in history.runs), default=1.0)
-    return Scale(
-        targets=targets,
-        shortfalls={target.metric: _initial_shortfall(target, first) for target in targets},
-        cap_seconds=budget if math.isfinite(budget) else max(longest, 1.0),
+    longest = max((run.reading(history.clock) for run in history.runs), default=0.0)
+    return Yardstick(
+        cheap=cheap_scale(first, targets),
+        generated=Scale(generated, tuple(abs(target.value) or 1.0 for target in generated)),
+        cap_seconds=budget if math.isfinite(budget) else longest or 1.0,
     )
 
 
-def score_run(run: RunRecord, history: History, scale: Scale) -> Score:
+def score_run(run: RunRecord, history: History, scale: Yardstick) -> Score:
     """Return the score of a run that says something about its config (see `RunRecord.is_infrastructure_failure`)."""
     factor = equivalent_factor(history, run)  # seconds of the machine as it is now
     seconds = factor * run.clock_to_target(history.clock)
     if math.isfinite(seconds):
-        return Score(value=math.log(seconds), gap=0.0, is_reached=True)
+        return Score(value=math.log(seconds), is_reached=True)
     at, gap = factor * run.reading(history.clock), scale.gap(last_evaluation(run))
-    hopeless = Score(value=math.log(HOPELESS_RATIO * scale.cap_seconds) + gap, gap=gap, is_reached=False)
+    hopeless = Score(value=math.log(HOPELESS_RATIO * scale.cap_seconds) + gap, is_reached=False)
     if run.outcome in _HOPELESS_OUTCOMES or not at > 0 or (run.kill and run.kill.rule in _HOPELESS_KILLS):
         return hopeless
-    as_missed = math.log(at) + min(3.0, 1.0 + 4.0 * gap)
+    as_missed = Score(value=math.log(at) + min(3.0, 1.0 + 4.0 * gap), is_reached=False)
     if run.outcome == "missed":
-        return Score(value=as_missed, gap=gap, is_reached=False)
+        return as_missed
     bound = CENSORED_RATIO * max(at, _lost_to(run, history))
     needed = factor * extrapolated_seconds([(reading, scale.gap(e)) for reading, e in _curve(run, history)])
     if math.isnan(needed):
-        return Score(value=as_missed, gap=gap, is_reached=False, is_censored=True)
+        return as_missed
     ceiling = HOPELESS_RATIO * scale.cap_seconds
     value = math.log(min(needed, ceiling)) if needed > bound else math.log(bound) + gap
-    return Score(value=value, gap=gap, is_reached=False, is_censored=True)
+    return Score(value=value, is_reached=False)
 
 
-def score_candidates(history: History, scale: Scale) -> dict[int, Score]:
-    """Return the score of each candidate that ran: its estimated time, else the median over its runs.
+def score_candidates(history: History, scale: Yardstick) -> dict[int, Score]:
+    """Return the score of each candidate that ran: its estimated time, else the median over its comparable runs.
 
     One value a candidate: with one for each run, the incumbent's many repetitions would fill a sampler's list of the
     best and leave nothing but itself to imitate.
@@ -117,11 +109,15 @@ def score_candidates(history: History, scale: Scale) -> dict[int, Score]:
     found: dict[int, Score] = {}
     for candidate in range(len(history.proposals) + 1):
         seconds = estimate(history, candidate).median_seconds
-        runs = [run for run in history.runs_of(candidate) if run.role not in _UNSCORED_ROLES]
+        runs = [run for run in comparable_runs(history, candidate) if run.role not in _UNSCORED_ROLES]
         if math.isfinite(seconds):
-            found[candidate] = Score(value=math.log(seconds), gap=0.0, is_reached=True)
+            found[candidate] = Score(value=math.log(seconds), is_reached=True)
         elif runs:
-            found[candidate] = _middle([score_run(run, history, scale) for run in runs])
+            scores = [score_run(run, history, scale) for run in runs]
+            found[candidate] = Score(
+                value=median(score.value for score in scores),
+                is_reached=median_low(score.is_reached for score in scores),
+            )
     return found
 
 
@@ -163,29 +159,6 @@ def _lost_to(run: RunRecord, history: History) -> float:
     return seconds if math.isfinite(seconds) else 0.0
 
 
-def _middle(scores: Sequence[Score]) -> Score:
-    """Return the score in the middle of a candidate's runs; of an even number, the value between the two."""
-    ordered = sorted(scores, key=lambda score: score.value)
-    low, high = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
-    return Score(
-        value=median(score.value for score in ordered),
-        gap=max(low.gap, high.gap),
-        is_reached=low.is_reached and high.is_reached,
-        is_censored=low.is_censored or high.is_censored,
-    )
-
-
 def _curve(run: RunRecord, history: History) -> list[tuple[float, Mapping[str, float]]]:
     name = f"{history.clock}_seconds"
     return [(evaluation[name], evaluation) for evaluation in run.evaluations if evaluation.get(name, 0.0) > 0]
-
-
-def _shortfall(target: Target, value: float) -> float:
-    distance = value - target.value if target.comparison.startswith("<") else target.value - value
-    return max(0.0, distance)
-
-
-def _initial_shortfall(target: Target, first: Sequence[Mapping[str, Any]]) -> float:
-    """Return how far runs start from a target; without an evaluation its own size stands in."""
-    seen = [_shortfall(target, evaluation[target.metric]) for evaluation in first if target.metric in evaluation]
-    return max([*seen, _LEAST_SHORTFALL]) if any(seen) else max(abs(target.value), _LEAST_SHORTFALL)

@@ -179,7 +179,7 @@ def _trade(history: History, lane: Lane, gain: float, noise: ClockNoise, allow_t
         f"a trade: wall time to target would go from {format_seconds(wall)} to {format_seconds(after)}; "
         "it would be kept only with allow_trade: true"
     )
-    return _decide(lane, "discard", gain, noise, why, {"allow_trade": 1.0})
+    return _decide(lane, "discard", gain, noise, why)
 
 
 def _decide(

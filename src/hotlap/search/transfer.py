@@ -31,16 +31,26 @@ class Gain:
     ratio: float
     low: float
     high: float
-    """Ends of the 90 % interval. Infinite above a ratio that is a lower bound, since the slow side missed."""
+    """Ends of the 90 % interval; an end that the runs do not bound is 0 or infinite."""
+    is_lower_bound: bool = False
+    """Whether the slow side did not reach the targets, so that the ratio is at least this."""
 
     @property
-    def is_lower_bound(self) -> bool:
-        """Whether the slow side did not reach the targets, so that the ratio is at least this."""
-        return math.isfinite(self.ratio) and math.isinf(self.high)
+    def has_interval(self) -> bool:
+        """Whether the runs bound the ratio on one side at least."""
+        return self.low > 0 or self.high < math.inf
 
-    def holds(self, ratio: float) -> bool:
-        """Say whether a ratio lies inside the interval."""
-        return self.low <= ratio <= self.high
+    def holds(self, other: "Gain") -> bool | None:
+        """Say whether another ratio lies inside the interval; None where that is open.
+
+        A lower bound stands for every ratio from it on.
+        """
+        highest = math.inf if other.is_lower_bound else other.ratio
+        if not self.has_interval or math.isnan(other.ratio):
+            return None
+        if self.low <= other.ratio and highest <= self.high:
+            return True
+        return False if other.ratio > self.high or highest < self.low else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,10 +73,10 @@ class Transfer:
         return self.here.steps / self.there.steps
 
     @property
-    def is_as_claimed(self) -> bool:
-        """Whether the ratio found here lies inside the interval from there."""
+    def is_as_claimed(self) -> bool | None:
+        """Whether the ratio found here lies inside the interval from there; None where that is open."""
         there, here = self.gain_there, self.gain_here
-        return there is not None and here is not None and there.holds(here.ratio)
+        return there.holds(here) if there is not None and here is not None else None
 
 
 def transfers(study: History, replay: History, rungs: Sequence[int]) -> tuple[Transfer, ...]:
@@ -94,7 +104,8 @@ def gain(history: History, before: int, after: int, sigma: float | None = None) 
         return Gain(ratio=math.nan, low=math.nan, high=math.nan)
     if not math.isfinite(old.median_seconds):
         ratio = least_seconds(history, before) / new.median_seconds
-        return Gain(ratio=ratio, low=ratio * math.exp(-_WIDTH * sigma * math.sqrt(_variance(new.runs))), high=math.inf)
+        low = ratio * math.exp(-_WIDTH * sigma * math.sqrt(_variance(new.runs)))
+        return Gain(ratio=ratio, low=low, high=math.inf, is_lower_bound=True)
     ratio = old.median_seconds / new.median_seconds
     width = _WIDTH * sigma * math.sqrt(_variance(old.runs) + _variance(new.runs))
     return Gain(ratio=ratio, low=ratio * math.exp(-width), high=ratio * math.exp(width))
@@ -154,7 +165,8 @@ def _answer(replay: History, before: int, number: int, here: Gain, *, is_for_sim
 
 
 def _claimed(claim: RecordClaim) -> Gain | None:
-    if claim.speedup is None or claim.speedup_interval is None:
+    """Return a record's speedup with its interval, which older claims do not have."""
+    if claim.speedup is None:
         return None
-    low, high = claim.speedup_interval
+    low, high = claim.speedup_interval or (0.0, math.inf)
     return Gain(ratio=claim.speedup, low=low, high=high)

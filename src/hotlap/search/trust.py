@@ -34,6 +34,7 @@ EXAMPLE_SPREAD: Final = 0.6
 BELIEVED_RUNS: Final = 4
 """How many calibration runs that belief counts as: two or three of them that agree by luck prove little."""
 
+_PARTS: Final = ("setup", "steps", "evaluation", "saving")
 _EVALUATED: Final = (*CHEAP_METRICS, *GENERATION_METRICS)
 _SCALES: Final = {
     "eval_byte_accuracy": 1.0,
@@ -83,6 +84,9 @@ def _unsupported(
     elif abs(merged.get("train_seconds", math.nan) - times.get("train", math.nan)) > 1e-6:
         said, seen = times["train"], merged["train_seconds"]
         yield f"the time to target is {said:.3f} s of training, the point at that step says {seen:.3f} s"
+    elif times.get("wall", math.inf) < merged.get("wall_seconds", math.nan) - 1e-6:
+        said, seen = times["wall"], merged["wall_seconds"]
+        yield f"the time to target is {said:.3f} s of wall time, the point at that step says {seen:.3f} s"
 
 
 def off_grid(points: Sequence[Point], clock: ClockName) -> float | None:
@@ -169,15 +173,29 @@ def clock_problems(run: RunRecord, stamps: ClockStamps, calibration: Sequence[Ru
     """
     if stamps.shortfall > CLOCK_TOLERANCE:
         yield f"its clock lost {stamps.shortfall:.1%} against the launcher's ({CLOCK_TOLERANCE:.0%} are allowed)"
-    if run.train_seconds > run.wall_seconds:
+    if not run.train_seconds <= run.wall_seconds:  # a NaN is not below, here and further on
         yield f"{run.train_seconds:.3f} s of training in {run.wall_seconds:.3f} s since its start"
     idle = idle_seconds(run)
+    found = [(seconds, other.steps) for other in calibration if (seconds := idle_seconds(other)) is not None]
+    known = [(seconds, steps) for seconds, steps in found if math.isfinite(seconds)]
     if idle is None:
+        if known:
+            yield f"it does not tell all of its timed parts ({', '.join(_PARTS)}), which the calibration's runs do"
         return
-    known = [(seconds, other.steps) for other in calibration if (seconds := idle_seconds(other)) is not None]
     fixed = max((seconds for seconds, _ in known), default=0.0)
     a_step = max((seconds / max(1, steps) for seconds, steps in known), default=IDLE_STEP_SECONDS)
     allowed = IDLE_SECONDS + fixed + a_step * run.steps + CLOCK_TOLERANCE * run.train_seconds
+    yield from _idle_problems(run, idle, allowed)
+    yield from _parts_problems(run, allowed)
+
+
+def _idle_problems(run: RunRecord, idle: float, allowed: float) -> Iterator[str]:
+    """Say why the timed parts of a run cannot be all of its time, or are more than that."""
+    if not idle >= -CLOCK_TOLERANCE * run.wall_seconds:
+        yield (
+            f"its timed parts make up {format_seconds(run.wall_seconds - idle)}, its wall clock shows "
+            f"{format_seconds(run.wall_seconds)}"
+        )
     if idle > allowed:
         yield (
             f"{format_seconds(idle)} of its {format_seconds(run.wall_seconds)} lie outside of all that was timed "
@@ -185,12 +203,24 @@ def clock_problems(run: RunRecord, stamps: ClockStamps, calibration: Sequence[Ru
         )
 
 
+def _parts_problems(run: RunRecord, allowed: float) -> Iterator[str]:
+    """Say why the readings that a run is judged by, of steps and of its time to target, are not those of its end.
+
+    A run ends with the evaluation that reached; after that its weights are saved.
+    """
+    parts, times = numbers(run.seconds), numbers(run.time_to_target)
+    if not parts["steps"] - run.train_seconds <= CLOCK_TOLERANCE * parts["steps"]:
+        yield f"{run.train_seconds:.3f} s of training, but its steps took {parts['steps']:.3f} s"
+    if run.train_seconds - times.get("train", math.inf) > CLOCK_TOLERANCE * run.train_seconds:
+        yield f"its time to target is {times['train']:.3f} s of training, it ended at {run.train_seconds:.3f} s"
+    if run.wall_seconds - times.get("wall", math.inf) > parts["saving"] + allowed:
+        yield f"its time to target is {times['wall']:.3f} s of wall time, it ended at {run.wall_seconds:.3f} s"
+
+
 def idle_seconds(run: RunRecord) -> float | None:
     """Return the seconds of a run that none of its timed parts accounts for, None where it does not tell them."""
-    parts = ("setup", "steps", "evaluation", "saving")
-    if not all(part in run.seconds for part in parts):
-        return None
-    return run.wall_seconds - sum(run.seconds[part] for part in parts)
+    parts = numbers(run.seconds)
+    return run.wall_seconds - sum(parts[name] for name in _PARTS) if parts.keys() >= set(_PARTS) else None
 
 
 def why_again(history: History, run: RunRecord) -> str:
@@ -206,10 +236,18 @@ def why_again(history: History, run: RunRecord) -> str:
     is_new = run.role in ("confirm", "incumbent", "ablation") and run.candidate > history.incumbent
     if is_new and seconds < estimate(history, history.incumbent).median_seconds:
         return "a keep rests on it"
+    if run.role == "incumbent" and run.candidate == history.incumbent and not _was_evaluated_again(history):
+        return "a keep rests on it"  # of which runs too short to reach the targets have decided
     is_claimed = run.role == "record" and run.candidate == history.incumbent
     if is_claimed and not any(other.candidate == run.candidate for other in current_look(history).runs):
         return "a record rests on it"
     return too_good(history, run)
+
+
+def _was_evaluated_again(history: History) -> bool:
+    """Say whether a run of the incumbent was; the baseline has its calibration."""
+    runs = history.runs_of(history.incumbent)
+    return history.incumbent == 0 or any(run.guards.get("evaluated_again") for run in runs)
 
 
 def too_good(history: History, run: RunRecord) -> str:

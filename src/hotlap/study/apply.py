@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from hotlap.config.edit import edited_text, value_text
 from hotlap.config.load import config_from_text
+from hotlap.config.schema import FREE_KEYS
 from hotlap.core.errors import ConfigError, StudyError
 from hotlap.core.records import History
 from hotlap.core.study_folder import ProjectFolder
@@ -18,7 +19,7 @@ from hotlap.study.study import as_studied, read_study
 
 LADDER: Final = "ladder"
 """What stands for everything that the incumbent is made of."""
-_MAY_DIFFER: Final = ("name", "budget.total", "patience", "stop_when")
+_MAY_DIFFER: Final = ("name", *FREE_KEYS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +111,7 @@ def _neighbours(history: History, number: int, values: Mapping[str, Any], path: 
     before = [n for n in candidates_up_to(history, parent)[1:] if missing & flatten(history.proposal(n).patch).keys()]
     if before:
         others = ", ".join(f"#{n}" for n in before)
-        yield f"#{number} was measured on top of {others}, which {path} has not; for all: hotlap apply {LADDER}"
+        yield f"#{number} was measured on top of {others}, which {path} has not; the {LADDER} is all of them"
     final = history.config_of(history.incumbent)
     for key, value in patch.items():
         if final.get(key, value) != value:

@@ -46,6 +46,7 @@ Evaluate = Callable[[RunFolder, Callable[[], bool]], dict[str, Any]]
 _SCHEMA: Final = "hotlap/guards/1"
 _GIVEN_FILES: Final = ("config.yaml", "proposal.json", "diff.patch")
 """What a run is given; it may read these files and not write them."""
+_UNCHECKED: Final = ("pending", "skipped")
 _SEED: Final = "training.seed"
 """The study gives each run another one."""
 
@@ -154,12 +155,12 @@ class RunGuard:
         for name, before in self._given.items():
             if digest(folder.path / name) != before:
                 yield f"its {name} was changed while it ran; a run may read what the study gave it, and not write it"
-        if run.outcome != "reached":
-            return
-        config, result = self._guards.study.config, folder.read("result") or {}
-        yield from claim_problems(result, folder.points(), config.parsed_targets(), config.clock)
-        yield from data_problems(run.environment, result, first_environment(self._before) or run.environment)
-        yield from clock_problems(run, self.clock, self._before.runs_of(0, "baseline"))
+        if run.outcome == "reached":
+            config, result = self._guards.study.config, folder.read("result") or {}
+            yield from claim_problems(result, folder.points(), config.parsed_targets(), config.clock)
+            yield from data_problems(run.environment, result, first_environment(self._before) or run.environment)
+        if run.outcome == "reached" or (run.role == "timing" and run.outcome in ("missed", "out_of_budget")):
+            yield from clock_problems(run, self.clock, self._before.runs_of(0, "baseline"))
 
     def _write(self, folder: RunFolder, state: str, problems: list[str], facts: Mapping[str, Any]) -> None:
         fixed = {"schema": _SCHEMA, "state": state, "problems": problems, "given": dict(self._given)}
@@ -167,9 +168,13 @@ class RunGuard:
 
 
 def check_left_over(study: Study, evaluate: Evaluate = evaluate_again) -> None:
-    """Check the runs that ended while their driver was being killed, before anything is decided on them."""
+    """Check the runs that ended while their driver was being killed, before anything is decided on them.
+
+    A check that was skipped, since the run was to be made again, is made up for where the driver was killed before it
+    had noted why: the run counts now.
+    """
     ended = (run for run in study.history.runs if not run.is_infrastructure_failure)  # the others are made again
-    left = [run for run in ended if run.guards.get("state") == "pending"]
+    left = [run for run in ended if run.guards.get("state") in _UNCHECKED]
     if not left:
         return
     guards = Guards(study, evaluate)

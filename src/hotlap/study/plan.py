@@ -10,9 +10,9 @@ from typing import Final
 
 from hotlap.core.durations import format_seconds
 from hotlap.core.records import Decision, History, Proposal, RecordClaim, Role, RunRecord
-from hotlap.search.audits import AUDIT_EVERY
+from hotlap.search.audits import is_audited
 from hotlap.search.cost import least_record_cost, limit_seconds
-from hotlap.search.drift import blind_runs, suspected_drift
+from hotlap.search.drift import comparable_runs, suspected_drift
 from hotlap.search.goal import reached_goal
 from hotlap.search.judge import (
     FRESH_RUNS,
@@ -20,6 +20,7 @@ from hotlap.search.judge import (
     judge_ablation,
     judge_confirm,
     judge_fresh,
+    judge_overtaken,
     judge_repetition,
     judge_screen,
     rival_of,
@@ -165,10 +166,10 @@ def _run_baseline(history: History, settings: StudySettings) -> Action:
 def _check_keep(history: History, settings: StudySettings) -> Action | None:
     """Run a provisionally kept candidate afresh, and withdraw the keep if those runs contradict it."""
     number = history.incumbent
-    if not number or history.proposal(number).role == "ablation":
-        return None  # both runs of an ablation are unselected already
+    if not number:
+        return None
     proposal = history.proposal(number)
-    fresh = history.runs_of(number, "incumbent")
+    fresh = comparable_runs(history, number, "incumbent")
     if len(fresh) < FRESH_RUNS:
         limit = limit_seconds(history, rival_of(history, proposal), settings.run_seconds)
         why = f"fresh run {len(fresh) + 1} of {FRESH_RUNS} of the new incumbent: the runs that chose it do not count"
@@ -182,18 +183,18 @@ def _check_keep(history: History, settings: StudySettings) -> Action | None:
 
 
 def _work_on_proposal(history: History, settings: StudySettings) -> Action | None:
-    """Take the first undecided proposal one step further."""
+    """Take the first undecided proposal one step further that there is room for; a larger budget takes up the rest."""
     decided = {decision.proposal for decision in history.decisions}
-    proposal = next((p for p in history.proposals if p.number not in decided), None)
-    if proposal is None:
-        return None
-    if not history.runs_of(proposal.number):
-        if decision := judge_repetition(history, proposal):
+    for proposal in history.proposals:
+        if proposal.number in decided:
+            continue
+        is_ablation, is_new = proposal.role == "ablation", not history.runs_of(proposal.number)
+        if is_new and (decision := judge_overtaken(history, proposal) or judge_repetition(history, proposal)):
             return Decide(decision)
-        has_room = can_ablate if proposal.role == "ablation" else can_propose
-        if not has_room(history, settings):
-            return None  # stays undecided; a larger budget takes it up
-    return _ablate(history, settings, proposal) if proposal.role == "ablation" else _test(history, settings, proposal)
+        has_room = can_ablate if is_ablation else can_propose
+        if not is_new or has_room(history, settings):
+            return _ablate(history, settings, proposal) if is_ablation else _test(history, settings, proposal)
+    return None
 
 
 def _test(history: History, settings: StudySettings, proposal: Proposal) -> Action:
@@ -201,8 +202,8 @@ def _test(history: History, settings: StudySettings, proposal: Proposal) -> Acti
     lane = systems_lane(history, proposal)
     if lane is not None and not lane.is_left:
         return _time(history, settings, lane)
-    screens = [run for run in history.runs_of(number, "screen") if run.run_id not in blind_runs(history)]
-    if not screens and number % AUDIT_EVERY == 0:
+    screens = comparable_runs(history, number, "screen")
+    if not screens and is_audited(number):
         why = f"screen of proposal {number}, not raced: an audit of racing"
         longest = estimate(history, history.incumbent).median_seconds  # who needs longer has failed, raced or not
         return _start(history, settings, "screen", number, min(settings.run_seconds, longest), why)
@@ -244,6 +245,7 @@ def _time(history: History, settings: StudySettings, lane: Lane) -> Action:
 
 
 def _ablate(history: History, settings: StudySettings, proposal: Proposal) -> Action:
+    """Run the incumbent without a kept change; where two runs cannot tell, both sides in turn."""
     runs = history.runs_of(proposal.number, "ablation")[:MOST_ABLATION_RUNS]
     if len(runs) >= FRESH_RUNS or any(run.outcome != "reached" for run in runs):
         decision = judge_ablation(history, proposal, runs, estimate_noise(history), settings.allow_trade)
@@ -251,6 +253,9 @@ def _ablate(history: History, settings: StudySettings, proposal: Proposal) -> Ac
         if decision.verdict != "inconclusive" or is_last:
             return Decide(decision)
     limit = limit_seconds(history, history.incumbent, settings.run_seconds)
+    if FRESH_RUNS <= len(runs) >= len(history.unselected_runs(history.incumbent)):
+        why = "the incumbent again: nobody can tell yet whether it is faster than without the change"
+        return _start(history, settings, "incumbent", history.incumbent, limit, why)
     why = f"run {len(runs) + 1} of proposal {proposal.number}: is the kept change still needed?"
     return _start(history, settings, "ablation", proposal.number, limit, why)
 
@@ -300,15 +305,9 @@ def _remeasure(history: History, settings: StudySettings, after_proposals: int) 
 def _wind_up(history: History, settings: StudySettings, ideas_left: bool) -> Action:
     """Clean the ladder, take the last record look, and end."""
     is_settled = len({decision.proposal for decision in history.decisions}) == len(history.proposals)
-    if ideas_left and is_settled and _may_be_cleaned(history) and can_ablate(history, settings):
+    if ideas_left and is_settled and history.incumbent and can_ablate(history, settings):
         return Propose(is_ablation=True)
     return _claim_and_end(history, settings, _why_no_more(history, settings))
-
-
-def _may_be_cleaned(history: History) -> bool:
-    """Say whether something may be left out of the incumbent; one removal in a row, since each one rests on two runs
-    that were chosen for not being slow, and a chain of them would go downhill step by step."""
-    return bool(history.incumbent) and history.proposal(history.incumbent).role != "ablation"
 
 
 def _stop_at_goal(history: History, settings: StudySettings) -> Action | None:
@@ -366,5 +365,5 @@ def _start(
     seed = settings.seed_base + len(counted)
     while seed in used:
         seed += 1
-    is_raced = role == "screen" and candidate % AUDIT_EVERY != 0
+    is_raced = role == "screen" and not is_audited(candidate)
     return StartRun(role, candidate, seed if shared_seed is None else shared_seed, limit, is_raced, why)

@@ -9,7 +9,7 @@ from hotlap.core.records import Decision, History, Proposal
 from hotlap.core.study_folder import ProjectFolder
 from hotlap.runs.history import load_history
 from hotlap.study.loop import Policy, default_policy
-from hotlap.study.plan import BROKEN_OUTCOMES, Claim, Decide, End, StartRun, next_action
+from hotlap.study.plan import Action, Claim, Decide, End, Propose, StartRun, next_action
 from hotlap.study.settings import StudySettings
 from hotlap.study.study import as_studied, checked_protocol, study_protocol
 
@@ -29,7 +29,7 @@ class Preview:
     pending: tuple[Proposal, ...]
     """Proposals that are written down and not decided yet."""
     proposals: tuple[Proposal, ...]
-    """What the policy would propose, each if those before it were discarded."""
+    """What the policy would propose, each if those before it were discarded; none where the study is about to end."""
 
     def document(self) -> dict[str, Any]:
         """Return the preview as one JSON document."""
@@ -56,18 +56,27 @@ def preview_study(project: ProjectFolder, config: RunConfig, policy: Policy | No
     history = load_history(project, folder, config.model_dump(mode="json"), config.clock)
     decided = {decision.proposal for decision in history.decisions}
     pending = tuple(proposal for proposal in history.proposals if proposal.number not in decided)
+    action = _next_action(history, settings)
+    proposals = tuple(_proposals(history, settings, policy or default_policy(settings)))
+    if isinstance(action, Propose) and not proposals:
+        action = _next_action(history, settings, ideas_left=False)
     return Preview(
         name=config.name,
         history=history,
         settings=settings,
-        next_step=_next_step(history, settings),
+        next_step=_sentence(action),
         pending=pending,
-        proposals=tuple(_proposals(history, policy or default_policy(settings))),
+        proposals=proposals,
     )
 
 
-def _next_step(history: History, settings: StudySettings) -> str:
-    match next_action(history, settings, sitting_start=len(history.runs)):
+def _next_action(history: History, settings: StudySettings, *, ideas_left: bool = True) -> Action:
+    """Return what a sitting that starts now would do."""
+    return next_action(history, settings, ideas_left, sitting_start=len(history.runs))
+
+
+def _sentence(action: Action) -> str:
+    match action:
         case StartRun(why=why):
             return why
         case Decide(decision):
@@ -76,26 +85,35 @@ def _next_step(history: History, settings: StudySettings) -> str:
             return f"claims: {claim.reason}"
         case End(reason):
             return f"the study ends: {reason}"
+        case Propose(is_ablation=True):
+            return "leaves out what was kept, part by part: takes up the first of the proposals below"
     return "takes up the first of the proposals below"
 
 
-def _proposals(history: History, policy: Policy) -> Iterator[Proposal]:
+def _proposals(history: History, settings: StudySettings, policy: Policy) -> Iterator[Proposal]:
     """Yield what a policy proposes one after the other, as if each proposal were discarded.
 
-    Nothing before the incumbent has run: policies read the evidence off its runs.
+    Nothing before the incumbent has run, since policies read the evidence off its runs, and nothing once the study
+    would look for a record or end.
     """
-    is_broken = any(run.outcome in BROKEN_OUTCOMES for run in history.runs_of(0, "baseline"))
-    if is_broken or not history.unselected_runs(history.incumbent):
+    if not history.unselected_runs(history.incumbent) or _winds_up(_next_action(history, settings)):
         return
     open_ones = {p.number for p in history.proposals} - {d.proposal for d in history.decisions}
     for number in sorted(open_ones):
         history = _discarded(history, number)
     for _ in range(NUM_PROPOSALS):
-        proposal = policy.propose(history)
+        action = _next_action(history, settings)
+        is_ablation = isinstance(action, Propose) and action.is_ablation
+        proposal = None if _winds_up(action) else policy.propose(history, is_ablation=is_ablation)
         if proposal is None:
             return
         yield proposal
         history = _discarded(replace(history, proposals=(*history.proposals, proposal)), proposal.number)
+
+
+def _winds_up(action: Action) -> bool:
+    """Say whether a study that does this asks for no more proposals first."""
+    return isinstance(action, End | Claim) or (isinstance(action, StartRun) and action.role == "record")
 
 
 def _discarded(history: History, number: int) -> History:

@@ -23,10 +23,10 @@ def racing_figures(history: History, recordings: Recordings, targets: Sequence[T
     replays = replay_races(history, recordings, targets)
     audits = [replay for replay in replays if replay.is_audit]
     winners = [replay for replay in replays if not replay.is_audit]
-    would = Counter(replay.kill.rule for replay in replays if replay.kill)
-    wrongly = Counter(replay.kill.rule for replay in replays if replay.kill and replay.passed)
+    would = Counter(kill.rule for replay in replays for kill in replay.kills)
+    wrongly = Counter(kill.rule for replay in replays if replay.passed for kill in replay.kills)
     did = Counter(_rule(run) for run in stopped)
-    caught = sum(replay.kill is not None for replay in audits)
+    caught = sum(bool(replay.kills) for replay in audits)
     wrong = sum(replay.is_false_kill for replay in audits)
     return RacingFigures(
         clock=history.clock,

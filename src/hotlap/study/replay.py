@@ -5,7 +5,7 @@
         run_replay(open_replay(project, plan), plan, watcher)
 
 Its runs lie in the project like all others, its ledger in `.hotlap/replays/demo@1/`. The rungs run in turn, upwards and
-downwards, so that a drifting machine favours none. One that was stopped goes on where it was.
+downwards, so that a drifting machine favours none. One that was stopped, by whomever, goes on where it was.
 """
 
 import math
@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from hotlap.config.load import config_from_values
-from hotlap.config.schema import RunConfig
+from hotlap.config.schema import FREE_KEYS, RunConfig
 from hotlap.core.errors import StudyError
 from hotlap.core.records import Decision, History
 from hotlap.core.study_folder import REPLAY_SIGN, ProjectFolder, StudyFolder
@@ -22,7 +22,7 @@ from hotlap.runs.history import load_history
 from hotlap.runs.views import config_differences
 from hotlap.search.cost import limit_seconds, run_cost
 from hotlap.search.ladder import candidates_up_to
-from hotlap.study.guards import check_left_over
+from hotlap.study.guards import check_left_over, first_environment
 from hotlap.study.loop import run_once
 from hotlap.study.plan import BROKEN_OUTCOMES, End, StartRun, give_up
 from hotlap.study.runner import LocalRunner, Runner, settle_runs
@@ -34,7 +34,10 @@ REPLAY_SCHEMA: Final = "hotlap/replay/1"
 _SEEDS_APART: Final = 1000
 """Replays of one study have seeds of their own, as far apart as no replay has runs."""
 _OF_THE_REPLAY: Final = ("schema", "study", "rungs", "runs", "seed_base")
-_FREE: Final = ("config.budget.total", "config.patience", "config.stop_when")
+DATA: Final = "data"
+"""Key of a difference in the hash of the prepared data."""
+COMPLETE: Final = "every rung has had its runs"
+"""Why a replay ends that has nothing left to run; one that ended otherwise is taken up again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +76,7 @@ def plan_replay(
     """Return how a study's ladder is run again (default: the study touched last); nothing is written.
 
     `patch` changes the config that all rungs start from, for what has to be otherwise here. A replay that was begun
-    with the same plan on the same machine, and did not end, goes on.
+    with the same plan on the same machine, and is not complete, goes on.
     Raises StudyError when there is no such study or nothing was kept, ConfigError when the patch does not fit.
     """
     base, original, stored = read_study(project, name)
@@ -148,6 +151,13 @@ def run_replay(replay: Study, plan: ReplayPlan, watcher: Watcher, runner: Runner
     return "interrupted"
 
 
+def differences_of(plan: ReplayPlan, history: History) -> dict[str, tuple[Any, ...]]:
+    """Return where a replay differs from its study, its data included: those are known once it has run."""
+    hashes = tuple((first_environment(found).get("data") or {}).get("hash") for found in (plan.original, history))
+    is_other = None not in hashes and hashes[0] != hashes[1]
+    return {**plan.differences, DATA: hashes} if is_other else dict(plan.differences)
+
+
 def next_run(history: History, plan: ReplayPlan, sitting_start: int = 0) -> StartRun | End:
     """Return the next run, a pure function of the history; a rung that breaks is not tried again."""
     if ended := give_up(history, sitting_start):
@@ -157,7 +167,7 @@ def next_run(history: History, plan: ReplayPlan, sitting_start: int = 0) -> Star
             runs = history.runs_of(number)
             if len(runs) <= turn and not any(run.outcome in BROKEN_OUTCOMES for run in runs):
                 return _start(history, plan, number, turn)
-    return End("every rung has had its runs")
+    return End(COMPLETE)
 
 
 def _start(history: History, plan: ReplayPlan, number: int, turn: int) -> StartRun:
@@ -191,8 +201,8 @@ def _folder_for(
     folders = _replays_of(project, study)
     if folders:
         stored = folders[-1].protocol() or {}
-        has_ended = any(event.get("event") == "ended" for event in folders[-1].ledger())
-        if not has_ended and {**stored, "seed_base": None} == {**wanted, "seed_base": None}:
+        is_complete = any(event.get("reason") == COMPLETE for event in folders[-1].ledger())
+        if not is_complete and {**stored, "seed_base": None} == {**wanted, "seed_base": None}:
             return folders[-1], int(stored["seed_base"])
     number = _number(folders[-1]) + 1 if folders else 1
     seeds = [run.seed for run in original.runs]
@@ -213,4 +223,6 @@ def _differences(base: RunConfig, stored: Mapping[str, Any], here: Mapping[str, 
     """Return where machine and config are not the study's; what a newer hotlap added is taken as equal."""
     there = {**here, **stored, "config": base.model_dump(mode="json")}
     told = [{key: value for key, value in facts.items() if key not in _OF_THE_REPLAY} for facts in (there, here)]
-    return {key: values for key, values in config_differences(told).items() if key not in _FREE}
+    return {
+        key: values for key, values in config_differences(told).items() if key.removeprefix("config.") not in FREE_KEYS
+    }

@@ -3,9 +3,9 @@
 from typing import Final
 
 from hotlap.core.records import History
+from hotlap.policies.rules import removals
 from hotlap.search.cost import proposal_cost, record_cost, run_cost
 from hotlap.search.judge import FRESH_RUNS
-from hotlap.search.ladder import ladder
 from hotlap.search.record import MAX_LOOKS, is_claimed
 from hotlap.study.settings import StudySettings
 
@@ -24,8 +24,8 @@ def can_propose(history: History, settings: StudySettings) -> bool:
 
 
 def can_ablate(history: History, settings: StudySettings) -> bool:
-    """Say whether the next runs without a kept change fit into the budget."""
-    return _ablation_cost(history, settings) + _kept_free(history, settings) <= seconds_left(history, settings)
+    """Say whether the next runs without a kept change fit into the budget, and the fresh ones after them."""
+    return 2 * _ablation_cost(history, settings) + _kept_free(history, settings) <= seconds_left(history, settings)
 
 
 def seconds_left(history: History, settings: StudySettings) -> float:
@@ -41,9 +41,8 @@ def _kept_free(history: History, settings: StudySettings) -> float:
 
 
 def _cleaning_cost(history: History, settings: StudySettings) -> float:
-    """Return the seconds for leaving out each rung of the ladder once, but for the last and those asked about."""
-    asked = sum(proposal.role == "ablation" for proposal in history.proposals)
-    return max(0, len(list(ladder(history))) - 1 - asked) * _ablation_cost(history, settings)
+    """Return the seconds for leaving out each kept change, or part of one, that was not asked about yet."""
+    return len(removals(history)) * _ablation_cost(history, settings)
 
 
 def _ablation_cost(history: History, settings: StudySettings) -> float:

@@ -12,7 +12,7 @@ from typing import Any
 import hotlap
 from hotlap.config.load import config_from_values
 from hotlap.config.parts import source_hashes
-from hotlap.config.schema import RunConfig
+from hotlap.config.schema import FREE_KEYS, RunConfig
 from hotlap.core.errors import StudyError
 from hotlap.core.processes import processor_name
 from hotlap.core.records import Decision, History, Proposal, RecordClaim, RunRecord
@@ -199,8 +199,8 @@ def study_protocol(config: RunConfig, directory: Path) -> dict[str, Any]:
 
 
 def refuse_changed_protocol(name: str, stored: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Raise StudyError that lists what differs; budget.total, patience and stop_when may change meanwhile."""
-    free = {"config.budget.total", "config.patience", "config.stop_when"}
+    """Raise StudyError that lists what differs; the free keys may change meanwhile."""
+    free = {f"config.{key}" for key in FREE_KEYS}
     before, after = _flatten(stored), _flatten(now)
     keys = sorted(key for key in before.keys() | after.keys() if key not in free and before.get(key) != after.get(key))
     if keys:

@@ -18,6 +18,7 @@ from hotlap.report.summary import CandidateFigures, NoiseFigures, StudySummary, 
 from hotlap.runs.notes import read_notes
 from hotlap.search.calibration import calibrate
 from hotlap.search.drift import clock_noise, drifts
+from hotlap.search.goal import least_seconds
 from hotlap.search.noise import (
     estimate,
     estimate_noise,
@@ -110,6 +111,7 @@ def _figures(history: History, candidate: int) -> CandidateFigures:
         runs=found.runs,
         steps=found.steps,
         seconds_per_step=found.seconds_per_step,
+        least_seconds=least_seconds(history, candidate),
     )
 
 

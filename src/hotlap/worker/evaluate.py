@@ -32,7 +32,7 @@ def main() -> int:
     try:
         found = reevaluate(
             load_config(folder.config_path),
-            Path((folder.read("command") or {}).get("directory", ".")),
+            Path.cwd(),  # the launcher starts it in the project, wherever that is by now
             folder.path.parent.parent / "cache",
             folder.weights_path,
             generates=any(name in (folder.read("result") or {}).get("metrics", {}) for name in GENERATION_METRICS),
