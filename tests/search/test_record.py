@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hotlap.core.errors import ConfigError
 from hotlap.core.records import Decision, History, Outcome, Proposal, RecordClaim, RunRecord
-from hotlap.search.noise import Reading
+from hotlap.search.noise import Noise, Reading
 from hotlap.search.record import (
     Look,
     baseline_readings,
@@ -22,6 +22,7 @@ from hotlap.search.record import (
     last_record,
     permutation_p_value,
     speedup_interval,
+    student_quantile,
 )
 
 INF = math.inf
@@ -45,6 +46,10 @@ def run(number: int, candidate: int, seconds: float, role: str = "record", outco
 def look(new: list[float], old: list[float]) -> Look:
     runs = [run(n, 1, s) for n, s in enumerate(new)] + [run(n + 50, 0, s) for n, s in enumerate(old)]
     return Look(1, 1, 0, tuple(runs), 0)
+
+
+def noise_of(sigma: float, degrees: int = 6) -> Noise:
+    return Noise(sigma=sigma, degrees_of_freedom=degrees, resolution=0.0, measured=sigma)
 
 
 def test_full_separation_of_four_and_four() -> None:
@@ -152,6 +157,26 @@ def test_an_end_that_nothing_bounds_is_open() -> None:
     assert speedup_interval([Reading(50.0)], [Reading(10.0)]) == (0.0, INF), "two runs bound nothing"
 
 
+def test_where_runs_are_too_few_for_ranks_the_noise_of_the_study_bounds_a_speedup() -> None:
+    old, new = [Reading(90.0), Reading(110.0)], [Reading(time) for time in (9.0, 10.0, 10.0, 11.0)]
+    assert speedup_interval(old, new) == (0.0, INF)
+    low, high = speedup_interval(old, new, noise_of(0.1))
+    width = student_quantile(0.95, 6) * 0.1 * math.sqrt(3 / 4)
+    assert (low, high) == pytest.approx((10 * math.exp(-width), 10 * math.exp(width)))
+    unknown = speedup_interval(old, new, noise_of(0.1, degrees=2))
+    assert unknown[0] < low and high < unknown[1], "a noise that few runs tell may be larger"
+    stopped = [*old[:1], Reading(110.0, is_censored=True)]
+    for sides in ((stopped, new, noise_of(0.1)), (old, new, noise_of(0.1, degrees=0))):
+        assert speedup_interval(*sides) == (0.0, INF)
+    enough = [*old, Reading(100.0)]
+    assert speedup_interval(enough, new, noise_of(0.1)) == speedup_interval(enough, new), "ranks first"
+
+
+@pytest.mark.parametrize(("degrees", "value"), [(3, 2.353), (5, 2.015), (10, 1.812), (30, 1.697)])
+def test_quantiles_of_students_t(degrees: int, value: float) -> None:
+    assert student_quantile(0.95, degrees) == pytest.approx(value, rel=0.01)
+
+
 def test_the_interval_covers_as_often_as_it_says() -> None:
     generator = random.Random(3)
     inside = 0
@@ -223,8 +248,8 @@ def test_a_record_that_just_passed_is_told_smaller_than_it_looked() -> None:
     new, old = [9.0, 10.0, 11.0, 12.0], [12.5, 13.0, 14.0, 15.0]
     baseline = [Reading(seconds) for seconds in old]
     plain = judge_record(look(new, old), "train", 0.05, baseline)
-    noisy = judge_record(look(new, old), "train", 0.05, baseline, sigma=0.15)
-    quiet = judge_record(look(new, old), "train", 0.05, baseline, sigma=0.02)
+    noisy = judge_record(look(new, old), "train", 0.05, baseline, noise_of(0.15))
+    quiet = judge_record(look(new, old), "train", 0.05, baseline, noise_of(0.02))
     assert noisy.confirmed and plain.speedup and noisy.speedup and plain.speedup_interval and noisy.speedup_interval
     assert 1.0 < noisy.speedup < 0.95 * plain.speedup and "taken off its speedup for luck" in noisy.reason
     assert noisy.speedup_interval[0] < plain.speedup_interval[0]
@@ -238,7 +263,7 @@ def test_claims_are_true_on_average_where_the_test_can_only_just_see_them(gain: 
     while len(told) < 300:
         new, old = ([generator.lognormvariate(mean, 0.25) for _ in range(4)] for mean in (3.0, 3.0 + gain))
         for sigma, found in ((0.25, told), (0.0, plain)):
-            claim = judge_record(look(new, old), "train", 0.05, [Reading(seconds) for seconds in old], sigma)
+            claim = judge_record(look(new, old), "train", 0.05, [Reading(seconds) for seconds in old], noise_of(sigma))
             if claim.confirmed and claim.speedup:
                 found.append(claim.speedup / math.exp(gain))
     assert 0.93 <= fmean(told) <= 1.07
@@ -251,7 +276,7 @@ def test_against_an_earlier_record_half_of_the_luck_is_in_the_claim() -> None:
     for against in (0, 1):
         found = replace(look(new, old), candidate=2, against=against)
         runs = tuple(replace(run, candidate=2 if run.candidate == 1 else against) for run in found.runs)
-        claim = judge_record(replace(found, runs=runs), "train", 0.05, baseline, sigma=0.15)
+        claim = judge_record(replace(found, runs=runs), "train", 0.05, baseline, noise_of(0.15))
         assert claim.speedup
         ratios.append(math.log(40 / 10.5 / claim.speedup))
     assert ratios[1] == pytest.approx(ratios[0] / 2) and ratios[1] > 0

@@ -1,11 +1,13 @@
 """Rules about the optimization: learning rate, batch, schedule, optimizer, regularisation, clipping."""
 
+import math
 from collections.abc import Iterator
 from typing import Final
 
 from hotlap.core.durations import format_seconds
 from hotlap.policies.evidence import Evidence
 from hotlap.policies.ideas import Idea, Rule
+from hotlap.search.recipes import WITHOUT_WARMUP
 
 _CURVE_STARTS_WORSE: Final = 0.6
 """Race exemption of families whose curves start worse than they end: schedules, batch size."""
@@ -18,7 +20,6 @@ _OVERFITTING: Final = 0.1
 _MUON_STEPS_RATIO: Final = 0.4
 """Steps that Muon is expected to need, relative to AdamW's: the largest single gain in public records."""
 _WITH_ADAM: Final = ("adamw_torch", "adamw_torch_fused", "muon")
-_WITHOUT_WARMUP: Final = ("constant", "triangular")
 
 
 def dropout(evidence: Evidence) -> Iterator[Idea]:
@@ -32,8 +33,7 @@ def dropout(evidence: Evidence) -> Iterator[Idea]:
         family="dropout",
         title="no dropout",
         observation=(
-            f"The target is reached after {evidence.epochs:.2f} passes over the training data, eval_loss minus "
-            f"train_loss is {gap:+.2f}{': nothing is being memorised' if gap <= _OVERFITTING else ''}. Dropout "
+            f"The target is reached after {evidence.epochs:.2f} passes over the training data{_memory(gap)}. Dropout "
             f"({', '.join(f'{k} {v:g}' for k, v in rates.items() if v)}) is on, "
             f"and the forward pass takes {evidence.share_of_step('forward'):.0%} of a step."
         ),
@@ -43,6 +43,13 @@ def dropout(evidence: Evidence) -> Iterator[Idea]:
         confidence=0.9 if evidence.epochs < 3 else 0.3 if gap > _OVERFITTING else 0.6,
         simplifies=True,
     )
+
+
+def _memory(gap: float) -> str:
+    """Say what the distance between evaluation and training loss tells, where it is known."""
+    if math.isnan(gap):
+        return ""
+    return f", eval_loss minus train_loss is {gap:+.2f}{': nothing is being memorised' if gap <= _OVERFITTING else ''}"
 
 
 def learning_rate(evidence: Evidence) -> Iterator[Idea]:
@@ -142,7 +149,7 @@ def warmup(evidence: Evidence) -> Iterator[Idea]:
     """Warm-up is lost time once the run is not much longer than it."""
     training = evidence.config.training
     steps = training.warmup_steps_of(evidence.max_steps)
-    if training.schedule_by != "steps" or training.lr_scheduler_type in _WITHOUT_WARMUP:
+    if training.schedule_by != "steps" or training.lr_scheduler_type in WITHOUT_WARMUP:
         return  # a fraction of another horizon, or none at all
     share = steps / evidence.steps_to_target
     if share < _LONG_WARMUP or steps <= _SHORTEST_WARMUP:
@@ -221,7 +228,7 @@ def optimizer(evidence: Evidence) -> Iterator[Idea]:
         expected_steps = _MUON_STEPS_RATIO * evidence.steps_to_target
         warmup_note = ""
         warmup_steps = training.warmup_steps_of(evidence.max_steps)
-        has_warmup = training.schedule_by == "steps" and training.lr_scheduler_type not in _WITHOUT_WARMUP
+        has_warmup = training.schedule_by == "steps" and training.lr_scheduler_type not in WITHOUT_WARMUP
         if has_warmup and warmup_steps > max(_SHORTEST_WARMUP, _LONG_WARMUP * expected_steps):
             patch |= _short_warmup(expected_steps)
             warmup_note = (

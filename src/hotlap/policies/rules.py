@@ -15,13 +15,12 @@ from hotlap.policies.ideas import Idea, Rule, make_proposal
 from hotlap.policies.model_rules import MACHINE_RULES, MODEL_RULES
 from hotlap.policies.optimization_rules import OPTIMIZATION_RULES, dropout
 from hotlap.search.noise import STEP_TIME_RATIO
+from hotlap.search.opponents import SAMPLED
 from hotlap.search.revisit import is_reopened
 
 GPT_RULES: Final[tuple[Rule, ...]] = (dropout, *OPTIMIZATION_RULES, *MACHINE_RULES, *MODEL_RULES)
 OTHER_RULES: Final[tuple[Rule, ...]] = (*OPTIMIZATION_RULES, *MACHINE_RULES)
 """What can be said of a model that is not ours."""
-SEARCHERS: Final = ("sampler", "mutation", "prior")
-"""Proposers that change several settings at once, so that one may ride along that does nothing."""
 BUNDLE: Final = "bundle"
 """Family of proposals that are several ideas at once."""
 _RIDERS: Final = (
@@ -178,7 +177,7 @@ def _measured_ratio(history: History, number: int) -> float:
 
 
 def _parts(proposal: Proposal) -> Iterator[tuple[str, ...]]:
-    groups: Iterable[tuple[str, ...]] = _RIDERS if proposal.proposer in SEARCHERS else ()
+    groups: Iterable[tuple[str, ...]] = _RIDERS if proposal.proposer in SAMPLED else ()
     if proposal.family == BUNDLE:
         grouped = {key for group in _TOGETHER for key in group}
         groups = (*_TOGETHER, *((key,) for key in proposal.patch if key not in grouped))

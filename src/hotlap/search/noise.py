@@ -105,7 +105,7 @@ def _estimate(history: History, candidate: int, clock: ClockName) -> Estimate:
     typical = median(hits) if hits else 0.0
     counted = [reading for reading in found if not reading.is_censored or reading.seconds >= typical]
     times = sorted(math.inf if reading.is_censored else reading.seconds for reading in counted)
-    runs = _counted_runs(history, candidate)
+    runs = counted_runs(history, candidate)
     steps = [run.time_to_target["step"] for run in runs if run.time_to_target and "step" in run.time_to_target]
     step_seconds = [equivalent_factor(history, run) * run.seconds_per_step for run in runs if run.steps]
     return Estimate(
@@ -126,7 +126,7 @@ def readings(history: History, candidate: int, clock: ClockName | None = None) -
     too, times the ratio that was measured.
     """
     clock = clock or history.clock
-    for run in _counted_runs(history, candidate):
+    for run in counted_runs(history, candidate):
         factor = equivalent_factor(history, run)
         last = factor * run.reading(clock)
         if run.outcome == "out_of_budget":
@@ -140,7 +140,8 @@ def readings(history: History, candidate: int, clock: ClockName | None = None) -
             yield Reading(ratio * reading.seconds, reading.is_censored, ratio * reading.last_seconds)
 
 
-def _counted_runs(history: History, candidate: int) -> tuple[RunRecord, ...]:
+def counted_runs(history: History, candidate: int) -> tuple[RunRecord, ...]:
+    """Return the runs of a candidate that enter its estimate."""
     return tuple(run for run in comparable_runs(history, candidate) if run.role not in UNCOUNTED_ROLES)
 
 

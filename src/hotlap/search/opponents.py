@@ -42,7 +42,7 @@ TRUSTED_OVERSHOOT: Final = 1.05
 RUNG_FRACTIONS: Final = (1 / 16, 1 / 8, 1 / 4, 1 / 2)
 """Rungs, as shares of the incumbent's time (asynchronous successive halving: Li et al. 2018)."""
 SAMPLED: Final = ("sampler", "mutation", "prior")
-"""Proposers that try much and mostly fail: only their screens are held against rungs."""
+"""Proposers that try much, several settings at once, and mostly fail: only their screens are held against rungs."""
 SLOW_START: Final = 0.6
 """Share of the incumbent's time during which a slow start says nothing of the changes below."""
 SLOW_START_KEYS: Final = (

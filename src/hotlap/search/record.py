@@ -15,7 +15,7 @@ from hotlap.core.clock import ClockName
 from hotlap.core.durations import format_seconds
 from hotlap.core.errors import ConfigError
 from hotlap.core.records import History, RecordClaim, RunRecord
-from hotlap.search.noise import Reading, censored_median, readings
+from hotlap.search.noise import Noise, Reading, censored_median, counted_runs, readings
 from hotlap.search.selection import expected_luck
 
 MAX_LOOKS: Final = 3
@@ -87,7 +87,7 @@ def baseline_readings(history: History) -> tuple[Reading, ...]:
     Where looks stopped at least half of its record runs at twice the incumbent's time, those say no more than that, and
     the others tell its time: they alone are returned, as a group, so that no single run is left out for being slow.
     """
-    found = list(zip(history.unselected_runs(0), readings(history, 0), strict=True))
+    found = list(zip(counted_runs(history, 0), readings(history, 0), strict=True))
     looks = [reading for run, reading in found if run.role == "record"]
     others = [reading for run, reading in found if run.role != "record"]
     is_stopped = others and 2 * sum(reading.is_hit for reading in looks) <= len(looks)
@@ -144,26 +144,26 @@ def check_record_plan(runs: int, alpha: float) -> None:
 
 
 def judge_record(
-    look: Look, clock: ClockName, alpha: float, baseline: Sequence[Reading] = (), sigma: float = 0.0
+    look: Look, clock: ClockName, alpha: float, baseline: Sequence[Reading] = (), noise: Noise | None = None
 ) -> RecordClaim:
     """Return the claim of a complete look; the claimed time comes from the record runs of the incumbent alone.
 
     A run of the old side that was stopped at twice the incumbent's time is a miss and ranks last, with every other
     miss. A median that is a miss is never a record. `baseline` is what the speedup is told against: the readings of all
-    its unselected runs. `sigma` is the spread of log time between seeds: what of the speedup is expected to be luck, in
-    view of the test that it had to pass, is taken off it and off the lower end of its interval.
+    its unselected runs. `noise` is that between seeds: what of the speedup is expected to be luck, in view of the test
+    that it had to pass, is taken off it and off the lower end of its interval.
     """
     new = [run.clock_to_target(clock) for run in look.runs if run.candidate == look.candidate]
     old = [run.clock_to_target(clock) for run in look.runs if run.candidate == look.against]
     p_value, level = permutation_p_value(new, old), look_alpha(alpha)
     seconds = median(new)
     confirmed = p_value <= level and math.isfinite(seconds)
-    luck = passing_luck(new, old, level, sigma) if confirmed else 0.0
+    luck = passing_luck(new, old, level, noise.spread) if confirmed and noise else 0.0
     if look.against:
         luck /= 2  # the old side's half: it is not what the speedup is told against
     typical = censored_median(baseline) if baseline and math.isfinite(seconds) else math.nan
     speedup = typical / seconds * math.exp(-luck)
-    interval = speedup_interval(baseline, [Reading(time) for time in new]) if baseline else None
+    interval = speedup_interval(baseline, [Reading(time) for time in new], noise) if baseline else None
     sides = f"candidate {look.candidate}: {_describe(new)}; candidate {look.against}: {_describe(old)}"
     verdict = "a record" if confirmed else "no record"
     lowered = f"; {-math.expm1(-luck):.0%} are taken off its speedup for luck" if luck >= WORTH_TELLING else ""
@@ -196,7 +196,7 @@ def passing_luck(new: Sequence[float], old: Sequence[float], level: float, sigma
 
 
 def speedup_interval(
-    old: Sequence[Reading], new: Sequence[Reading], level: float = INTERVAL_LEVEL
+    old: Sequence[Reading], new: Sequence[Reading], noise: Noise | None = None, level: float = INTERVAL_LEVEL
 ) -> tuple[float, float]:
     """Return the interval in which the ratio of the typical times lies with at least the given confidence.
 
@@ -204,11 +204,30 @@ def speedup_interval(
     the rank sum allows (Moses 1953; Hollander and Wolfe, Nonparametric Statistical Methods, section 4.3), which assumes
     no bell curve but that log times differ by a shift. A run without a time bounds its ratios on one side only; an end
     that nothing bounds is 0 or infinite.
+
+    Two and four times are too few for any such interval. Where all of them are times, the noise of the whole study then
+    stands in, as Student's t.
     """
     lows = sorted(left.at_least / right.seconds if right.is_hit else 0.0 for left in old for right in new)
     highs = sorted(left.seconds / right.at_least if left.is_hit else math.inf for left in old for right in new)
     cut = _cut_off(len(old), len(new), (1 - level) / 2)
-    return (lows[cut - 1], highs[-cut]) if cut else (0.0, math.inf)
+    if cut:
+        return lows[cut - 1], highs[-cut]
+    if noise is None or not noise.degrees_of_freedom or not all(reading.is_hit for reading in (*old, *new)):
+        return 0.0, math.inf
+    ratio = censored_median(old) / censored_median(new)
+    width = student_quantile((1 + level) / 2, noise.degrees_of_freedom) * noise.sigma
+    width *= math.sqrt(1 / len(old) + 1 / len(new))
+    return ratio * math.exp(-width), ratio * math.exp(width)
+
+
+def student_quantile(share: float, degrees: int) -> float:
+    """Return a quantile of Student's t, to 1 % from 3 degrees of freedom on (Abramowitz and Stegun, 26.7.5)."""
+    z = NormalDist().inv_cdf(share)
+    first = (z**3 + z) / 4
+    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
+    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
+    return z + first / degrees + second / degrees**2 + third / degrees**3
 
 
 def _cut_off(num_old: int, num_new: int, tail: float) -> int:

@@ -270,8 +270,8 @@ def _continue_look(history: History, settings: StudySettings) -> Action | None:
 def _look(history: History, settings: StudySettings) -> Action:
     look = current_look(history)
     if look.is_complete(settings.record_runs):
-        baseline, sigma = baseline_readings(history), estimate_noise(history).spread
-        return Claim(judge_record(look, settings.clock, settings.alpha, baseline, sigma))
+        baseline, noise = baseline_readings(history), estimate_noise(history)
+        return Claim(judge_record(look, settings.clock, settings.alpha, baseline, noise))
     candidate = look.next_candidate(settings.record_runs)
     before = replace(history, runs=history.runs[: look.start])  # the same limit for every run of the look
     limit = limit_seconds(before, look.candidate, settings.run_seconds)
