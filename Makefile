@@ -6,7 +6,7 @@
 PYTHON := .venv/bin/python
 PIP := $(PYTHON) -m pip --disable-pip-version-check
 LAB := src/hotlap/core src/hotlap/config src/hotlap/runs src/hotlap/launch src/hotlap/search src/hotlap/policies \
-	src/hotlap/study src/hotlap/report src/hotlap/cli scripts
+	src/hotlap/study src/hotlap/analysis src/hotlap/report src/hotlap/cli src/hotlap/api.py scripts
 TRAINING := src/hotlap/tasks src/hotlap/data src/hotlap/models src/hotlap/optim src/hotlap/train src/hotlap/worker
 
 .PHONY: demo test check format

@@ -19,7 +19,7 @@ MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
 
 TRAINING_SIDE = {"tasks", "data", "models", "optim", "train", "worker"}
-LAB_SIDE = {"runs", "launch", "search", "policies", "study", "report", "cli"}
+LAB_SIDE = {"runs", "launch", "search", "policies", "study", "analysis", "report", "cli", "api"}
 
 MAY_IMPORT: dict[str, set[str]] = {
     "core": set(),
@@ -35,13 +35,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "search": {"core", "config"},
     "policies": {"core", "config", "search"},
     "study": {"core", "config", "runs", "launch", "search", "policies", "report"},
-    "report": {"core", "config", "runs"},
+    "analysis": {"core", "config", "runs"},
+    "report": {"core", "config", "runs", "analysis"},
     "cli": {"core", "config", *LAB_SIDE},
+    "api": {"core", "runs", "study", "report"},
 }
 
 ONLY_IN: dict[str, set[str]] = {
     "torch": TRAINING_SIDE - {"tasks"},
-    "numpy": TRAINING_SIDE,
+    "numpy": TRAINING_SIDE | {"search", "analysis"},
     "sacrebleu": TRAINING_SIDE,
     "safetensors": TRAINING_SIDE,
     "transformers": {"train"},
@@ -49,20 +51,27 @@ ONLY_IN: dict[str, set[str]] = {
     "sqlite3": {"runs"},
     "matplotlib": {"report"},
     "optuna": {"search"},
+    "sklearn": {"analysis"},
+    "sqlalchemy": {"search"},
+    "pandas": {"runs"},
+    "pyarrow": {"runs"},
     "typer": {"cli"},
     "rich": {"cli"},
 }
 
-HEAVY = {"torch", "transformers", "optuna", "pydantic", "numpy", "matplotlib", "ruamel", "sqlite3", "rich"}
+HEAVY = {"torch", "transformers", "optuna", "pydantic", "numpy", "pandas", "matplotlib", "ruamel", "sqlite3", "rich"}
 """What `hotlap --help` has no use for."""
 
 
 def folder_of(path: Path) -> str:
-    """Return the folder that a file belongs to: empty for the package's own __init__; __main__ is a command line."""
+    """Return the folder that a file belongs to: empty for the package's own __init__; __main__ is a command line.
+
+    A file beside it is a folder of one file.
+    """
     parts = path.relative_to(PACKAGE).parts
     if parts == ("__main__.py",):
         return "cli"
-    return parts[0] if len(parts) > 1 else ""
+    return parts[0].removesuffix(".py") if parts != ("__init__.py",) else ""
 
 
 def module_name(path: Path) -> str:

@@ -85,6 +85,14 @@ def test_a_renamed_setting_may_not_contradict_the_one_that_it_became() -> None:
     assert (agreement.values, agreement.problems) == ({"use_cpu": True}, [])
 
 
+def test_an_optimizer_of_apex_is_taken_as_its_twin_with_a_notice() -> None:
+    translation = translate({"optim": "adamw_apex_fused"})
+    assert translation.values == {"optim": "adamw_torch_fused"}
+    assert translation.notices == [Remark("optim", translation.notices[0].text)]
+    assert "needs apex, which is not used here: taken as adamw_torch_fused" in translation.notices[0].text
+    assert translate({"optim": "adamw_torch"}).notices == []
+
+
 REFUSED: list[tuple[str, Any, tuple[Any, ...]]] = [
     ("fp16", True, (False, "no", None)),
     ("fp16_full_eval", True, (False,)),

@@ -26,6 +26,8 @@ RunName = Annotated[str, typer.Argument(metavar="ID", help="r0042, r42, @last, @
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 AsCsv = Annotated[bool, typer.Option("--csv", help="CSV on stdout.")]
 _SPARKLINE_WIDTH = 40
+_NO_RUNS = ("the defaults", "nothing")
+"""What `base_of` names that is no run."""
 
 
 @app.command("ls")
@@ -51,14 +53,15 @@ def show(name: RunName, as_json: AsJson = False, project: Project = Path()) -> N
         run = store.get(name)
         base, base_config = base_of(run, store.runs(run.study))
         changes = changes_from_base(run, base_config)
-        reproduce = shlex.join(reproduce_argv(store.project, run))
+        reproduce = None if run.imported else shlex.join(reproduce_argv(store.project, run))
         if as_json:
             print_json(runs_document([run], base=base, differences=changes, reproduce=reproduce))
         else:
             _print_facts(run, _course(store, run), guards_text(store.folder(run.run_id).read("guards") or {}))
             _print_sections(run, base, changes)
-            following = f"compare {base} {run.run_id}" if base not in ("the defaults", run.run_id) else "ls --sort time"
-            typer.echo(f"\nrun it again: {reproduce}\nnext: hotlap runs {following}")
+            following = f"compare {base} {run.run_id}" if base not in (*_NO_RUNS, run.run_id) else "ls --sort time"
+            again = _origin(run) if run.imported else f"run it again: {reproduce}"
+            typer.echo(f"\n{again}\nnext: hotlap runs {following}")
 
 
 @app.command()
@@ -196,12 +199,20 @@ def _print_facts(run: "StoredRun", sparkline: str, guards: str) -> None:
     if run.target_step is not None:
         train, wall = _time(run.target_train_seconds), _time(run.target_wall_seconds)
         typer.echo(f"  time to target {train} (train clock), {wall} (wall clock), at step {run.target_step:,}")
-    spent = f"{_time(run.train_seconds)} of training in {_time(run.wall_seconds)}"
+    clocks = f"{_time(run.train_seconds)} of training in {_time(run.wall_seconds)}"
+    spent = "no clock of hotlap's" if run.imported else clocks
     typer.echo(f"  {run.steps:,} steps, {run.tokens:,} tokens, {spent}")
     if sparkline:
         typer.echo(f"  eval_loss {sparkline}")
     for note in run.notes:
         typer.echo(f"  note {note.at}: {note.text} {' '.join('#' + tag for tag in note.tags)}".rstrip())
+
+
+def _origin(run: "StoredRun") -> str:
+    """Return where an imported run comes from."""
+    name = run.imported.get("name")
+    called = f"{run.imported.get('id')} ({name})" if name else run.imported.get("id")
+    return f"imported: {called} of {run.imported.get('source')} ({run.imported.get('kind')})"
 
 
 def _print_sections(run: "StoredRun", base: str, changes: dict[str, tuple[Any, ...]]) -> None:

@@ -37,6 +37,8 @@ class Document:
         """
         try:
             text = path.read_text(encoding="utf-8")
+            if path.suffix.lower() == ".json":
+                text = text.replace("\t", " ")  # JSON has tabs only where YAML wants spaces
         except FileNotFoundError:
             raise ConfigError(f"{path}: no such config; run `hotlap demo` for an example") from None
         except (OSError, UnicodeDecodeError) as error:

@@ -65,7 +65,7 @@ def translate(training: Mapping[str, Any]) -> Translation:
         row = FATES.get(key)
         if row is None:
             if value is not None or not (key in _NONE_IS_DEFAULT or key in told.sources):
-                told.values[key] = value
+                told.values[key] = _with_twin(value, told) if key == "optim" else value
         elif row.fate == "no effect":
             told.notices.append(Remark(key, f"no effect here: {row.text}"))
         elif row.fate == "renamed":
@@ -74,6 +74,15 @@ def translate(training: Mapping[str, Any]) -> Translation:
             told.problems.append(Remark(key, f"not supported: {row.text}, got {value!r}"))
     told.notices.extend(_idle_intervals(training))
     return told
+
+
+def _with_twin(optimizer: Any, told: Translation) -> Any:
+    """Return the optimizer that does the same here; any other name stays as it is."""
+    twin = OPTIMIZER_TWINS.get(optimizer) if isinstance(optimizer, str) else None
+    if twin is None:
+        return optimizer
+    told.notices.append(Remark("optim", f"{optimizer} needs apex, which is not used here: taken as {twin}"))
+    return twin
 
 
 def _rename(key: str, target: str, value: Any, training: Mapping[str, Any], told: Translation) -> None:
@@ -119,6 +128,9 @@ def _reports_nowhere(value: Any) -> bool:
 def _splits_nothing(value: Any) -> bool:
     return value is None or (isinstance(value, Mapping) and not value.get("split_batches"))
 
+
+OPTIMIZER_TWINS: Final[Mapping[str, str]] = {"adamw_apex_fused": "adamw_torch_fused"}
+"""Optimizers of packages that are not used here, and those that take the same steps."""
 
 _NONE_IS_DEFAULT: Final = frozenset({"gradient_checkpointing", "include_num_input_tokens_seen", "warmup_ratio"})
 

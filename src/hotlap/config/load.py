@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
@@ -35,22 +35,29 @@ from hotlap.config.trainer_yaml import (
 )
 from hotlap.core.errors import ConfigError
 
+SEARCH: Final = "search"
+"""The section that says what a sweep varies."""
+
 
 def load_config(path: Path, overrides: Iterable[str] = (), notices: list[str] | None = None) -> RunConfig:
     """Read a config file, or a plain Trainer YAML, and apply `key=value` overrides with dotted keys.
 
     What the user should know of names that mean something else here is appended to `notices`, a line each.
+    The section `search` is left to `load_sweep`.
     Raises ConfigError with one message that lists every problem with file, line and key.
     """
     return _load(Document.read(path), path, overrides, notices)
 
 
-def config_from_text(text: str, path: Path) -> RunConfig:
-    """Build the config that a text would be if it stood in a file; raises ConfigError as `load_config` does."""
-    return _load(Document.parse(text, path), path, (), None)
+def config_from_text(
+    text: str, path: Path, overrides: Iterable[str] = (), notices: list[str] | None = None
+) -> RunConfig:
+    """Build the config that a text would be if it stood in a file; everything else is as `load_config` has it."""
+    return _load(Document.parse(text, path), path, overrides, notices)
 
 
 def _load(document: Document, path: Path, overrides: Iterable[str], notices: list[str] | None) -> RunConfig:
+    document.values.pop(SEARCH, None)
     document.is_flat = is_trainer_yaml(document.values)
     for override in overrides:
         key, value = parse_override(override)

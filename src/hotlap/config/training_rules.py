@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from hotlap.config.training_settings import TrainingSettings
 
 _LOGGING_STEPS = 100
-_LESS_IS_BETTER = ("loss", "perplexity", "bits_per_byte")
+LESS_IS_BETTER: Final = ("loss", "perplexity", "bits_per_byte")
+"""Endings of the metrics of which less is better."""
 
 
 def imply(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -24,7 +25,7 @@ def imply(given: Mapping[str, Any]) -> dict[str, Any]:
         values["metric_for_best_model"] = "eval_loss"
     metric = values.get("metric_for_best_model")
     if isinstance(metric, str) and values.get("greater_is_better") is None:
-        values["greater_is_better"] = not metric.endswith(_LESS_IS_BETTER)
+        values["greater_is_better"] = not metric.endswith(LESS_IS_BETTER)
     return values
 
 

@@ -79,7 +79,7 @@ OptimizerChoice = Annotated[
     Annotated[OptimizerName, Tag("name")] | _PartName, Discriminator(name_or_part), BeforeValidator(_check_optimizer)
 ]
 Strategy = Annotated[Literal["no", "steps", "epoch"], BeforeValidator(_no_for_false)]
-EvalStrategy = Annotated[Literal["no", "steps", "epoch"] | None, BeforeValidator(_no_for_false)]
+EvalStrategy = Annotated[Literal["no", "steps", "epoch", "clock"] | None, BeforeValidator(_no_for_false)]
 SaveStrategy = Annotated[Literal["no", "steps", "epoch", "best"], BeforeValidator(_no_for_false)]
 CountedTokens = Annotated[Literal["all", "non_padding"] | None, BeforeValidator(_counted_tokens)]
 MetricName = Annotated[str, AfterValidator(_metric_name)]
@@ -187,7 +187,8 @@ class TrainingSettings(Section):
     include_num_input_tokens_seen: CountedTokens = None
     """Count input tokens in each line: all, non_padding, or not at all (no)."""
     eval_strategy: EvalStrategy = None
-    """When to evaluate; absent: every eval_steps, else on the clock's grid when there are targets, and at the end."""
+    """When to evaluate; clock: at growing readings of the clock, whether or not there are targets; absent: every
+    eval_steps, else on the clock's grid when there are targets, and at the end."""
     eval_steps: float | None = Field(None, gt=0)
     """Steps between evaluations, below 1 a fraction of max_steps; absent: see eval_strategy."""
     eval_delay: float = Field(0.0, ge=0)

@@ -15,6 +15,8 @@ ClockName = Literal["train", "wall"]
 GRID_START_SECONDS: Final = 0.1
 """Early enough for recipes of a second; below some dozens of steps every step end is looked at anyhow."""
 GRID_RATIO: Final = {"train": 1.03, "wall": 1.10}
+SPARSE_RATIO: Final = 1.2
+"""Where there is no target to be found early, a curve needs fewer points."""
 
 
 class TrainClock:
@@ -42,8 +44,8 @@ class TrainClock:
 class EvaluationGrid:
     """Says at which step ends an evaluation is due; resolution is `ratio - 1`."""
 
-    def __init__(self, clock: ClockName, next_reading: float = GRID_START_SECONDS) -> None:
-        self._ratio = GRID_RATIO[clock]
+    def __init__(self, clock: ClockName, next_reading: float = GRID_START_SECONDS, *, is_sparse: bool = False) -> None:
+        self._ratio = SPARSE_RATIO if is_sparse else GRID_RATIO[clock]
         self._next = next_reading
 
     @property

@@ -31,7 +31,7 @@ class ConfigError(HotlapError):
 
 
 class DataError(HotlapError):
-    """A corpus that is missing, empty or unreadable."""
+    """A corpus, or a file of runs to import, that is missing, empty or unreadable."""
 
     exit_code: ClassVar[int] = 2
 

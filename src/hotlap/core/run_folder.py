@@ -30,7 +30,17 @@ RNG_NAME: Final = "rng.pt"
 STATE_NAME: Final = "state.json"
 
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
-_JSON_FILES: Final = ("command", "proposal", "environment", "worker", "stop", "result", "evaluation", "guards")
+_JSON_FILES: Final = (
+    "command",
+    "proposal",
+    "environment",
+    "worker",
+    "stop",
+    "result",
+    "evaluation",
+    "guards",
+    "import",
+)
 _FILES_OF_AN_ATTEMPT: Final = ("result", "stop", "worker")
 
 
@@ -87,7 +97,7 @@ class RunFolder:
         write_atomic(self.diff_path, text)
 
     def write(self, name: str, value: Mapping[str, Any]) -> None:
-        """Store one of the JSON files: command, proposal, environment, worker, stop, result, evaluation, guards."""
+        """Store one of the JSON files: command, proposal, environment, worker, stop, result, guards and the others."""
         assert name in _JSON_FILES, name
         if name == "result":  # where it is, everything before it is on the disk, too
             self._sync_lines()

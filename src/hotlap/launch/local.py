@@ -67,6 +67,12 @@ class LaunchFacts:
     """Checkpoint folder inside the run folder that the run goes on from; empty: from its start."""
     wall_before_seconds: float = 0.0
     """Reading of the wall clock when the resumed run had ended."""
+    slots: int = 1
+    """Runs that may go on at the same time on this machine: with more than one, no run's times are its own."""
+    cores: tuple[int, ...] = ()
+    """The cores that the run is kept on, and as many threads; empty: all of them."""
+    gpu: int | None = None
+    """The GPU of those visible that the run is shown; None: all of them."""
 
 
 class Job:
@@ -168,7 +174,7 @@ class LocalLauncher:
         if not directory.is_dir():
             raise LaunchError(f"cannot start {folder.run_id}: the project folder {directory} is not there")
         argv = [*program_for(self._program, facts.devices), str(folder.path.absolute())]
-        environment = worker_environment(os.environ, facts.devices)
+        environment = worker_environment(_slot_environment(os.environ, facts), facts.devices)
         launched = time.monotonic()
         folder.write("command", _command(facts, argv, environment, launched))
         try:
@@ -177,6 +183,9 @@ class LocalLauncher:
         except OSError as error:
             raise LaunchError(f"cannot start {folder.run_id}: {argv[0]}: {error.strerror or error}") from error
         job = Job(folder, process, launched)
+        if facts.cores:
+            with suppress(psutil.Error, AttributeError):  # gone already; or a system that keeps no process anywhere
+                psutil.Process(process.pid).cpu_affinity(list(facts.cores))
         if not folder.is_running():
             # Closes the moment in which the run would look lost, also one that is resumed. A worker writes the same as
             # its first act; torchrun stays the one to ask for, since it lives as long as any of its processes.
@@ -197,6 +206,17 @@ def program_for(program: Sequence[str], devices: int) -> tuple[str, ...]:
     return (*TORCHRUN, *one_machine, f"--log-dir={os.devnull}", f"--nproc-per-node={devices}", "--no-python", *program)
 
 
+def _slot_environment(given: Mapping[str, str], facts: LaunchFacts) -> dict[str, str]:
+    """Return the driver's environment with what keeps a run in its slot."""
+    environment = dict(given)
+    if facts.cores:
+        environment["OMP_NUM_THREADS"] = str(len(facts.cores))
+    if facts.gpu is not None:
+        visible = [name for name in given.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+        environment["CUDA_VISIBLE_DEVICES"] = visible[facts.gpu] if facts.gpu < len(visible) else str(facts.gpu)
+    return environment
+
+
 def _command(
     facts: LaunchFacts, argv: Sequence[str], environment: Mapping[str, str], launched: float
 ) -> dict[str, object]:
@@ -214,6 +234,8 @@ def _command(
         "seed": facts.seed,
         "limits": {"train_seconds": None, "wall_seconds": None, **facts.limits},
         "devices": facts.devices,
+        "slots": facts.slots,
+        "cores": list(facts.cores),
         "resume": facts.resume,
         "wall_before_seconds": facts.wall_before_seconds,
     }

@@ -38,6 +38,9 @@ def plan_rerun(folder: RunFolder, directory: Path) -> RerunPlan:
     Raises ConfigError when the run left no config, or was no training of ours.
     """
     command = folder.read("command") or {}
+    if imported := folder.read("import"):
+        source = imported.get("source")
+        raise ConfigError(f"{folder.run_id} was imported from {source}: only the program that made it runs it again")
     if not folder.config_path.exists():
         raise ConfigError(f"{folder.run_id} cannot be run again: {folder.config_path} is not there")
     if (verb := command.get("verb") or "train") != "train":

@@ -123,6 +123,8 @@ def _entries(folder: Path) -> list[Path]:
 def _refuse_unfit(folder: RunFolder) -> None:
     """Refuse a run that goes on by itself, belongs to a study, diverged, or is no run of ours."""
     name = folder.run_id
+    if imported := folder.read("import"):
+        raise ConfigError(f"{name} cannot go on here: it was imported from {imported.get('source')}")
     if not folder.config_path.exists():
         raise ConfigError(f"{name} cannot go on: {folder.config_path} is not there")
     if folder.is_running():

@@ -63,7 +63,7 @@ def _record(folder: RunFolder, outcome: Outcome, reason: str, contaminated: str)
         run_id=folder.run_id,
         role=command.get("role") or "manual",
         candidate=int(command.get("candidate") or 0),
-        seed=int(command.get("seed", config.get("training", {}).get("seed", 0)) or 0),
+        seed=int(command.get("seed", _seed(config)) or 0),
         outcome=outcome,
         reason=_with_log(folder, outcome, reason),
         steps=int(facts.get("step") or 0),
@@ -81,6 +81,13 @@ def _record(folder: RunFolder, outcome: Outcome, reason: str, contaminated: str)
         guards={key: value for key, value in (folder.read("guards") or {}).items() if key not in ("schema", "given")},
         kill=_kill(folder.read("stop") or {}) if outcome == "raced" else None,
     )
+
+
+def _seed(config: Mapping[str, Any]) -> int:
+    """Return the seed of a config: hotlap's has it in `training`, another program's at the top."""
+    training = config.get("training")
+    seed = (training if isinstance(training, Mapping) else config).get("seed")
+    return seed if isinstance(seed, int) else 0
 
 
 def _kill(stop: Mapping[str, Any]) -> Kill | None:

@@ -53,11 +53,17 @@ def create_sources(db: sqlite3.Connection) -> None:
     db.execute("create table sources (path text primary key, fingerprint text not null)")
 
 
+def add_imported(db: sqlite3.Connection) -> None:
+    """Where a run comes from that another program made; an empty object for hotlap's own."""
+    db.execute("alter table runs add column imported text not null default '{}'")
+
+
 MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (
     create_runs,
     create_notes,
     create_ledger_runs,
     create_sources,
+    add_imported,
 )
 
 

@@ -4,7 +4,7 @@ import json
 import math
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from hotlap.core.clock import ClockName
@@ -15,6 +15,7 @@ from hotlap.runs.notes import Note
 
 MAY_CHANGE: Final = ("running", "lost", "invalid")
 """Outcomes that are read again at every refresh: the first goes on, the others may have been read at a bad moment."""
+_TOLD_OF_IMPORTS: Final = ("kind", "source", "id", "name", "facts")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +45,8 @@ class StoredRun:
     metrics: Mapping[str, float]
     seconds: Mapping[str, float]
     environment: Mapping[str, Any]
+    imported: Mapping[str, Any] = field(default_factory=dict)
+    """Where a run comes from that another program made: kind, source, id, name, facts. Empty for hotlap's own."""
     notes: tuple[Note, ...] = ()
 
     @property
@@ -71,33 +74,35 @@ def row_of(folder: RunFolder) -> dict[str, Any]:
             outcome="invalid",
             reason=f"its folder cannot be read: {type(error).__name__}: {error}",
         )
-        return _columns(broken, "invalid", {})
+        return _columns(broken, "invalid", {}, {})
 
 
 def stored_run(row: sqlite3.Row, notes: tuple[Note, ...]) -> StoredRun:
     """Return a row of the database as a value."""
     values = {key: row[key] for key in row.keys() if key in StoredRun.__dataclass_fields__}  # noqa: SIM118
     values["role"] = row["ledger_role"]  # a study may give a run another role than it was started with
-    for key in ("config", "metrics", "seconds", "environment"):
+    for key in ("config", "metrics", "seconds", "environment", "imported"):
         values[key] = json.loads(values[key])
     return StoredRun(**values, notes=notes)
 
 
 def _row(folder: RunFolder) -> dict[str, Any]:
-    command = folder.read("command") or {}
+    command, imported = folder.read("command") or {}, folder.read("import") or {}
     record = ingest(folder)
     if record is not None:
-        return _columns(record, record.outcome, command)
+        return _columns(record, record.outcome, command, imported)
     is_started = bool(command) or folder.is_running()
-    return _columns(snapshot(folder), "running" if is_started else "lost", command)
+    return _columns(snapshot(folder), "running" if is_started else "lost", command, imported)
 
 
-def _columns(record: RunRecord, outcome: str, command: Mapping[str, Any]) -> dict[str, Any]:
+def _columns(
+    record: RunRecord, outcome: str, command: Mapping[str, Any], imported: Mapping[str, Any]
+) -> dict[str, Any]:
     target = record.time_to_target or {}
     return {
         "run_id": record.run_id,
         "number": int(record.run_id[1:]),
-        "study": command.get("study") or "",
+        "study": command.get("study") or imported.get("group") or "",
         "role": record.role,
         "candidate": record.candidate,
         "seed": record.seed,
@@ -111,9 +116,10 @@ def _columns(record: RunRecord, outcome: str, command: Mapping[str, Any]) -> dic
         "target_train_seconds": target.get("train"),
         "target_wall_seconds": target.get("wall"),
         "target_step": target.get("step"),
-        "started_at": command.get("launched_at") or "",
+        "started_at": command.get("launched_at") or imported.get("started_at") or "",
         "config": json.dumps(record.config),
         "metrics": json.dumps(record.metrics),
         "seconds": json.dumps(record.seconds),
         "environment": json.dumps(record.environment),
+        "imported": json.dumps({key: imported[key] for key in _TOLD_OF_IMPORTS if imported.get(key)}),
     }

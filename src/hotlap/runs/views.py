@@ -12,6 +12,8 @@ from hotlap.core.study_folder import ProjectFolder
 from hotlap.runs.rows import StoredRun
 
 SCHEMA: Final = "hotlap/runs/1"
+NOTHING: Final = "nothing"
+"""What imported runs are compared with."""
 
 _FACTS: Final = (
     "run_id",
@@ -48,7 +50,7 @@ class TimePart(NamedTuple):
 def run_document(run: StoredRun) -> dict[str, Any]:
     """Return everything that the index knows of a run as plain JSON values; what is not finite becomes null."""
     facts = {name: getattr(run, name) for name in _FACTS}
-    sections = {name: dict(getattr(run, name)) for name in ("metrics", "seconds", "config", "environment")}
+    sections = {name: dict(getattr(run, name)) for name in ("metrics", "seconds", "config", "environment", "imported")}
     notes = [{"at": note.at, "text": note.text, "tags": list(note.tags)} for note in run.notes]
     document: dict[str, Any] = finite({**facts, **sections, "tags": list(run.tags), "notes": notes})
     return document
@@ -90,7 +92,12 @@ def config_differences(configs: Sequence[Mapping[str, Any]]) -> dict[str, tuple[
 
 
 def base_of(run: StoredRun, runs: Iterable[StoredRun]) -> tuple[str, Mapping[str, Any]]:
-    """Return name and config that a run is compared with: its study's first baseline, else hotlap's defaults."""
+    """Return name and config that a run is compared with: its study's first baseline, else hotlap's defaults.
+
+    An imported run has settings of another program: it is compared with nothing.
+    """
+    if run.imported:
+        return NOTHING, {}
     baselines = [other for other in runs if run.study and other.study == run.study and other.role == "baseline"]
     if baselines:
         return baselines[0].run_id, baselines[0].config
@@ -124,10 +131,10 @@ def reproduce_argv(project: ProjectFolder, run: StoredRun) -> list[str]:
 
 
 def flat_row(run: StoredRun) -> dict[str, Any]:
-    """Return a run as one flat row: facts, then `metrics.*`, `seconds.*` and `config.*`."""
+    """Return a run as one flat row: facts, then `metrics.*`, `seconds.*`, `config.*` and `imported.*`."""
     document = run_document(run)
     flat = {name: document[name] for name in _FACTS}
-    for section in ("metrics", "seconds", "config"):
+    for section in ("metrics", "seconds", "config", "imported"):
         flat.update(flatten(document[section], f"{section}."))
     return {**flat, "tags": " ".join(run.tags), "notes": " | ".join(note.text for note in run.notes)}
 

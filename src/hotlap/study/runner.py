@@ -71,7 +71,7 @@ class LocalRunner:
         job = self._launcher.start(folder, _launch_facts(study, action))
         with _never_left_behind(job), SystemSampler(folder, job.pid) as sampler:
             _follow(study, job, context, watcher, interrupts, guard.clock)
-        disturbed = _disturbance(study, action.role, folder, sampler.samples)
+        disturbed = disturbance(study, action.role, folder, sampler.samples)
         record = ingest(folder, guard.close(folder, disturbed, lambda: interrupts.count >= 2))
         assert record is not None, f"{folder.path} has ended"
         return record
@@ -94,7 +94,7 @@ def settle_runs(study: Study) -> None:
             continue
         folder = RunFolder(study.project.runs_path / run.run_id)
         samples = read_json_lines(folder.system_path)
-        disturbed = "" if run.is_infrastructure_failure else _disturbance(study, run.role, folder, samples)
+        disturbed = "" if run.is_infrastructure_failure else disturbance(study, run.role, folder, samples)
         facts = {"run": run.run_id, "role": run.role, "candidate": run.candidate, "seed": run.seed, "phase": "ended"}
         study.append_run({**facts, "outcome": run.outcome, "contaminated": disturbed})
         runs = (replace(known, contaminated=disturbed) if known is run else known for known in study.history.runs)
@@ -161,7 +161,7 @@ def _follow(
             job.stop("interrupted", "stopped by the user")
         elif racer is not None and (kill := racer.look(new)) is not None:
             job.stop("raced", kill.reason, details={"kill": asdict(kill)})
-        elif silence > _patience_with(points):
+        elif silence > patience_with(points):
             job.stop("invalid", f"no sign of life for {silence:.0f} s")
         elif now > deadline:
             job.stop("interrupted", "the study's budget was used up")
@@ -171,7 +171,7 @@ def _follow(
     clock.look(now - job.launched_monotonic, new[-1] if new else None, job.folder.read("result"))
 
 
-def _patience_with(points: Sequence[dict[str, Any]]) -> float:
+def patience_with(points: Sequence[dict[str, Any]]) -> float:
     """Return the wall seconds without a new point that are still normal for a run."""
     return max(HANG_SECONDS, HANG_SHARE * float(points[-1]["wall_seconds"])) if points else START_SECONDS
 
@@ -186,7 +186,7 @@ def _never_left_behind(job: Job) -> Iterator[None]:
         raise
 
 
-def _disturbance(study: Study, role: Role, folder: RunFolder, samples: Sequence[dict[str, Any]]) -> str:
+def disturbance(study: Study, role: Role, folder: RunFolder, samples: Sequence[dict[str, Any]]) -> str:
     """Say why a run cannot be compared with the others of its study; empty when it can."""
     environment = folder.read("environment") or {}
     return stood_still(samples) or _contamination(study, role, samples) or other_data(study.history, environment)

@@ -75,6 +75,11 @@ class Study:
         self.history = replace(self.history, seconds_spent=self._spent_before + (now["at"] - self._began_at), **changes)
 
     @property
+    def age_seconds(self) -> float:
+        """Wall seconds that the study has gone on by now, over all its sittings."""
+        return self._spent_before + (self.now() - self._began_at)
+
+    @property
     def devices(self) -> tuple[str, ...]:
         """The devices that runs are timed on."""
         return devices_of(self.config)

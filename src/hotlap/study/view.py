@@ -95,10 +95,32 @@ def write_journal_of(
         except MissingExtraError as error:
             missing = str(error)
     shown = picture.relative_to(project.project).as_posix() if picture.exists() else None
+    return write_journal(_journal_text(project, history, summary, shown, missing, recordings), project)
+
+
+def journal_of(project: ProjectFolder, name: str | None = None) -> str:
+    """Return the journal of a study as it would be written now (default: the one touched last).
+
+    Raises StudyError when there is none.
+    """
+    history, summary = view_study(project, name)
+    picture = picture_path(project, summary.name)
+    shown = picture.relative_to(project.project).as_posix() if picture.exists() else None
+    return _journal_text(project, history, summary, shown, "" if shown else "none was drawn yet", None)
+
+
+def _journal_text(
+    project: ProjectFolder,
+    history: History,
+    summary: StudySummary,
+    picture: str | None,
+    no_picture_because: str,
+    recordings: Recordings | None,
+) -> str:
     recordings = recordings or Recordings(lambda run_id: RunFolder(project.runs_path / run_id).points())
     targets = [parse_target(text) for text in summary.targets]
     racing = racing_figures(history, recordings, targets)
-    return write_journal(render_journal(summary, history, _notes(project), shown, missing, racing), project)
+    return render_journal(summary, history, _notes(project), picture, no_picture_because, racing)
 
 
 def _figures(history: History, candidate: int) -> CandidateFigures:

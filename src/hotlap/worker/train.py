@@ -59,7 +59,7 @@ class TrainingRun:
         self.logbook = Logbook(session, self.parts)
         self.saver = Saver(session, self.parts)
         self.budget = Budget(session, self.parts, saves_checkpoints=self.saver.is_wanted)
-        self.grid = EvaluationGrid(self.config.clock)
+        self.grid = EvaluationGrid(self.config.clock, is_sparse=not self.config.targets)
         self.clock = TrainClock()
         self.timer = StepTimer()
         self.metrics: dict[str, float] = {}
@@ -201,6 +201,8 @@ class TrainingRun:
             return is_last
         if training.eval_strategy == "no":
             return False
+        if training.eval_strategy == "clock":
+            return self.grid.is_due(reading_seconds)
         if training.eval_strategy == "epoch":
             return step % self.parts.steps_per_epoch == 0
         if training.eval_strategy == "steps" or training.eval_steps is not None:
@@ -293,7 +295,7 @@ class TrainingRun:
         self.logbook.restore(state)
         self.saver.restore(state)
         self.metrics, self._evaluated_step = dict(state["metrics"]), int(state["evaluated_step"])
-        self.grid = EvaluationGrid(self.config.clock, state["next_evaluation"])
+        self.grid = EvaluationGrid(self.config.clock, state["next_evaluation"], is_sparse=not self.config.targets)
         self.clock = TrainClock(start_seconds=state["train_seconds"])
         if self.parts.noise is not None and state.get("noise"):
             self.parts.noise.load_state_dict(state["noise"])

@@ -1,0 +1,200 @@
+"""What the runs support and what they do not, as one paragraph in plain words.
+
+Nothing is claimed whose interval holds chance alone: such parameters are named as those without a visible effect.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, Final
+
+from hotlap.analysis.correlation import ALPHA, CategoryLink, Correlation, Correlations
+from hotlap.analysis.effects import Difference, Effect, Level
+from hotlap.analysis.importance import PAIR_RUNS, Importance, Importances, Interaction
+from hotlap.analysis.table import RunTable
+
+_MOST_CORRELATIONS: Final = 5
+_MOST_LINKS: Final = 3
+_MOST_DIFFERENCES: Final = 8
+
+Names = Mapping[str, str]
+
+
+def describe(
+    table: RunTable,
+    importances: Importances,
+    correlations: Correlations,
+    effects: Sequence[Effect],
+    differences: Sequence[Difference] = (),
+) -> str:
+    """Return the paragraph; `differences` are those of the best run's config against the baseline's.
+
+    Everything has to come from the same table.
+    """
+    if not table.run_ids:
+        return "There are no runs to say anything about."
+    short = _short_names([*table.names, *(difference.key for difference in differences)])
+    sentences = [
+        *_importance_words(importances, short),
+        *_interaction_words(importances, short),
+        *_effect_words(table, effects, short),
+        *_silence_words(table, importances, correlations, effects, short),
+        *_correlation_words(table, correlations, short),
+        *_best_words(table, differences, short),
+    ]
+    return " ".join(sentences)
+
+
+def _importance_words(found: Importances, short: Names) -> Iterator[str]:
+    if found.text:
+        yield found.text
+    if found.state == "not_enough":
+        return
+    if not found.has_learned:
+        yield (
+            "A forest predicts runs that it has not seen no better than their mean does, "
+            "so the runs do not tell which parameter matters most."
+        )
+        return
+    source = f"({found.evaluator}, {_runs(found.num_runs)}, R² on runs not seen {found.held_out_r2:.2f})"
+    visible = found.visible
+    if not visible:
+        yield f"No parameter's share of the variance stands out from what a shuffled copy of it gets {source}."
+        return
+    each = [f"{one.share:.2f} {_interval(one)}" for one in visible]
+    names = _listed([short[one.parameter] for one in visible])
+    if len(visible) == 1:
+        yield f"{names} explains {each[0]} of the variance of {found.score_name} {source}."
+        return
+    whole = sum(one.share for one in visible)
+    yield f"{names} explain {whole:.2f} of the variance of {found.score_name}: {_listed(each)} {source}."
+    if any(above.low <= below.high for above, below in pairwise(visible)):
+        yield "Some of these intervals overlap, so their order is not certain."
+
+
+def _interaction_words(found: Importances, short: Names) -> Iterator[str]:
+    if found.state == "not_enough":
+        return
+    if found.num_runs < PAIR_RUNS:
+        yield f"Pairs of parameters are looked at from {PAIR_RUNS} runs on."
+        return
+    for pair in found.visible_pairs:
+        names = _listed([short[name] for name in pair.parameters])
+        yield f"{names} act together: {pair.share:.2f} {_interval(pair)} of the variance beyond what each does alone."
+
+
+def _effect_words(table: RunTable, effects: Sequence[Effect], short: Names) -> Iterator[str]:
+    for effect in effects:
+        if effect.is_visible:
+            best, worst = (_level_words(level) for level in (effect.best, effect.worst))
+            yield f"{short[effect.parameter]}: the median of {table.score_name} is {best} and {worst}."
+
+
+def _level_words(level: Level) -> str:
+    interval = f" {_range(*level.interval)}" if level.interval else ""
+    return f"{_number(level.median)}{interval} at {level.label}"
+
+
+def _silence_words(
+    table: RunTable, found: Importances, known: Correlations, effects: Sequence[Effect], short: Names
+) -> Iterator[str]:
+    """Name the parameters of which nothing above or below says that they matter for the score."""
+    if found.state == "not_enough":
+        return
+    seen = {one.parameter for one in found.visible}
+    seen |= {name for pair in found.visible_pairs for name in pair.parameters}
+    seen |= {effect.parameter for effect in effects if effect.is_visible}
+    seen |= {name for pair in known.pairs if pair.is_clear and table.score_name in pair.names for name in pair.names}
+    seen |= {link.category for link in known.categories if link.is_clear and link.number == table.score_name}
+    hidden = [short[column.name] for column in table.parameters if column.name not in seen]
+    if hidden:
+        yield f"{_listed(hidden)}: no effect visible with {_runs(found.num_runs)}."
+
+
+def _correlation_words(table: RunTable, known: Correlations, short: Names) -> Iterator[str]:
+    """Name the strongest clear ones that are not between two parameters: those tell of the sampler, not of the runs."""
+    chosen = {column.name for column in table.parameters}
+    pairs = [pair for pair in known.pairs if not chosen.issuperset(pair.names)]
+    links = [link for link in known.categories if link.number not in chosen]
+    clear = sorted((pair for pair in pairs if pair.is_clear), key=lambda pair: -abs(pair.rho))
+    told = [_pair_words(pair, short) for pair in clear[:_MOST_CORRELATIONS]]
+    clear_links = sorted((link for link in links if link.is_clear), key=lambda link: -link.eta)
+    told += [_link_words(link, short) for link in clear_links[:_MOST_LINKS]]
+    number, looked_at = len(clear) + len(clear_links), len(pairs) + len(links)
+    if not looked_at:
+        return
+    by_chance = ALPHA * looked_at
+    if not told:
+        yield f"Of the {_count(looked_at, 'correlation')} looked at none is clear."
+        return
+    yield f"By rank, {'; '.join(told)}."
+    yield (
+        f"{number} of {_count(looked_at, 'correlation')} looked at {'is' if number == 1 else 'are'} as clear as that; "
+        f"chance alone gives about {by_chance:.1f}."
+    )
+
+
+def _pair_words(pair: Correlation, short: Names) -> str:
+    first, second = pair.names
+    return f"{short[first]} correlates with {short[second]} {pair.rho:.2f} {_interval(pair)}"
+
+
+def _link_words(link: CategoryLink, short: Names) -> str:
+    return f"{short[link.category]} goes with {short[link.number]} (eta {link.eta:.2f}, p {link.p_value:.3f})"
+
+
+def _best_words(table: RunTable, differences: Sequence[Difference], short: Names) -> Iterator[str]:
+    best = table.best
+    score = f"{table.run_ids[best]} ({table.score_name} {_number(table.scores[best])})"
+    if differences:
+        shown = [_difference_words(one, short) for one in differences[:_MOST_DIFFERENCES]]
+        more = len(differences) - len(shown)
+        rest = f" and {more} more" if more else ""
+        yield f"The best run, {score}, differs from the baseline in {', '.join(shown)}{rest}."
+    else:
+        yield f"The best run is {score}."
+    yield "It was chosen for being the best of them, so repeat it with other seeds before believing its score."
+
+
+def _difference_words(one: Difference, short: Names) -> str:
+    return f"{short[one.key]} ({_value(one.baseline)} → {_value(one.best)})"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return _number(value)
+    return "none" if value is None else str(value)
+
+
+def _short_names(names: Sequence[str]) -> dict[str, str]:
+    """Return the last part of each dotted name, the whole name where several end alike."""
+    distinct = list(dict.fromkeys(names))
+    counts = Counter(name.rpartition(".")[2] for name in distinct)
+    return {name: tail if counts[tail := name.rpartition(".")[2]] == 1 else name for name in distinct}
+
+
+def _interval(one: Importance | Interaction | Correlation) -> str:
+    return _range(one.low, one.high, ".2f")
+
+
+def _range(low: float, high: float, form: str = ".4g") -> str:
+    return f"[{low:{form}} to {high:{form}}]"
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}"
+
+
+def _listed(items: Sequence[str]) -> str:
+    """Return `a`, `a and b` or `a, b and c`."""
+    return " and ".join([", ".join(items[:-1]), items[-1]]) if len(items) > 1 else items[0]
+
+
+def _runs(count: int) -> str:
+    return _count(count, "run")
+
+
+def _count(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -1,0 +1,65 @@
+"""What each run of a sweep is worth to its sampler: one finite number for all of them, lower is better.
+
+A sweep optimises the value of a metric at the end of a run, or the time to its targets. Runs that were stopped early
+count with what they had come to; runs that diverged, broke or ran out of memory count as clearly worse than the worst.
+A sampler that was told of successes alone would go on asking for what fails.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from statistics import median
+from typing import Final, Literal
+
+from hotlap.core.records import History, RunRecord
+from hotlap.search.score import scale_of, score_candidates
+
+Goal = Literal["minimize", "maximize"]
+
+TIME_TO_TARGET: Final = "time_to_target"
+"""The metric of a sweep for the least time to its targets."""
+FAILURES: Final = ("diverged", "out_of_memory", "crashed", "invalid")
+"""Outcomes that the config is to blame for."""
+FAILED_SPREADS: Final = 0.5
+"""A failed run is worse than the worst by so much of the distance between the best and the worst."""
+
+
+def sweep_scores(history: History, metric: str, goal: Goal) -> dict[int, float]:
+    """Return the score of each candidate that ran; a metric that is to be maximised counts with its sign turned.
+
+    For `time_to_target` these are log seconds, with misses graded by how far they came. For a metric a candidate with
+    several seeds counts with the median of them.
+    """
+    if metric == TIME_TO_TARGET:
+        return {number: score.value for number, score in score_candidates(history, scale_of(history)).items()}
+    told = {number: list(_values(history, number, metric, goal)) for number in _candidates(history)}
+    known = {number: median(values) for number, values in told.items() if values}
+    failed = _failed_value(known)
+    return {number: known.get(number, failed) for number in told}
+
+
+def final_value(run: RunRecord, metric: str) -> float:
+    """Return a metric at the end of a run, or where it was stopped; not a number where it failed or never told."""
+    if run.outcome in FAILURES:
+        return math.nan
+    told: Mapping[str, float] = run.metrics or (run.evaluations[-1] if run.evaluations else {})
+    value = told.get(metric)
+    return float(value) if value is not None and math.isfinite(value) else math.nan
+
+
+def _candidates(history: History) -> list[int]:
+    return [number for number in range(len(history.proposals) + 1) if history.runs_of(number)]
+
+
+def _values(history: History, candidate: int, metric: str, goal: Goal) -> Iterator[float]:
+    sign = 1.0 if goal == "minimize" else -1.0
+    for run in history.runs_of(candidate):
+        if math.isfinite(value := final_value(run, metric)):
+            yield sign * value
+
+
+def _failed_value(known: Mapping[int, float]) -> float:
+    """Return the score of a failed run; 0 while nothing else is known."""
+    if not known:
+        return 0.0
+    best, worst = min(known.values()), max(known.values())
+    return worst + FAILED_SPREADS * (worst - best or abs(worst) or 1.0)

@@ -1,0 +1,291 @@
+"""The loop of a sweep: ask for a point, start it, race it against the others on the clock, write down how it ended.
+
+Several runs may go on at once, each with cores or a device of its own. Everything is in the ledger before it is acted
+on, so a sweep that was killed is taken up where it was.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final, Protocol
+
+from hotlap.config.load import config_from_values, config_text
+from hotlap.core.files import LineReader
+from hotlap.core.processes import usable_cores
+from hotlap.core.records import History, Proposal, RunRecord
+from hotlap.core.run_folder import RunFolder
+from hotlap.launch.local import Job, LaunchFacts, LocalLauncher
+from hotlap.launch.locks import device_lock
+from hotlap.launch.system import SystemSampler
+from hotlap.runs.ingest import ingest
+from hotlap.search.rungs import RungRules
+from hotlap.study.runner import disturbance, patience_with, settle_runs
+from hotlap.study.study import Study
+from hotlap.study.sweep_plan import Ask, Start, Stop, SweepSettings, Wait, next_sweep_action
+from hotlap.study.watching import Interrupts
+
+POLL_SECONDS: Final = 0.2
+LONGEST_LOOK_SECONDS: Final = 5.0
+"""Time between two looks at the runs, unless the driver is held up."""
+
+Suggest = Callable[[History, Sequence[Start]], Proposal | None]
+"""Returns the next point as a proposal, None when there is none left; a pure function."""
+
+
+class SweepWatcher(Protocol):
+    """Whoever shows a sweep to people; it changes nothing."""
+
+    def started(self, folder: RunFolder, start: Start, study: Study) -> None:
+        """Called when a run has been started."""
+
+    def follows(self, running: Mapping[str, Sequence[Mapping[str, Any]]], study: Study) -> None:
+        """Called a few times a second with the points of the runs that go on, by run id."""
+
+    def ended(self, record: RunRecord, study: Study) -> None:
+        """Called with each finished run."""
+
+    def says(self, text: str) -> None:
+        """Called with a sentence for the user."""
+
+
+@dataclass(slots=True)
+class _Flight:
+    """One run that goes on."""
+
+    start: Start
+    slot: int
+    job: Job
+    reader: LineReader
+    sampler: SystemSampler
+    stack: ExitStack
+    points: list[dict[str, Any]] = field(default_factory=list)
+    passed: int = 0
+    """Rungs that it has passed."""
+    silence: float = 0.0
+
+    @property
+    def run_id(self) -> str:
+        """Id of its run."""
+        return self.job.folder.run_id
+
+
+class SweepDriver:
+    """Drives one sweep: as many runs at a time as it has slots."""
+
+    def __init__(
+        self,
+        study: Study,
+        settings: SweepSettings,
+        suggest: Suggest,
+        rules: RungRules | None,
+        watcher: SweepWatcher,
+        launcher: LocalLauncher | None = None,
+    ) -> None:
+        self._study, self._settings, self._suggest = study, settings, suggest
+        self._rules, self._watcher = rules, watcher
+        self._launcher = launcher or LocalLauncher()
+        self._flights: list[_Flight] = []
+        self._past: dict[str, Sequence[Mapping[str, Any]]] = {}
+        self._interrupts = Interrupts(_Said(watcher))
+        self._looked = time.monotonic()
+
+    def run(self) -> str:
+        """Go on until the sweep ends or is interrupted; return why. It can be taken up again at any time."""
+        settle_runs(self._study)
+        with self._interrupts.caught(), self._devices(), self._no_run_left_behind():
+            reason = self._drive()
+        if reason != "interrupted":
+            self._study.end(reason)
+        return reason
+
+    def _drive(self) -> str:
+        has_points = True
+        while True:
+            if self._interrupts.count and not self._flights:
+                return "interrupted"
+            action = Wait() if self._interrupts.count else self._next(has_points)
+            match action:
+                case Start():
+                    self._launch(action)
+                case Ask():
+                    has_points = self._ask()
+                case Stop(reason):
+                    return reason
+                case Wait():
+                    self._look()
+                    time.sleep(POLL_SECONDS)
+
+    def _next(self, has_points: bool) -> Start | Ask | Wait | Stop:
+        return next_sweep_action(
+            self._study.history,
+            [flight.start for flight in self._flights],
+            self._settings,
+            spent_seconds=self._study.age_seconds,
+            has_points=has_points,
+            sitting_start=self._study.first_run,
+        )
+
+    def _ask(self) -> bool:
+        proposal = self._suggest(self._study.history, [flight.start for flight in self._flights])
+        if proposal is None:
+            return False
+        self._study.append(proposal)
+        return True
+
+    def _launch(self, start: Start) -> None:
+        study, taken = self._study, {flight.slot for flight in self._flights}
+        slot = next(number for number in range(self._settings.slots) if number not in taken)
+        folder = _prepare(study, start)
+        study.append_run(_facts(folder, start))
+        job = self._launcher.start(folder, _launch_facts(study, self._settings, start, slot))
+        stack = ExitStack()
+        sampler = stack.enter_context(SystemSampler(folder, job.pid))
+        self._flights.append(_Flight(start, slot, job, folder.point_reader(), sampler, stack))
+        self._watcher.started(folder, start, study)
+
+    def _look(self) -> None:
+        """Read what the runs have written, stop those that have to be stopped, and note those that have ended."""
+        now = time.monotonic()
+        elapsed = min(now - self._looked, LONGEST_LOOK_SECONDS)  # what passed while this process was held is no silence
+        self._looked = now
+        for flight in list(self._flights):
+            has_ended = flight.job.poll()
+            new = list(flight.reader.read_new())
+            flight.points.extend(new)
+            flight.silence = 0.0 if new else flight.silence + elapsed
+            if has_ended:
+                self._land(flight)
+            else:
+                self._stop_if_needed(flight)
+        self._watcher.follows({flight.run_id: flight.points for flight in self._flights}, self._study)
+
+    def _stop_if_needed(self, flight: _Flight) -> None:
+        if self._interrupts.count >= 2:
+            flight.job.stop("interrupted", "stopped by the user")
+        elif flight.silence > patience_with(flight.points):
+            flight.job.stop("invalid", f"no sign of life for {flight.silence:.0f} s")
+        elif self._study.age_seconds > self._settings.total_seconds:
+            flight.job.stop("interrupted", "the sweep's budget was used up")
+        elif self._rules is not None and flight.start.role == "screen":
+            self._race(flight, self._rules)
+
+    def _race(self, flight: _Flight, rules: RungRules) -> None:
+        while rules.due(flight.points, flight.passed):
+            kill = rules.verdict(flight.points, list(self._others(flight)), flight.passed)
+            if kill is not None:
+                flight.job.stop("raced", kill.reason, details={"kill": asdict(kill)})
+                return
+            flight.passed += 1
+
+    def _others(self, flight: _Flight) -> Iterator[Sequence[Mapping[str, Any]]]:
+        """Yield the points of one run of every other candidate."""
+        study, seen = self._study, {flight.start.candidate}
+        for run in study.history.runs:
+            if run.is_infrastructure_failure or run.candidate in seen:
+                continue
+            seen.add(run.candidate)
+            if run.run_id not in self._past:
+                self._past[run.run_id] = RunFolder(study.project.runs_path / run.run_id).points()
+            yield self._past[run.run_id]
+        yield from (other.points for other in self._flights if other.start.candidate not in seen)
+
+    def _land(self, flight: _Flight) -> None:
+        """Note how a run has ended."""
+        flight.stack.close()
+        self._flights.remove(flight)
+        folder, study = flight.job.folder, self._study
+        is_alone = self._settings.slots == 1  # else the runs disturb each other, as they are meant to
+        disturbed = disturbance(study, flight.start.role, folder, flight.sampler.samples) if is_alone else ""
+        record = ingest(folder, disturbed)
+        assert record is not None, f"{folder.path} has ended"
+        facts = {**_facts(folder, flight.start), "phase": "ended", "outcome": record.outcome}
+        study.append_run({**facts, "contaminated": disturbed}, record)
+        self._watcher.ended(record, study)
+
+    @contextmanager
+    def _devices(self) -> Iterator[None]:
+        """Hold the devices for as long as the sweep goes on."""
+        with ExitStack() as held:
+            with self._interrupts.breaking_off():
+                held.enter_context(device_lock(self._study.devices, self._watcher.says))
+            yield
+
+    @contextmanager
+    def _no_run_left_behind(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            for flight in self._flights:
+                flight.job.stop("interrupted", "its driver failed")
+                flight.stack.close()
+            raise
+
+
+class _Said:
+    """Hands sentences on to a sweep's watcher, and nothing else."""
+
+    def __init__(self, watcher: SweepWatcher) -> None:
+        self._watcher = watcher
+
+    def acts(self, *_: object) -> None:
+        """Nobody asks."""
+
+    def follows(self, *_: object) -> None:
+        """Nobody asks."""
+
+    def ended(self, *_: object) -> None:
+        """Nobody asks."""
+
+    def says(self, text: str) -> None:
+        """Hand a sentence on."""
+        self._watcher.says(text)
+
+
+def cores_of(slot: int, slots: int) -> tuple[int, ...]:
+    """Return the cores of a slot: every slot has the same number, none where one slot has the whole machine.
+
+    Where there are more slots than cores, several share one.
+    """
+    if slots == 1:
+        return ()
+    allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(usable_cores()))
+    share = max(1, len(allowed) // slots)
+    first = slot * share % len(allowed)
+    return tuple(allowed[first : first + share])
+
+
+def _prepare(study: Study, start: Start) -> RunFolder:
+    """Make the run's folder with everything that is written before it starts."""
+    folder = RunFolder.create(study.project.runs_path)
+    patch = {**study.history.config_of(start.candidate), "training.seed": start.seed}
+    folder.write_config(config_text(config_from_values(study.history.base_config, patch)))
+    if start.candidate:
+        proposal = study.history.proposal(start.candidate)
+        folder.write("proposal", asdict(proposal))
+        folder.write_diff(proposal.diff)
+    return folder
+
+
+def _facts(folder: RunFolder, start: Start) -> dict[str, Any]:
+    """Return what the ledger says of a run that starts."""
+    facts = {"run": folder.run_id, "role": start.role, "candidate": start.candidate, "seed": start.seed}
+    return {**facts, "phase": "started"}
+
+
+def _launch_facts(study: Study, settings: SweepSettings, start: Start, slot: int) -> LaunchFacts:
+    devices, cores = study.devices, cores_of(slot, settings.slots)
+    is_on_gpu = devices[0] != "cpu"
+    return LaunchFacts(
+        directory=study.project.project,
+        study=study.folder.name,
+        role=start.role,
+        candidate=start.candidate,
+        seed=start.seed,
+        limits={f"{settings.clock}_seconds": settings.run_seconds},
+        devices=study.config.devices,
+        cores=cores,
+        gpu=slot if is_on_gpu and settings.slots > 1 else None,
+        slots=settings.slots,
+    )

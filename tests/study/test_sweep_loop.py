@@ -1,0 +1,179 @@
+"""Whole sweeps in real processes, but without training: the fake worker ends at once, in virtual seconds."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hotlap.cli.sweep import rung_rules, settings_of, space_values, suggester
+from hotlap.config.load import config_from_values
+from hotlap.config.sweep import SweepConfig, load_sweep
+from hotlap.core.errors import StudyError
+from hotlap.core.records import RunRecord
+from hotlap.core.run_folder import RunFolder
+from hotlap.core.study_folder import ProjectFolder
+from hotlap.launch.local import LocalLauncher
+from hotlap.study import runner
+from hotlap.study.study import Study, open_study
+from hotlap.study.sweep import open_sweep, retry_failures
+from hotlap.study.sweep_loop import SweepDriver, cores_of
+from hotlap.study.sweep_plan import SweepSettings, best_candidate
+from hotlap.study.sweep_view import sweep_summary
+
+PROGRAM = (sys.executable, str(Path(__file__).with_name("fake_worker.py")))
+
+SWEEP = """
+name: toy-sweep
+model: {embd_pdrop: 0.1}
+training: {learning_rate: 3.0e-3, lr_scheduler_type: constant, max_steps: 100000}
+budget: {run: 60s, total: 1000h}
+search:
+  method: random
+  metric: {name: eval_loss, goal: minimize}
+  run_cap: 4
+  parameters:
+    training.learning_rate: {distribution: log_uniform_values, min: 1.0e-4, max: 1.0e-2}
+    training.optim: {values: [adamw_torch, muon]}
+"""
+
+
+@dataclass
+class Recorder:
+    """Remembers what a sweep tells; stops it after some runs."""
+
+    stops_after: int = 10**6
+    most_at_once: int = 0
+    records: list[RunRecord] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+    driver: SweepDriver | None = None
+
+    def started(self, folder: RunFolder, start: object, study: Study) -> None:
+        pass
+
+    def follows(self, running: Mapping[str, Sequence[Mapping[str, Any]]], study: Study) -> None:
+        self.most_at_once = max(self.most_at_once, len(running))
+
+    def ended(self, record: RunRecord, study: Study) -> None:
+        self.records.append(record)
+        if len(self.records) == self.stops_after:
+            raise KeyboardInterrupt
+
+    def says(self, text: str) -> None:
+        self.said.append(text)
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "locks").mkdir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "locks"))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(runner, "contamination", lambda *_: "")
+
+
+def space_in(project: ProjectFolder, text: str = SWEEP) -> SweepConfig:
+    path = project.project / "sweep.yaml"
+    path.write_text(text)
+    return load_sweep(path)[0]
+
+
+def sweep(
+    project: ProjectFolder, space: SweepConfig, recorder: Recorder | None = None, **spending: int
+) -> tuple[Study, SweepSettings, str]:
+    settings = settings_of(space, **{"slots": 1, "top": 2, "seeds": 2, **spending})
+    assert space.base is not None
+    study = open_sweep(project, space.base, settings, space_values(space))
+    rules, launcher = rung_rules(space, settings), LocalLauncher(PROGRAM)
+    watcher = recorder or Recorder()
+    reason = SweepDriver(study, settings, suggester(space, settings), rules, watcher, launcher).run()
+    return study, settings, reason
+
+
+def test_a_sweep_finds_the_better_optimizer(project: ProjectFolder) -> None:
+    study, settings, reason = sweep(project, space_in(project, SWEEP.replace("run_cap: 4", "run_cap: 8")))
+    assert reason == "all 8 points have run"
+    roles = [run.role for run in study.history.runs]
+    assert roles == ["baseline", *["screen"] * 8, "confirm", "confirm"]
+    best = best_candidate(study.history, settings)
+    assert best is not None and study.history.config_of(best)["training.optim"] == "muon"
+    found = sweep_summary("toy-sweep", "random", study.history, settings)
+    assert found.points[0].number == best and found.points[0].runs == 2 and found.baseline is not None
+    assert ("training.optim", "adamw_torch_fused", "muon") in found.changes or len(found.changes) >= 1
+    assert json.dumps(found.document())
+
+
+def test_several_slots_run_at_once_on_cores_of_their_own(project: ProjectFolder) -> None:
+    (project.project / "fake.json").write_text('{"cases": [{"when": {"role": "screen"}, "does": "wait"}]}')
+    recorder = Recorder()
+    original = recorder.follows
+
+    def until_two_run(running: Mapping[str, Sequence[Mapping[str, Any]]], study: Study) -> None:
+        original(running, study)
+        if len(running) == 2:
+            (project.project / "go").touch()
+
+    recorder.follows = until_two_run  # type: ignore[method-assign]
+    study, _, _ = sweep(project, space_in(project), recorder, slots=2)
+    assert recorder.most_at_once == 2
+    commands = [RunFolder(project.runs_path / run.run_id).read("command") or {} for run in study.history.runs]
+    assert {command["slots"] for command in commands} == {2}
+    assert all(command["environment"]["OMP_NUM_THREADS"] == str(len(command["cores"])) for command in commands)
+
+
+def test_what_fails_is_not_repeated_unless_asked(project: ProjectFolder) -> None:
+    fake = project.project / "fake.json"
+    fake.write_text('{"cases": [{"when": {"training.optim": "muon"}, "does": "crash"}]}')
+    space = space_in(
+        project,
+        SWEEP.replace("method: random", "method: grid").replace(
+            "training.learning_rate: {distribution: log_uniform_values, min: 1.0e-4, max: 1.0e-2}",
+            "training.learning_rate: {values: [1.0e-3, 3.0e-3]}",
+        ),
+    )
+    study, settings, _ = sweep(project, space)
+    crashed = [run.candidate for run in study.history.runs if run.outcome == "crashed"]
+    assert len(crashed) == 2 and len(set(crashed)) == 2
+    fake.unlink()
+    again = open_sweep(project, space.base, settings, space_values(space))  # type: ignore[arg-type]
+    assert retry_failures(again) == 2
+    study, settings, _ = sweep(project, space)
+    assert len(study.history.proposals) == 6 and retry_failures(study) == 0
+    best = best_candidate(study.history, settings)
+    assert best is not None and study.history.config_of(best)["training.optim"] == "muon"
+
+
+def test_an_interrupted_sweep_goes_on_where_it_was(project: ProjectFolder) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        sweep(project, space_in(project), Recorder(stops_after=3))
+    study, _, reason = sweep(project, space_in(project))
+    assert reason == "all 4 points have run"
+    counted = [(run.candidate, run.seed) for run in study.history.runs if not run.is_infrastructure_failure]
+    assert len(set(counted)) == len(counted) == 1 + 4 + 2
+
+
+def test_the_space_may_grow_and_the_base_may_not_change(project: ProjectFolder) -> None:
+    sweep(project, space_in(project))
+    wider = SWEEP.replace("values: [adamw_torch, muon]", "values: [adamw_torch, muon, adafactor]").replace(
+        "run_cap: 4", "run_cap: 6"
+    )
+    study, _, _ = sweep(project, space_in(project, wider))
+    assert len(study.history.proposals) == 6
+    with pytest.raises(StudyError, match="max_steps"):
+        sweep(project, space_in(project, SWEEP.replace("max_steps: 100000", "max_steps: 5000")))
+
+
+def test_a_speedruns_name_is_refused(project: ProjectFolder) -> None:
+    config = config_from_values({"name": "toy-sweep", "targets": ["eval_loss < 0.76"]})
+    open_study(project, config)
+    with pytest.raises(StudyError, match="name of a speedrun"):
+        sweep(project, space_in(project))
+
+
+@pytest.mark.parametrize("slots", [2, 3, 64])
+def test_slots_share_the_cores_fairly(slots: int) -> None:
+    cores = [cores_of(slot, slots) for slot in range(slots)]
+    assert all(cores) and len({len(own) for own in cores}) == 1
+    assert cores_of(0, 1) == ()
