@@ -11,6 +11,7 @@ from hotlap.config.schema import RunConfig
 from hotlap.core.errors import ConfigError
 from hotlap.core.records import Decision, History, Outcome, RunRecord
 from hotlap.search.audits import AUDIT_EVERY
+from hotlap.search.ladder import seconds_without_keep
 from hotlap.search.noise import estimate_noise
 from hotlap.study.plan import Claim, Decide, End, Propose, StartRun, next_action
 from hotlap.study.settings import StudySettings
@@ -213,6 +214,18 @@ def test_a_keep_that_stood_is_not_judged_again() -> None:
     keep = Decision(proposal=1, verdict="keep", reason="fast")
     history = replace(EMPTY, runs=runs, proposals=(proposal(1),), decisions=(keep,))
     assert isinstance(next_action(history, SETTINGS), Propose)
+
+
+def test_patience_lasts_while_proposals_took_little_of_the_budget() -> None:
+    settings = replace(SETTINGS, patience=2, patience_seconds=5 * (100.0 + START_UP_SECONDS) - 1)
+    study = SimulatedStudy(settings, noisy({0: 100.0}, 0.0, 1), [proposal(1) for _ in range(9)])
+    assert "5 proposals in a row were not kept" in study.run()
+    assert seconds_without_keep(study.history) >= settings.patience_seconds
+    config = RunConfig.model_validate({"targets": ["eval_loss < 1"], "budget": {"total": "1h"}})
+    unnamed = StudySettings.from_config(config)
+    named = StudySettings.from_config(config.model_copy(update={"patience": 2}))
+    assert (unnamed.patience, unnamed.patience_seconds) == (12, 900)
+    assert (named.patience, named.patience_seconds) == (2, 0)
 
 
 def test_patience_ends_the_study() -> None:

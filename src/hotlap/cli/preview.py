@@ -91,7 +91,8 @@ def _closing(preview: "Preview") -> list[str]:
     if preview.proposals:
         lines.append("each as if those before it were discarded")
         if left := max(0, settings.patience - tries_without_keep(history)):
-            lines[-1] += f"; {count_text(left, 'more proposal')} without a keep end the search"
+            how = "at the soonest end" if settings.patience_seconds else "end"
+            lines[-1] += f"; {count_text(left, 'more proposal')} without a keep {how} the search"
     if settings.goal is not None:
         lines.append(f"the study stops at its goal of {settings.goal}")
     return [*lines, "nothing was run; next: hotlap speedrun"]

@@ -106,8 +106,8 @@ class RunConfig(Section):
     """Noise calibration."""
     record: RecordConfig = Field(default_factory=RecordConfig)
     """Record claims."""
-    patience: int = Field(12, ge=1)
-    """Proposals in a row without a keep after which a study ends."""
+    patience: int | None = Field(None, ge=1)
+    """Proposals in a row without a keep that end a study; absent: 12, once they have cost a quarter of the budget."""
     stop_when: GoalText | None = None
     """Goal that ends a study once it is reached: 10x sooner than the baseline, 0.1x its time, or a time such as 20s."""
     allow_trade: bool = False

@@ -3,7 +3,7 @@
     StudyPolicy(seed=42).propose(history)
 
 A rule gives its grounds and changes one thing, so the promising ones go first. What is left of them promises little
-each, while by then the runs tell a sampler where to look.
+each, while by then the runs tell a sampler where to look. Small gains that cannot be told from luck are tried together.
 """
 
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from hotlap.core.records import History, Proposal
 from hotlap.policies.bundles import BundlePolicy
 from hotlap.policies.mixture import MixturePolicy
 from hotlap.policies.rules import AblationPolicy, RulesPolicy
+from hotlap.policies.together import TogetherPolicy
 
 STRONG_GAIN: Final = 0.1
 """Expected gain in log time from which a rule goes before everything else."""
@@ -33,6 +34,8 @@ class StudyPolicy:
             return AblationPolicy().propose(history)
         if strong := BundlePolicy().propose(history) or RulesPolicy(STRONG_GAIN).propose(history):
             return strong
+        if together := TogetherPolicy().propose(history):
+            return together
         rules, mixture = RulesPolicy(), MixturePolicy(self.seed)
         is_turn_of_rules = len(history.proposals) % RULE_EVERY == 0
         first, second = (rules, mixture) if is_turn_of_rules else (mixture, rules)

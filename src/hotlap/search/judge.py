@@ -159,8 +159,8 @@ def judge_fresh(history: History, proposal: Proposal, noise: Noise) -> Decision 
     """Withdraw a provisional keep when its first two fresh runs are not faster than the incumbent before it.
 
     Returns None when the keep stands (or when the fresh runs are not there yet). A keep for the step time alone was
-    measured far more finely than two times to target can tell: only a miss withdraws it. A removal is withdrawn only
-    by fresh runs that are slower beyond the noise.
+    measured far more finely than two times to target can tell: only a miss withdraws it. A removal stands while all
+    its runs together are as fast as the incumbent before it.
     """
     runs = comparable_runs(history, proposal.number, "incumbent")[:FRESH_RUNS]
     if len(runs) < FRESH_RUNS:
@@ -169,7 +169,7 @@ def judge_fresh(history: History, proposal: Proposal, noise: Noise) -> Decision 
     times = [run.clock_to_target(bar.clock) for run in runs]
     seconds = median(times)
     is_timed = step_time_ratio(history, proposal.number) is not None and math.isfinite(seconds)
-    is_tie = proposal.role == "ablation" and seconds <= bar.slow
+    is_tie = proposal.role == "ablation" and _is_tie(history, proposal, bar, noise)
     if seconds < bar.estimate.median_seconds or is_timed or is_tie:
         return None
     statistics = bar.statistics(fresh_seconds=seconds)
@@ -178,8 +178,20 @@ def judge_fresh(history: History, proposal: Proposal, noise: Noise) -> Decision 
         reason = f"withdrawn: only {reached} of {len(times)} fresh runs reached the targets, against {bar}"
         return _decide(proposal, "discard", reason, statistics)
     verdict: Verdict = "discard" if seconds > bar.slow else "inconclusive"
-    reason = f"withdrawn: two fresh runs had a median of {format_seconds(seconds)}, not faster than {bar}"
+    what = "without it had a median of" if proposal.role == "ablation" else "had a median of"
+    how = "slower than" if proposal.role == "ablation" else "not faster than"
+    reason = f"withdrawn: two fresh runs {what} {format_seconds(seconds)}, {how} {bar}"
     return _decide(proposal, verdict, reason, statistics)
+
+
+def _is_tie(history: History, proposal: Proposal, bar: _Bar, noise: Noise) -> bool:
+    """Say whether the runs that chose a removal and the fresh ones after it are, together, not slower."""
+    runs = comparable_runs(history, proposal.number, "ablation", "incumbent")
+    return median(run.clock_to_target(bar.clock) for run in runs) <= _tie_seconds(bar, noise)
+
+
+def _tie_seconds(bar: _Bar, noise: Noise) -> float:
+    return bar.estimate.median_seconds * math.exp(required_log_gain(noise, simplifies=True))
 
 
 def judge_ablation(
@@ -202,7 +214,7 @@ def judge_ablation(
     found = f"without it the median of {len(times)} runs is {format_seconds(seconds)} against {bar}"
     if seconds > bar.slow:
         return _decide(proposal, "discard", f"{found}: slower beyond the noise, so it stays", statistics)
-    if seconds > bar.estimate.median_seconds * math.exp(required_log_gain(noise, simplifies=True)):
+    if seconds > _tie_seconds(bar, noise):
         return _decide(proposal, "inconclusive", f"{found}: a little slower, within the noise, so it stays", statistics)
     if trade := _trade(history, proposal, runs, noise, allow_trade, statistics):
         return trade

@@ -1,5 +1,6 @@
 """Where a study stands: counts that are read off the history."""
 
+import math
 from collections.abc import Iterator
 
 from hotlap.core.records import History
@@ -26,9 +27,18 @@ def candidates_up_to(history: History, candidate: int) -> list[int]:
 
 def tries_without_keep(history: History) -> int:
     """Count the decided proposals since the last kept one; ablations are no tries."""
-    decided = {decision.proposal for decision in history.decisions}
-    last = max((number for number in history.kept() if history.proposal(number).role != "ablation"), default=0)
+    decided, last = {decision.proposal for decision in history.decisions}, _last_rung(history)
     return sum(p.number in decided and p.number > last and p.role != "ablation" for p in history.proposals)
+
+
+def seconds_without_keep(history: History) -> float:
+    """Return the wall seconds of all runs of the proposals after the last kept one; those of its own do not count."""
+    last = _last_rung(history)
+    return math.fsum(run.wall_seconds for run in history.runs if run.candidate > last)
+
+
+def _last_rung(history: History) -> int:
+    return max((number for number in history.kept() if history.proposal(number).role != "ablation"), default=0)
 
 
 def proposals_since_incumbent_ran(history: History) -> int:

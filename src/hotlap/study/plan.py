@@ -36,7 +36,7 @@ from hotlap.search.record import (
     last_record,
 )
 from hotlap.search.systems import TIMING_RUNS, Lane, judge_timing, systems_lane, timing_limit
-from hotlap.study.room import can_ablate, can_propose, seconds_left
+from hotlap.study.room import can_ablate, can_propose, is_out_of_patience, seconds_left
 from hotlap.study.settings import StudySettings
 
 FIRST_CALIBRATION_RUNS: Final = 2
@@ -282,7 +282,7 @@ def _look(history: History, settings: StudySettings) -> Action:
 
 def _go_on(history: History, settings: StudySettings, ideas_left: bool) -> Action | None:
     """Ask for the next idea, after a look at the incumbent's drift when that is due."""
-    if not ideas_left or tries_without_keep(history) >= settings.patience or not can_propose(history, settings):
+    if not ideas_left or is_out_of_patience(history, settings) or not can_propose(history, settings):
         return None
     is_first = not history.proposals
     calibrating = None if is_first else _calibrate_fully(history, settings)
@@ -337,9 +337,8 @@ def _claim_and_end(history: History, settings: StudySettings, reason: str) -> Ac
 def _why_no_more(history: History, settings: StudySettings) -> str:
     if not can_propose(history, settings):
         return f"the budget of {format_seconds(settings.total_seconds)} has no room for another proposal"
-    tries = tries_without_keep(history)
-    if tries >= settings.patience:
-        return f"{tries} proposals in a row were not kept"
+    if is_out_of_patience(history, settings):
+        return f"{tries_without_keep(history)} proposals in a row were not kept"
     return "there are no ideas left"
 
 

@@ -6,6 +6,7 @@ from hotlap.core.records import History
 from hotlap.policies.rules import removals
 from hotlap.search.cost import proposal_cost, record_cost, run_cost
 from hotlap.search.judge import FRESH_RUNS
+from hotlap.search.ladder import seconds_without_keep, tries_without_keep
 from hotlap.search.record import MAX_LOOKS, is_claimed
 from hotlap.study.settings import StudySettings
 
@@ -26,6 +27,12 @@ def can_propose(history: History, settings: StudySettings) -> bool:
 def can_ablate(history: History, settings: StudySettings) -> bool:
     """Say whether the next runs without a kept change fit into the budget, and the fresh ones after them."""
     return 2 * _ablation_cost(history, settings) + _kept_free(history, settings) <= seconds_left(history, settings)
+
+
+def is_out_of_patience(history: History, settings: StudySettings) -> bool:
+    """Say whether enough proposals in a row were not kept, and enough of the budget went to them."""
+    is_enough = tries_without_keep(history) >= settings.patience
+    return is_enough and seconds_without_keep(history) >= settings.patience_seconds
 
 
 def seconds_left(history: History, settings: StudySettings) -> float:

@@ -1,12 +1,17 @@
 """What a study may spend, and what it asks of a result."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from hotlap.config.schema import RunConfig
 from hotlap.core.clock import ClockName
 from hotlap.core.errors import ConfigError
 from hotlap.core.goals import Goal, parse_goal
 from hotlap.search.record import check_record_plan
+
+DEFAULT_PATIENCE: Final = 12
+PATIENCE_SHARE: Final = 0.25
+"""Share of the budget that goes by without a keep before a study whose user named no patience loses it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +27,9 @@ class StudySettings:
     record_runs: int = 4
     alpha: float = 0.05
     patience: int = 12
+    """Proposals in a row without a keep after which the search ends, once they have also taken `patience_seconds`."""
+    patience_seconds: float = 0.0
+    """Wall seconds; where runs are short, a dozen of them is soon tried."""
     allow_trade: bool = False
     seed_base: int = 42
     goal: Goal | None = None
@@ -45,7 +53,8 @@ class StudySettings:
             calibrate_runs=config.calibrate.runs,
             record_runs=config.record.runs,
             alpha=config.record.alpha,
-            patience=config.patience,
+            patience=DEFAULT_PATIENCE if config.patience is None else config.patience,
+            patience_seconds=PATIENCE_SHARE * config.budget.total if config.patience is None else 0.0,
             allow_trade=config.allow_trade,
             seed_base=config.training.seed,
             goal=parse_goal(config.stop_when) if config.stop_when else None,
