@@ -50,6 +50,8 @@ ONLY_IN: dict[str, set[str]] = {
     "accelerate": {"train"},
     "sqlite3": {"runs"},
     "matplotlib": {"report"},
+    "plotly": {"report"},
+    "jinja2": {"report"},
     "optuna": {"search"},
     "sklearn": {"analysis"},
     "sqlalchemy": {"search"},

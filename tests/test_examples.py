@@ -1,5 +1,7 @@
 """The examples: what they say they are, and alike where they should be."""
 
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +10,13 @@ import pytest
 from hotlap.cli.demo import DEMO_CONFIG
 from hotlap.config.load import load_config
 from hotlap.config.schema import RunConfig
+from hotlap.config.sweep import load_sweep
 from hotlap.runs.views import flatten
 from hotlap.study.settings import StudySettings
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "string_repetition" / "hotlap.yaml"
+SWEEP = ROOT / "examples" / "sweep"
 HAND_RECIPE = ROOT / "benchmarks" / "hand_recipe.yaml"
 TARGETS = ("eval_loss < 0.76", "eval_byte_accuracy > 0.75", "eval_sacrebleu > 0.3")
 
@@ -97,3 +101,15 @@ def test_every_example_can_be_studied(path: Path) -> None:
     config = load_config(path)
     assert isinstance(config, RunConfig)
     assert StudySettings.from_config(config).run_seconds <= config.budget.total
+
+
+def test_the_pasted_sweep_loads_with_the_settings_of_its_command() -> None:
+    command = re.search(r"^hotlap sweep sweep.yaml (.*)$", (SWEEP / "README.md").read_text(), flags=re.MULTILINE)
+    assert command is not None
+    words = shlex.split(command[1])
+    assert set(words[::2]) == {"-s"}
+    space, notices = load_sweep(SWEEP / "sweep.yaml", words[1::2])
+    assert space.base is not None
+    assert (space.name, space.method, space.metric, space.goal) == ("sweep", "tpe", "eval_loss", "minimize")
+    assert (len(space.parameters), space.run_cap, space.base.budget.run) == (8, 25, 60.0)
+    assert any("adamw_apex_fused needs apex" in notice for notice in notices)

@@ -15,7 +15,10 @@ from hotlap.cli.errors import exit_plainly
 from hotlap.core.errors import ConfigError, HotlapError, MissingExtraError, StorageError
 
 RUNNER = CliRunner()
-NAMES = ("demo", "train", "speedrun", "status", "apply", "rerun", "replay", "import", "doctor", "reindex", "runs")
+NAMES = (
+    *("demo", "train", "speedrun", "sweep", "analyze", "status", "apply"),
+    *("rerun", "replay", "import", "doctor", "reindex", "runs"),
+)
 
 
 def start(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:

@@ -92,3 +92,9 @@ def test_no_reading_fires_twice_and_equal_readings_fire_alike(readings: list[flo
 
 def test_a_long_step_over_many_grid_readings_is_one_evaluation() -> None:
     assert readings_due("train", [0.05, 80.0, 80.1, 83.0]) == [80.0, 83.0]
+
+
+def test_a_sparse_grid_grows_by_a_fifth() -> None:
+    """ln(1000) / ln(1.2) is 37.9."""
+    grid = EvaluationGrid("train", is_sparse=True)
+    assert sum(grid.is_due(n / 1000) for n in range(100_001)) == 38

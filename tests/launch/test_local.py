@@ -273,6 +273,25 @@ def test_a_run_from_the_start_says_so(start: Start, folder: RunFolder) -> None:
     assert (command["resume"], command["wall_before_seconds"], command["devices"]) == ("", 0.0, 1)
 
 
+def test_a_run_in_a_slot_is_kept_there(folder: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = """
+import os, time
+deadline = time.monotonic() + 20
+while len(os.sched_getaffinity(0)) > 1 and time.monotonic() < deadline:
+    time.sleep(0.01)
+print(sorted(os.sched_getaffinity(0)), os.environ["OMP_NUM_THREADS"], os.environ["CUDA_VISIBLE_DEVICES"])
+"""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    core = max(os.sched_getaffinity(0))
+    facts = LaunchFacts(directory=tmp_path, slots=2, cores=(core,), gpu=1)
+    assert LocalLauncher((sys.executable, "-c", program)).start(folder, facts).wait(30)
+    assert folder.stdout_path.read_text() == f"[{core}] 1 5\n"
+    command = folder.read("command")
+    assert command is not None
+    assert (command["slots"], command["cores"]) == (2, [core])
+
+
 @pytest.fixture
 def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Return what fills the disk: from then on no JSON file of a run folder can be written by this process."""

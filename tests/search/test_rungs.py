@@ -44,7 +44,7 @@ def test_one_run_in_eta_goes_on() -> None:
     assert RULES.verdict(curve(1.9, 10), others, 0) is None
     assert RULES.verdict(curve(2.1, 10), others, 0) is None
     kill = RULES.verdict(curve(3.1, 10), others, 0)
-    assert kill is not None and kill.rule == "rung" and "place 2 had 3" in kill.reason
+    assert kill is not None and kill.rule == "rung" and "place 2 had 2.99" in kill.reason
     assert (kill.at_seconds, kill.saved_seconds) == (10.0, 80.0)
     assert kill.evidence["rank"] == 3 and kill.evidence["last_place"] == pytest.approx(2.99)
 
@@ -68,3 +68,22 @@ def test_at_least_one_run_in_eta_passes_whatever_the_order(losses: Sequence[floa
     curves = [curve(loss, 10) for loss in losses]
     passed = [rules.verdict(own, [other for other in curves if other is not own], 0) is None for own in curves]
     assert sum(passed) >= math.ceil(len(losses) / eta)
+
+
+def test_a_strict_rung_needs_fewer_others_and_rounds_no_place_up() -> None:
+    strict = replace(RULES, is_strict=True)
+    two, four = [curve(2.0), curve(3.0)], [curve(2.0), curve(3.0), curve(4.0), curve(5.0)]
+    assert RULES.verdict(curve(4.0, 10), two, 0) is None
+    assert strict.verdict(curve(4.0, 10), two, 0) is not None
+    assert strict.verdict(curve(1.0, 10), two, 0) is None
+    assert RULES.verdict(curve(2.5, 10), four, 0) is None
+    assert strict.verdict(curve(2.5, 10), four, 0) is not None
+
+
+def test_what_is_not_a_number_ranks_behind_all_others() -> None:
+    broken = [{"train_seconds": 10.0, "eval_loss": math.nan}]
+    others = [curve(2.0), broken, curve(3.0), curve(4.0)]
+    kill = RULES.verdict(broken, others, 0)
+    assert kill is not None and "value" not in kill.evidence
+    assert kill.evidence["last_place"] == pytest.approx(2.99)
+    assert RULES.verdict(curve(2.5, 10), others, 0) is None

@@ -91,9 +91,9 @@ def nest() -> int:
     """
     import optuna  # noqa: F401
 
-    from hotlap.cli import errors, speedrun, status  # noqa: F401
+    from hotlap.cli import errors, speedrun, status, sweep, sweep_screen  # noqa: F401
     from hotlap.runs import ingest
-    from hotlap.study import loop, view  # noqa: F401
+    from hotlap.study import loop, sweep_loop, sweep_view, view  # noqa: F401
 
     pid = 0
     for line in iter(sys.stdin.readline, ""):
@@ -160,7 +160,24 @@ def drive(options: dict[str, Any]) -> int:
     elif options.get("at"):
         at_change(project, options["at"], lambda change: kill_self(project, f"driver before {change}"))
     with exit_plainly():
+        if "search" in options["config"]:
+            return drive_sweep(options["config"], project)
         return speedrun.drive(config_from_values(options["config"]), project)
+
+
+def drive_sweep(config: dict[str, Any], project: Path) -> int:
+    """Drive a sweep as `hotlap sweep` does; the file `slots` of the project says how many runs go on at once."""
+    from hotlap.cli import sweep
+    from hotlap.config.sweep import load_sweep
+    from hotlap.study import sweep_loop
+
+    sweep_loop.POLL_SECONDS = 0.01
+    slots = project / "slots"
+    (project / "sweep.json").write_text(json.dumps(config))
+    space, _ = load_sweep(project / "sweep.json")
+    num_slots = int(slots.read_text()) if slots.exists() else 1
+    sweep.drive(space, project, slots=num_slots, top=3, seeds=2, retry_failed=False)
+    return 0
 
 
 def _draw(info: Any, path: Path) -> None:

@@ -12,14 +12,15 @@ import pytest
 from hotlap.cli.sweep import rung_rules, settings_of, space_values, suggester
 from hotlap.config.load import config_from_values
 from hotlap.config.sweep import SweepConfig, load_sweep
-from hotlap.core.errors import StudyError
+from hotlap.core.errors import ConfigError, NotSupportedError, StudyError
 from hotlap.core.records import RunRecord
 from hotlap.core.run_folder import RunFolder
 from hotlap.core.study_folder import ProjectFolder
 from hotlap.launch.local import LocalLauncher
 from hotlap.study import runner
+from hotlap.study import sweep as sweep_module
 from hotlap.study.study import Study, open_study
-from hotlap.study.sweep import open_sweep, retry_failures
+from hotlap.study.sweep import open_sweep, retry_failures, slot_devices
 from hotlap.study.sweep_loop import SweepDriver, cores_of
 from hotlap.study.sweep_plan import SweepSettings, best_candidate
 from hotlap.study.sweep_view import sweep_summary
@@ -177,3 +178,34 @@ def test_slots_share_the_cores_fairly(slots: int) -> None:
     cores = [cores_of(slot, slots) for slot in range(slots)]
     assert all(cores) and len({len(own) for own in cores}) == 1
     assert cores_of(0, 1) == ()
+
+
+def test_runs_side_by_side_are_not_taken_for_disturbed(project: ProjectFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "contamination", lambda *_: "others were busy")
+    study, _, reason = sweep(project, space_in(project), slots=2)
+    assert reason == "all 4 points have run"
+    assert not any(run.contaminated for run in study.history.runs)
+    _, _, reason = sweep(project, space_in(project, SWEEP.replace("toy-sweep", "alone")))
+    assert "spoiled by the machine" in reason and "others were busy" in reason
+
+
+def test_targets_end_no_run_unless_the_sweep_is_for_them(project: ProjectFolder) -> None:
+    text = f"{SWEEP}targets: [eval_loss < 4.0]\n"
+    study, _, _ = sweep(project, space_in(project, text))
+    assert {run.outcome for run in study.history.runs} == {"out_of_budget"}
+    assert study.config.targets == ()
+    timed = text.replace("metric: {name: eval_loss, goal: minimize}", "metric: time_to_target")
+    study, _, _ = sweep(project, space_in(project, timed.replace("toy-sweep", "timed")))
+    assert study.config.targets == ("eval_loss < 4.0",)
+    with pytest.raises(ConfigError, match="no times that could be compared"):
+        sweep(project, space_in(project, timed.replace("toy-sweep", "timed")), slots=2)
+
+
+def test_each_slot_has_a_gpu_of_its_own(project: ProjectFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = space_in(project).base
+    assert config is not None
+    assert slot_devices(config, 2) == ("cpu",)
+    monkeypatch.setattr(sweep_module, "visible_gpus", lambda: 2)
+    assert slot_devices(config, 2) == ("cuda:0", "cuda:1")
+    with pytest.raises(NotSupportedError, match="--slots 3 needs 3 GPUs"):
+        slot_devices(config, 3)

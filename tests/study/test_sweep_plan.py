@@ -127,7 +127,7 @@ def test_a_machine_that_spoils_run_after_run_ends_the_sweep() -> None:
 
 
 def test_the_budget_keeps_room_for_the_repetitions() -> None:
-    sweep = Sweep(replace(SETTINGS, run_cap=None, total_seconds=20 * RUN_WALL), {1: 1.0})
+    sweep = Sweep(replace(SETTINGS, run_cap=None, total_seconds=20.5 * RUN_WALL), {1: 1.0})
     assert "no room for another point" in sweep.play()
     assert sweep.spent <= 20 * RUN_WALL and sum(start.role == "confirm" for start in sweep.started) == 6
     tight = Sweep(replace(SETTINGS, run_cap=None, total_seconds=1.5 * RUN_WALL), {})
@@ -148,6 +148,42 @@ def test_an_exhausted_space_ends_a_sweep() -> None:
     sweep = Sweep(replace(SETTINGS, run_cap=None), {1: 1.0}, points=2)
     assert sweep.play() == "the space is exhausted"
     assert {start.candidate for start in sweep.started} == {0, 1, 2}
+
+
+def test_what_failed_has_reached_nothing() -> None:
+    sweep = Sweep(replace(SETTINGS, target=1.1), {}, outcomes={1: "crashed", 2: "diverged"})
+    assert sweep.play() == "all 5 points have run"
+
+
+def test_a_short_budget_is_not_all_kept_for_repetitions() -> None:
+    sweep = Sweep(replace(SETTINGS, run_cap=None, total_seconds=4 * RUN_WALL), {1: 1.0})
+    sweep.play()
+    assert [(start.role, start.candidate) for start in sweep.started] == [
+        ("baseline", 0),
+        ("screen", 1),
+        ("confirm", 1),
+        ("confirm", 1),
+    ]
+
+
+def test_a_metric_that_no_run_tells_ends_a_sweep() -> None:
+    sweep = Sweep(replace(SETTINGS, metric="bits_per_byte"), {})
+    assert sweep.play() == "r0001 ended by itself and told no bits_per_byte; it told eval_loss"
+    assert not sweep.history.proposals
+    generated = Sweep(replace(SETTINGS, metric="eval_sacrebleu"), {})
+    assert generated.play() == "all 5 points have run", "only good runs generate text"
+    assert best_candidate(generated.history, SETTINGS) is not None
+    assert best_candidate(generated.history, generated.settings) is None
+
+
+def test_a_lucky_run_does_not_pass_what_was_repeated() -> None:
+    sweep = Sweep(replace(SETTINGS, top=1), {1: 1.0, 2: 1.01})
+    sweep.play()
+    worse = tuple(
+        replace(run, metrics={"eval_loss": 3.0}) if run.candidate == 1 and run.role == "confirm" else run
+        for run in sweep.history.runs
+    )
+    assert ranking(replace(sweep.history, runs=worse), sweep.settings)[:2] == [1, 2]
 
 
 @given(

@@ -91,6 +91,13 @@ def test_targets_are_looked_at_on_the_grid(make_training: MakeTraining) -> None:
     assert len(steps) < 60
 
 
+def test_on_the_clock_a_run_without_targets_is_looked_at_now_and_then(make_training: MakeTraining) -> None:
+    """Steps of 1 s, and readings that grow by a fifth: 7.95, 9.54 and 11.4 s are the last ones."""
+    run = make_training({"training.eval_steps": None, "training.eval_strategy": "clock"})
+    assert run.train() == ("reached", "finished 12 steps; there was no target")
+    assert steps_with(run, "eval_loss") == [1, 2, 3, 4, 5, 6, 7, 8, 10, 12]
+
+
 def test_the_grid_follows_the_clock_that_is_judged(make_training: MakeTraining) -> None:
     patch = {"training.eval_steps": None, "targets": ["eval_loss < 0"], "clock": "wall"}
     run = make_training(patch)  # the wall clock stands still at 3 s

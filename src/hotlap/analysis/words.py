@@ -33,7 +33,7 @@ def describe(
     """
     if not table.run_ids:
         return "There are no runs to say anything about."
-    short = _short_names([*table.names, *(difference.key for difference in differences)])
+    short = short_names([*table.names, *(difference.key for difference in differences)])
     sentences = [
         *_importance_words(importances, short),
         *_interaction_words(importances, short),
@@ -168,7 +168,7 @@ def _value(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def _short_names(names: Sequence[str]) -> dict[str, str]:
+def short_names(names: Sequence[str]) -> dict[str, str]:
     """Return the last part of each dotted name, the whole name where several end alike."""
     distinct = list(dict.fromkeys(names))
     counts = Counter(name.rpartition(".")[2] for name in distinct)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 import hotlap
+from hotlap.cli.analyze import analyze
 from hotlap.cli.apply import apply
 from hotlap.cli.demo import demo
 from hotlap.cli.doctor import doctor
@@ -15,6 +16,7 @@ from hotlap.cli.errors import exit_plainly
 from hotlap.cli.import_runs import import_runs
 from hotlap.cli.reindex import reindex
 from hotlap.cli.replay import replay
+from hotlap.cli.report import report
 from hotlap.cli.rerun import rerun
 from hotlap.cli.runs import app as runs
 from hotlap.cli.speedrun import speedrun
@@ -22,7 +24,7 @@ from hotlap.cli.status import status
 from hotlap.cli.sweep import sweep
 from hotlap.cli.train import train
 
-COMMANDS = (demo, train, speedrun, sweep, status, apply, rerun, replay, import_runs, doctor, reindex)
+COMMANDS = (demo, train, speedrun, sweep, analyze, report, status, apply, rerun, replay, import_runs, doctor, reindex)
 """In the order in which the help lists them."""
 GROUPS = {"runs": runs}
 

@@ -1,4 +1,4 @@
-"""`hotlap status`: where a study stands, in the words of SPEEDRUN.md's first lines."""
+"""`hotlap status`: where a study stands, in the words of SPEEDRUN.md's first lines; a sweep in those of its summary."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,17 +16,25 @@ def status(
 ) -> None:
     """Say where a study stands.
 
-    Baseline, best time, noise, tries, budget and the ladder: the facts at the top of SPEEDRUN.md.
+    Baseline, best time, noise, tries, budget and the ladder: the facts at the top of SPEEDRUN.md. Of a sweep: its best
+    points.
     """
     from hotlap.cli.screen import print_json
+    from hotlap.cli.sweep_screen import next_line, summary_lines
     from hotlap.core.study_folder import ProjectFolder
+    from hotlap.study.sweep_view import view_sweep
     from hotlap.study.view import view_study
 
-    _, summary = view_study(ProjectFolder(project.absolute()), name)
-    if as_json:
-        print_json(summary.document())
+    folder = ProjectFolder(project.absolute())
+    if (sweep := view_sweep(folder, name)) is not None:
+        document, lines = sweep.document(), [*summary_lines(sweep), "", next_line(sweep)]
     else:
-        typer.echo("\n".join(status_lines(summary)))
+        _, summary = view_study(folder, name)
+        document, lines = summary.document(), status_lines(summary)
+    if as_json:
+        print_json(document)
+    else:
+        typer.echo("\n".join(lines))
 
 
 def status_lines(summary: "StudySummary") -> list[str]:

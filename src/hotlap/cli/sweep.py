@@ -14,6 +14,8 @@ from hotlap.cli.train import ConfigArgument, ProjectOption, SettingOption
 if TYPE_CHECKING:
     from hotlap.config.sweep import SweepConfig
     from hotlap.report.sweep_summary import SweepSummary
+    from hotlap.search.rungs import RungRules
+    from hotlap.study.sweep_loop import Suggest
     from hotlap.study.sweep_plan import SweepSettings
 
 
@@ -52,22 +54,28 @@ def drive(
     from hotlap.launch.locks import study_lock
     from hotlap.launch.orphans import reap_orphans
     from hotlap.launch.prepare import prepare_data
+    from hotlap.report.text import count_text
+    from hotlap.search.sweep_sampler import suggest
+    from hotlap.search.sweep_score import TIME_TO_TARGET
     from hotlap.study.sweep import open_sweep, retry_failures
     from hotlap.study.sweep_loop import SweepDriver
 
     assert space.base is not None, "a command of somebody else's was refused"
     folder = ProjectFolder(project.absolute()).create()
     settings = settings_of(space, slots=slots, top=top, seeds=seeds)
+    suggest(space, [], [], 0, settings.seed_base)  # a space without a point is told of before anything runs
     with study_lock(folder.study(space.base.name).create()):
         screen = SweepScreen(space.method, settings, quiet=quiet)
         for run_id in reap_orphans(folder):
             screen.says(f"{run_id} had lost its driver and was stopped")
         screen.says(f"task {space.base.task.name}: {prepare_data(folder, space.base)}")
         study = open_sweep(folder, space.base, settings, space_values(space))
+        if space.base.targets and settings.metric != TIME_TO_TARGET:
+            screen.says(f"not used in a sweep for {settings.metric}: targets; runs go to their end")
         if study.history.runs:
             screen.says(f"going on with {space.base.name}: {len(study.history.runs)} runs so far")
         if retry_failed:
-            screen.says(f"{retry_failures(study)} points that failed are tried again")
+            screen.says(f"tried again: {count_text(retry_failures(study), 'point')} that failed")
         reason = SweepDriver(study, settings, suggester(space, settings), rung_rules(space, settings), screen).run()
         summary = screen.finish(study, reason)
     return summary, reason
@@ -94,7 +102,7 @@ def settings_of(space: "SweepConfig", *, slots: int, top: int, seeds: int) -> "S
     )
 
 
-def suggester(space: "SweepConfig", settings: "SweepSettings") -> Any:
+def suggester(space: "SweepConfig", settings: "SweepSettings") -> "Suggest":
     """Return the function that proposes the next point of a sweep from its history."""
     from collections.abc import Sequence
 
@@ -114,7 +122,7 @@ def suggester(space: "SweepConfig", settings: "SweepSettings") -> Any:
     return next_point
 
 
-def rung_rules(space: "SweepConfig", settings: "SweepSettings") -> Any:
+def rung_rules(space: "SweepConfig", settings: "SweepSettings") -> "RungRules | None":
     """Return when runs are stopped early, None where the sweep does not ask for it."""
     from hotlap.search.rungs import RungRules
     from hotlap.search.sweep_score import TIME_TO_TARGET
@@ -130,6 +138,7 @@ def rung_rules(space: "SweepConfig", settings: "SweepSettings") -> Any:
         eta=early.eta,
         readings=tuple(share * settings.run_seconds for share in early.shares),
         limit_seconds=settings.run_seconds,
+        is_strict=early.is_strict,
     )
 
 
@@ -137,11 +146,16 @@ def space_values(space: "SweepConfig") -> dict[str, Any]:
     """Return what may vary as plain values, as it is kept with the sweep."""
     from dataclasses import asdict
 
-    known = {
+    known: dict[str, Any] = {
         "method": space.method,
         "constraints": list(space.constraints),
-        "parameters": [{name: value for name, value in asdict(p).items() if value} for p in space.parameters],
+        "parameters": [_known(asdict(parameter)) for parameter in space.parameters],
     }
     if space.early_terminate is not None:
         known["early_terminate"] = asdict(space.early_terminate)
     return known
+
+
+def _known(values: dict[str, Any]) -> dict[str, Any]:
+    """Return what is said of a parameter; 0 is a bound like any other."""
+    return {name: value for name, value in values.items() if value is not None and value != () and value != {}}

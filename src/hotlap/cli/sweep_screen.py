@@ -1,5 +1,6 @@
 """What a sweep shows: a live table on a terminal, a line for each run elsewhere, and a summary at the end."""
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -49,11 +50,11 @@ class SweepScreen:
 
     def ended(self, record: "RunRecord", study: "Study") -> None:
         """Say how a run ended."""
-        from hotlap.search.sweep_score import final_value
+        from hotlap.search.sweep_score import run_value
 
         metric = self._settings.metric
-        value = final_value(record, metric)
-        told = f"{metric} {value:.4g}" if value == value else record.outcome.replace("_", " ")  # NaN is not itself
+        value = run_value(record, metric, study.history)
+        told = f"{metric} {value:.4g}" if math.isfinite(value) else record.outcome.replace("_", " ")
         why = record.reason.splitlines()[0] if record.reason and record.outcome not in ("reached", "missed") else ""
         noise = f"  [repeated: {record.contaminated}]" if record.contaminated else ""
         self._line(f"   {record.run_id} {told} after {format_seconds(record.train_seconds)}  {why}{noise}".rstrip())
@@ -68,7 +69,8 @@ class SweepScreen:
         self._draw([])
         if self._quiet:
             return summary
-        for line in ["", *summary_lines(summary), "", f"ended: {reason}", next_line(summary, reason)]:
+        told = [] if summary.ended else [f"ended: {reason}"]  # else it is among the facts
+        for line in ["", *summary_lines(summary), "", *told, next_line(summary)]:
             print(line, flush=True)
         return summary
 
@@ -130,7 +132,8 @@ def summary_lines(summary: SweepSummary) -> list[str]:
     """Return a sweep's result as lines: the best, the facts, the table with the course of each run."""
     facts = sweep_facts(summary)
     width = max(len(label) for label, _ in facts)
-    courses = {point.run_id: sparkline(point.curve, SPARK_WIDTH) for point in summary.points if point.curve}
+    points = [point for point in (*summary.points, summary.baseline) if point is not None]
+    courses = {point.run_id: sparkline(point.curve, SPARK_WIDTH) for point in points}
     rows = [(*row, courses.get(row[1], "")) for row in sweep_rows(summary)]
     table = table_lines((*HEADERS, f"{summary.metric} over the run"), rows, left=4)
     lines = [bold(sweep_headline(summary)), "", *(f"  {label.ljust(width)}  {text}" for label, text in facts), ""]
@@ -139,12 +142,15 @@ def summary_lines(summary: SweepSummary) -> list[str]:
     return [*lines, f"  {more}"] if more else lines
 
 
-def next_line(summary: SweepSummary, reason: str) -> str:
+def next_line(summary: SweepSummary) -> str:
     """Return what to type next."""
-    if reason == "interrupted":
+    if not summary.ended:
         return "next: the same command goes on where it was"
     return f"next: hotlap analyze {summary.name} · hotlap report {summary.name}"
 
 
 def _fit(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: max(0, width - 1)] + "…"
+    if len(text) <= width:
+        return text
+    reset = "\x1b[0m" if "\x1b" in text else ""
+    return f"{text[: max(0, width - 1)]}…{reset}"

@@ -1,7 +1,7 @@
 """A sweep in figures, and these figures as lines of text: what `hotlap sweep` and `hotlap status` print."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -11,6 +11,8 @@ from hotlap.report.text import count_text
 SHOWN: Final = 10
 """Rows of the table of the best."""
 HEADERS: Final = ("rank", "run", "what differs from the baseline", "outcome", "runs", "value", "spread")
+TITLE_WIDTH: Final = 72
+"""Characters of a point's settings in the table; the document has all of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +28,7 @@ class PointFigures:
     runs: int
     """With different seeds."""
     value: float
-    """Of the metric, the median of its runs; not a number where no run told."""
+    """Of the metric, the median of its runs; not a number where no run told, infinite for a target that was missed."""
     low: float
     high: float
     curve: tuple[float, ...] = ()
@@ -43,7 +45,7 @@ class SweepSummary:
     method: str
     baseline: PointFigures | None
     points: tuple[PointFigures, ...]
-    """Best first; those that failed stand last."""
+    """Best first, those that ran with all their seeds before the others; what failed or was stopped stands last."""
     best: int | None
     """Number of the best point; None while there is none."""
     changes: tuple[tuple[str, str, str], ...]
@@ -64,9 +66,12 @@ def sweep_headline(summary: SweepSummary) -> str:
     """Return the result in one line."""
     best = next((point for point in summary.points if point.number == summary.best), None)
     if best is None:
-        return f"{summary.name}: no point has come to an end yet"
+        state = "no point came to a value" if summary.ended else "no point has come to an end yet"
+        return f"{summary.name}: {state}"
     against = f", the baseline {_value(summary.baseline.value)}" if summary.baseline else ""
     runs = f" (median of {best.runs})" if best.runs > 1 else " (one run)"
+    if summary.baseline and not _is_better(best.value, summary.baseline.value, summary.goal):
+        against += ": no point is better than that"
     return f"{summary.name}: best {summary.metric} {_value(best.value)}{runs}{against}"
 
 
@@ -102,13 +107,14 @@ def more_text(summary: SweepSummary, shown: int = SHOWN) -> str:
 def _row(rank: str, point: PointFigures) -> tuple[str, ...]:
     spread = f"{_value(point.low)} to {_value(point.high)}" if point.runs > 1 else "–"
     outcome = point.outcome.replace("_", " ")
-    return rank, point.run_id, point.title, outcome, str(point.runs), _value(point.value), spread
+    title = point.title if len(point.title) <= TITLE_WIDTH else f"{point.title[: TITLE_WIDTH - 1]}…"
+    return rank, point.run_id, title, outcome, str(point.runs), _value(point.value), spread
+
+
+def _is_better(one: float, other: float, goal: str) -> bool:
+    """Say whether a value is better than another one, which may not be known."""
+    return math.isnan(other) or (one < other if goal == "minimize" else one > other)
 
 
 def _value(value: float) -> str:
     return f"{value:.4g}" if math.isfinite(value) else "–"
-
-
-def curve_texts(summary: SweepSummary, draw: Any, width: int = 24) -> Sequence[tuple[str, str]]:
-    """Return run id and the course of the metric of the best points, drawn by `draw(values, width)`."""
-    return [(point.run_id, draw(point.curve, width)) for point in summary.points[:SHOWN] if point.curve]

@@ -15,7 +15,7 @@ from hotlap.core.durations import format_seconds
 from hotlap.core.records import Kill
 
 LEAST_OTHERS: Final = 3
-"""Runs that a rung must have seen before it stops one, or `eta` where that is more."""
+"""Other runs that a rung must have seen before it stops one, or `eta` where that is more."""
 
 Point = Mapping[str, Any]
 
@@ -33,10 +33,13 @@ class RungRules:
     """Seconds of the clock at which a run is looked at, ascending."""
     limit_seconds: float
     """Longest run."""
+    is_strict: bool = False
+    """Whether runs are stopped as readily as in the paper: by fewer others, and no place is rounded up."""
 
     def value_at(self, points: Iterable[Point], reading: float) -> float | None:
         """Return the last value of the metric up to a reading; None where the run did not get there or never told."""
-        value, is_past = None, False
+        value: float | None = None
+        is_past = False
         for point in points:
             seconds = float(point.get(f"{self.clock}_seconds", 0.0))
             is_past = is_past or seconds >= reading
@@ -51,13 +54,14 @@ class RungRules:
         value = self.value_at(points, reading)
         assert value is not None, "a run is judged at a rung once it is there"
         known = [found for other in others if (found := self.value_at(other, reading)) is not None]
-        if len(known) < max(LEAST_OTHERS, math.ceil(self.eta)):
+        if len(known) < self._least_others:
             return None
         better = sum(self._is_better(other, value) for other in known)
-        places = math.ceil((len(known) + 1) / self.eta)
+        places = self._places(len(known) + 1)
         if better < places and math.isfinite(value):
             return None
-        last = sorted(known, reverse=not self.is_minimized)[places - 1]
+        ranked = sorted(filter(math.isfinite, known), reverse=not self.is_minimized)
+        last = ranked[places - 1] if len(ranked) >= places else math.nan
         reason = (
             f"not among the best {places} of {len(known) + 1} runs at {format_seconds(reading)}: {self.metric} "
             f"{value:.4g}, place {places} had {last:.4g}"
@@ -67,6 +71,15 @@ class RungRules:
         at = float(points[-1].get(f"{self.clock}_seconds", reading))
         saved = max(0.0, self.limit_seconds - at)
         return Kill(rule="rung", reason=reason, at_seconds=at, saved_seconds=saved, evidence=evidence)
+
+    @property
+    def _least_others(self) -> int:
+        """Other runs that a rung must have seen before it stops one."""
+        return math.ceil(self.eta) - 1 if self.is_strict else max(LEAST_OTHERS, math.ceil(self.eta))
+
+    def _places(self, count: int) -> int:
+        """Return how many of so many runs at a rung go on."""
+        return max(1, math.floor(count / self.eta)) if self.is_strict else math.ceil(count / self.eta)
 
     def _is_better(self, one: float, other: float) -> bool:
         if not math.isfinite(other):

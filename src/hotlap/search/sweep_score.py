@@ -6,12 +6,12 @@ A sampler that was told of successes alone would go on asking for what fails.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from statistics import median
 from typing import Final, Literal
 
 from hotlap.core.records import History, RunRecord
-from hotlap.search.score import scale_of, score_candidates
+from hotlap.search.score import last_evaluation, scale_of, score_candidates
 
 Goal = Literal["minimize", "maximize"]
 
@@ -21,6 +21,8 @@ FAILURES: Final = ("diverged", "out_of_memory", "crashed", "invalid")
 """Outcomes that the config is to blame for."""
 FAILED_SPREADS: Final = 0.5
 """A failed run is worse than the worst by so much of the distance between the best and the worst."""
+_LEAST_DISTANCE: Final = 1e-9
+"""And by at least this share of the worst: two values may be as good as equal."""
 
 
 def sweep_scores(history: History, metric: str, goal: Goal) -> dict[int, float]:
@@ -31,30 +33,43 @@ def sweep_scores(history: History, metric: str, goal: Goal) -> dict[int, float]:
     """
     if metric == TIME_TO_TARGET:
         return {number: score.value for number, score in score_candidates(history, scale_of(history)).items()}
-    told = {number: list(_values(history, number, metric, goal)) for number in _candidates(history)}
-    known = {number: median(values) for number, values in told.items() if values}
+    sign = 1.0 if goal == "minimize" else -1.0
+    values = {number: candidate_value(history, number, metric) for number in _candidates(history)}
+    known = {number: sign * value for number, value in values.items() if math.isfinite(value)}
     failed = _failed_value(known)
-    return {number: known.get(number, failed) for number in told}
+    return {number: known.get(number, failed) for number in values}
 
 
 def final_value(run: RunRecord, metric: str) -> float:
     """Return a metric at the end of a run, or where it was stopped; not a number where it failed or never told."""
     if run.outcome in FAILURES:
         return math.nan
-    told: Mapping[str, float] = run.metrics or (run.evaluations[-1] if run.evaluations else {})
-    value = told.get(metric)
+    value = last_evaluation(run).get(metric)
     return float(value) if value is not None and math.isfinite(value) else math.nan
+
+
+def run_value(run: RunRecord, metric: str, history: History) -> float:
+    """Return what a run came to, in the unit of the metric; a time to target in seconds, infinite for a miss."""
+    return run.clock_to_target(history.clock) if metric == TIME_TO_TARGET else final_value(run, metric)
+
+
+def candidate_value(history: History, candidate: int, metric: str) -> float:
+    """Return the median of what the runs of a candidate came to, without those that never told.
+
+    Not a number where none told; a time to target is infinite where the median run missed.
+    """
+    values = [run_value(run, metric, history) for run in history.runs_of(candidate)]
+    known = [value for value in values if not math.isnan(value)]
+    return median(known) if known else math.nan
+
+
+def holds(value: float, target: float, goal: Goal) -> bool:
+    """Say whether a value is as good as was asked for."""
+    return value <= target if goal == "minimize" else value >= target
 
 
 def _candidates(history: History) -> list[int]:
     return [number for number in range(len(history.proposals) + 1) if history.runs_of(number)]
-
-
-def _values(history: History, candidate: int, metric: str, goal: Goal) -> Iterator[float]:
-    sign = 1.0 if goal == "minimize" else -1.0
-    for run in history.runs_of(candidate):
-        if math.isfinite(value := final_value(run, metric)):
-            yield sign * value
 
 
 def _failed_value(known: Mapping[int, float]) -> float:
@@ -62,4 +77,5 @@ def _failed_value(known: Mapping[int, float]) -> float:
     if not known:
         return 0.0
     best, worst = min(known.values()), max(known.values())
-    return worst + FAILED_SPREADS * (worst - best or abs(worst) or 1.0)
+    distance = FAILED_SPREADS * (worst - best or abs(worst) or 1.0)
+    return worst + max(distance, _LEAST_DISTANCE * max(abs(worst), _LEAST_DISTANCE))

@@ -64,12 +64,12 @@ class LocalRunner:
     def _run_now(self, study: Study, action: StartRun, watcher: Watcher, interrupts: Interrupts) -> RunRecord:
         guards = self._guards_of(study)
         guards.refuse_changes()
-        folder = _prepare_folder(study, action)
+        folder = prepare_folder(study, action.candidate, action.seed)
         guard = guards.open(folder)
         context = context_of(study, action, lambda run_id: RunFolder(study.project.runs_path / run_id).points())
         study.append_run({**started_facts(folder.run_id, action), "why": action.why})
         job = self._launcher.start(folder, _launch_facts(study, action))
-        with _never_left_behind(job), SystemSampler(folder, job.pid) as sampler:
+        with never_left_behind(job), SystemSampler(folder, job.pid) as sampler:
             _follow(study, job, context, watcher, interrupts, guard.clock)
         disturbed = disturbance(study, action.role, folder, sampler.samples)
         record = ingest(folder, guard.close(folder, disturbed, lambda: interrupts.count >= 2))
@@ -115,13 +115,13 @@ def context_of(study: Study, action: StartRun, points_of: Callable[[str], Sequen
     return race_context(study.history, proposal, study.recordings, targets, action.limit_seconds)
 
 
-def _prepare_folder(study: Study, action: StartRun) -> RunFolder:
-    """Make the run's folder with everything that is written before it starts."""
+def prepare_folder(study: Study, candidate: int, seed: int) -> RunFolder:
+    """Make the folder of a candidate's run with everything that is written before it starts."""
     folder = RunFolder.create(study.project.runs_path)
-    patch = {**study.history.config_of(action.candidate), "training.seed": action.seed}
+    patch = {**study.history.config_of(candidate), "training.seed": seed}
     folder.write_config(config_text(config_from_values(study.history.base_config, patch)))
-    if action.candidate:
-        proposal = study.history.proposal(action.candidate)
+    if candidate:
+        proposal = study.history.proposal(candidate)
         folder.write("proposal", asdict(proposal))
         folder.write_diff(proposal.diff)
     return folder
@@ -177,7 +177,7 @@ def patience_with(points: Sequence[dict[str, Any]]) -> float:
 
 
 @contextmanager
-def _never_left_behind(job: Job) -> Iterator[None]:
+def never_left_behind(job: Job) -> Iterator[None]:
     """Stop the run when whoever follows it fails, on a full disk for one: nobody else would."""
     try:
         yield
@@ -188,8 +188,10 @@ def _never_left_behind(job: Job) -> Iterator[None]:
 
 def disturbance(study: Study, role: Role, folder: RunFolder, samples: Sequence[dict[str, Any]]) -> str:
     """Say why a run cannot be compared with the others of its study; empty when it can."""
-    environment = folder.read("environment") or {}
-    return stood_still(samples) or _contamination(study, role, samples) or other_data(study.history, environment)
+    environment, command = folder.read("environment") or {}, folder.read("command") or {}
+    is_meant_to_be_alone = int(command.get("slots") or 1) == 1  # else runs disturb each other all the time
+    busy = _contamination(study, role, samples) if is_meant_to_be_alone else ""
+    return stood_still(samples) or busy or other_data(study.history, environment)
 
 
 def _contamination(study: Study, role: Role, samples: Sequence[dict[str, Any]]) -> str:

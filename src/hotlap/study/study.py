@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import hotlap
 from hotlap.config.load import config_from_values
@@ -23,6 +23,9 @@ from hotlap.runs.history import load_history, new_sitting, stamp, steady_clock
 from hotlap.search.race import Recordings
 from hotlap.study.manifest import evaluator_hash
 from hotlap.study.settings import StudySettings
+
+SWEEP_SCHEMA: Final = "hotlap/sweep/1"
+"""What the protocol of a sweep says it is."""
 
 
 @dataclass(slots=True)
@@ -108,6 +111,8 @@ def checked_protocol(folder: StudyFolder, protocol: Mapping[str, Any]) -> dict[s
     """
     stored = folder.protocol()
     if stored is not None:
+        if stored.get("schema") == SWEEP_SCHEMA:
+            raise StudyError(f"{folder.name!r} is the name of a sweep; give the speedrun another one: -s name=...")
         # settings and facts that came with a newer hotlap have their defaults
         values = config_from_values(stored["config"]).model_dump(mode="json")
         stored = {"evaluator": protocol["evaluator"], **stored, "config": values}
@@ -147,6 +152,17 @@ def read_study(project: ProjectFolder, name: str | None = None) -> tuple[RunConf
 
     Raises StudyError when there is none.
     """
+    folder = found_study(project, name)
+    protocol = folder.protocol() or {}
+    config = config_from_values(protocol["config"])
+    return config, load_history(project, folder, protocol["config"], config.clock), protocol
+
+
+def found_study(project: ProjectFolder, name: str | None = None) -> StudyFolder:
+    """Return the folder of a study that has begun (default: the one touched last).
+
+    Raises StudyError when there is none.
+    """
     folders = [folder for folder in project.studies() if folder.protocol() is not None]
     if name is not None:
         folders = [folder for folder in folders if folder.name == name]
@@ -155,10 +171,7 @@ def read_study(project: ProjectFolder, name: str | None = None) -> tuple[RunConf
         known = ", ".join(folder.name for folder in project.studies() if folder.protocol() is not None)
         advice = f"there are: {known}" if known else "start one with: hotlap speedrun"
         raise StudyError(f"{wanted} in {project.path}; {advice}")
-    folder = max(folders, key=lambda folder: folder.path.stat().st_mtime_ns)
-    protocol = folder.protocol() or {}
-    config = config_from_values(protocol["config"])
-    return config, load_history(project, folder, protocol["config"], config.clock), protocol
+    return max(folders, key=lambda folder: folder.path.stat().st_mtime_ns)
 
 
 def as_studied(config: RunConfig) -> tuple[RunConfig, tuple[str, ...]]:

@@ -1,7 +1,8 @@
 """A sweep as a study: its folder, what must stay as it is while it goes on, and what may grow.
 
 Its runs are those of any study, so `hotlap runs`, `status` and the reports know them. The space may be widened and the
-budget raised while it goes on; metric, base config, task and run budget may not: runs could not be compared any more.
+budget raised while it goes on; metric, base config, task, run budget and slots may not: runs could not be compared any
+more.
 """
 
 from collections.abc import Mapping
@@ -9,40 +10,50 @@ from typing import Any, Final
 
 from hotlap.config.load import config_diff, config_from_values, refuse_protocol_keys
 from hotlap.config.schema import RunConfig
-from hotlap.core.errors import StudyError
+from hotlap.core.errors import ConfigError, NotSupportedError, StudyError
 from hotlap.core.records import History, Proposal
 from hotlap.core.study_folder import ProjectFolder
+from hotlap.launch.devices import visible_gpus
 from hotlap.runs.history import load_history
-from hotlap.search.sweep_score import FAILURES
+from hotlap.search.sweep_score import FAILURES, TIME_TO_TARGET
 from hotlap.study.settings import StudySettings
-from hotlap.study.study import Study, as_studied, begin_sitting, refuse_changed_protocol, study_protocol
+from hotlap.study.study import (
+    SWEEP_SCHEMA,
+    Study,
+    as_studied,
+    begin_sitting,
+    devices_of,
+    refuse_changed_protocol,
+    study_protocol,
+)
 from hotlap.study.sweep_plan import SweepSettings
 
-SCHEMA: Final = "hotlap/sweep/1"
+SCHEMA: Final = SWEEP_SCHEMA
 _MAY_GROW: Final = ("space", "spending")
 """Parts of the protocol that later sittings may change."""
+_SPENDING: Final = ("run_cap", "total_seconds", "top", "seeds", "target")
 
 
 def open_sweep(project: ProjectFolder, config: RunConfig, settings: SweepSettings, space: Mapping[str, Any]) -> Study:
     """Open the sweep that the config names, new or begun earlier; the caller holds its lock.
 
     `space` is what may vary, as plain values: it is kept with the protocol, for whoever reads the sweep later.
-    Raises StudyError when the name belongs to a speedrun, or when what its runs share has changed.
+    Raises StudyError when the name belongs to a speedrun, or when what its runs share has changed; ConfigError for what
+    cannot be swept.
     """
-    config = as_swept(config)
+    config = as_swept(config, settings.metric)
+    _refuse_unfit(config, settings)
     folder = project.study(config.name).create()
-    shared = {"schema": SCHEMA, "metric": settings.metric, "goal": settings.goal}
+    shared = {"schema": SWEEP_SCHEMA, "metric": settings.metric, "goal": settings.goal, "slots": settings.slots}
     protocol = {**study_protocol(config, project.project), **shared}
     stored = folder.protocol()
     if stored is not None:
-        if stored.get("schema") != SCHEMA:
+        if stored.get("schema") != SWEEP_SCHEMA:
             raise StudyError(f"{config.name!r} is the name of a speedrun; give the sweep another one: -s name=...")
         values = config_from_values(stored["config"]).model_dump(mode="json")  # new settings have their defaults
         before = {key: value for key, value in stored.items() if key not in _MAY_GROW}
         refuse_changed_protocol(config.name, {**before, "config": values}, protocol)
-    spending = {
-        name: getattr(settings, name) for name in ("run_cap", "total_seconds", "slots", "top", "seeds", "target")
-    }
+    spending = {name: getattr(settings, name) for name in _SPENDING}
     folder.write_protocol({**protocol, "space": dict(space), "spending": spending})
     history = load_history(project, folder, config.model_dump(mode="json"), config.clock)
     as_study = StudySettings(
@@ -54,10 +65,63 @@ def open_sweep(project: ProjectFolder, config: RunConfig, settings: SweepSetting
     return begin_sitting(project, folder, config, as_study, history)
 
 
-def as_swept(config: RunConfig) -> RunConfig:
-    """Return the config as a sweep runs it: looked at on the clock, and never from a checkpoint."""
+def as_swept(config: RunConfig, metric: str) -> RunConfig:
+    """Return the config as a sweep runs it: looked at on the clock, and never from a checkpoint.
+
+    Targets end runs, so they count only where the sweep is for the time to them: of runs that all end at the same loss,
+    none has the best one.
+    """
     config, _ = as_studied(config)
-    return config.model_copy(update={"training": config.training.model_copy(update={"eval_strategy": "clock"})})
+    training = config.training.model_copy(update={"eval_strategy": "clock"})
+    targets = config.targets if metric == TIME_TO_TARGET else ()
+    return config.model_copy(update={"training": training, "targets": targets})
+
+
+def stored_settings(config: RunConfig, protocol: Mapping[str, Any]) -> SweepSettings:
+    """Return the settings that a sweep was last driven with, from its config and protocol."""
+    known = protocol.get("spending") or {}
+    return SweepSettings(
+        metric=protocol["metric"],
+        goal=protocol["goal"],
+        slots=protocol["slots"],
+        clock=config.clock,
+        run_seconds=config.budget.run,
+        seed_base=config.training.seed,
+        **{name: known[name] for name in _SPENDING if name in known},
+    )
+
+
+def slot_devices(config: RunConfig, slots: int) -> tuple[str, ...]:
+    """Return the devices that all slots together use: a GPU each, or the CPU that they share.
+
+    Raises NotSupportedError when there are GPUs, but too few.
+    """
+    gpus = 0 if config.training.use_cpu else visible_gpus()
+    if slots == 1 or not gpus:
+        return devices_of(config)
+    if slots > gpus:
+        raise NotSupportedError(
+            f"--slots {slots} needs {slots} GPUs, a GPU each, and this machine shows {gpus}; take fewer slots, or set "
+            "training.use_cpu: true to let them share the CPU"
+        )
+    return tuple(f"cuda:{number}" for number in range(slots))
+
+
+def _refuse_unfit(config: RunConfig, settings: SweepSettings) -> None:
+    """Raise ConfigError, or NotSupportedError on a machine with too few GPUs, for what cannot be swept."""
+    slot_devices(config, settings.slots)
+    if config.backend == "hf":
+        raise ConfigError("a sweep searches with hotlap's own training loop; backend: hf is for hotlap train")
+    if settings.slots > 1 and config.devices > 1:
+        raise ConfigError(
+            f"devices: {config.devices} and --slots {settings.slots}: a run on several devices has the machine to "
+            "itself; leave one of the two out"
+        )
+    if settings.slots > 1 and settings.metric == TIME_TO_TARGET:
+        raise ConfigError(
+            f"{TIME_TO_TARGET} with --slots {settings.slots}: runs that disturb each other have no times that could be "
+            "compared; use one slot, or a metric such as eval_loss"
+        )
 
 
 def retry_failures(study: Study) -> int:
@@ -86,7 +150,7 @@ def point_proposal(history: History, patch: Mapping[str, Any], proposer: str) ->
         number=len(history.proposals) + 1,
         parent=0,
         family="sweep",
-        title=", ".join(f"{key.rpartition('.')[2]} {_text(value)}" for key, value in patch.items()),
+        title=", ".join(f"{key.rpartition('.')[2]} {value_text(value)}" for key, value in patch.items()),
         observation="",
         hypothesis="",
         patch=dict(patch),
@@ -96,5 +160,6 @@ def point_proposal(history: History, patch: Mapping[str, Any], proposer: str) ->
     )
 
 
-def _text(value: Any) -> str:
+def value_text(value: Any) -> str:
+    """Return a setting as people read it."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -7,11 +7,11 @@ on, so a sweep that was killed is taken up where it was.
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Protocol
 
-from hotlap.config.load import config_from_values, config_text
+from hotlap.core.errors import HotlapError, StudyError
 from hotlap.core.files import LineReader
 from hotlap.core.processes import usable_cores
 from hotlap.core.records import History, Proposal, RunRecord
@@ -21,14 +21,20 @@ from hotlap.launch.locks import device_lock
 from hotlap.launch.system import SystemSampler
 from hotlap.runs.ingest import ingest
 from hotlap.search.rungs import RungRules
-from hotlap.study.runner import disturbance, patience_with, settle_runs
+from hotlap.study.runner import (
+    LONGEST_LOOK_SECONDS,
+    disturbance,
+    never_left_behind,
+    patience_with,
+    prepare_folder,
+    settle_runs,
+)
 from hotlap.study.study import Study
+from hotlap.study.sweep import slot_devices
 from hotlap.study.sweep_plan import Ask, Start, Stop, SweepSettings, Wait, next_sweep_action
 from hotlap.study.watching import Interrupts
 
 POLL_SECONDS: Final = 0.2
-LONGEST_LOOK_SECONDS: Final = 5.0
-"""Time between two looks at the runs, unless the driver is held up."""
 
 Suggest = Callable[[History, Sequence[Start]], Proposal | None]
 """Returns the next point as a proposal, None when there is none left; a pure function."""
@@ -88,14 +94,22 @@ class SweepDriver:
         self._launcher = launcher or LocalLauncher()
         self._flights: list[_Flight] = []
         self._past: dict[str, Sequence[Mapping[str, Any]]] = {}
-        self._interrupts = Interrupts(_Said(watcher))
+        self._interrupts = Interrupts(watcher)
+        self._held_devices = slot_devices(study.config, settings.slots)
         self._looked = time.monotonic()
 
     def run(self) -> str:
-        """Go on until the sweep ends or is interrupted; return why. It can be taken up again at any time."""
+        """Go on until the sweep ends or is interrupted; return why. It can be taken up again at any time.
+
+        Raises StudyError, noted in the ledger, too, when no point of the space can be run.
+        """
         settle_runs(self._study)
-        with self._interrupts.caught(), self._devices(), self._no_run_left_behind():
-            reason = self._drive()
+        try:
+            with self._interrupts.caught(), self._devices(), self._no_run_left_behind():
+                reason = self._drive()
+        except StudyError as error:
+            self._study.end(str(error))
+            raise
         if reason != "interrupted":
             self._study.end(reason)
         return reason
@@ -137,12 +151,13 @@ class SweepDriver:
     def _launch(self, start: Start) -> None:
         study, taken = self._study, {flight.slot for flight in self._flights}
         slot = next(number for number in range(self._settings.slots) if number not in taken)
-        folder = _prepare(study, start)
+        folder = prepare_folder(study, start.candidate, start.seed)
         study.append_run(_facts(folder, start))
         job = self._launcher.start(folder, _launch_facts(study, self._settings, start, slot))
-        stack = ExitStack()
-        sampler = stack.enter_context(SystemSampler(folder, job.pid))
-        self._flights.append(_Flight(start, slot, job, folder.point_reader(), sampler, stack))
+        with never_left_behind(job):
+            stack = ExitStack()
+            sampler = stack.enter_context(SystemSampler(folder, job.pid))
+            self._flights.append(_Flight(start, slot, job, folder.point_reader(), sampler, stack))
         self._watcher.started(folder, start, study)
 
     def _look(self) -> None:
@@ -196,8 +211,7 @@ class SweepDriver:
         flight.stack.close()
         self._flights.remove(flight)
         folder, study = flight.job.folder, self._study
-        is_alone = self._settings.slots == 1  # else the runs disturb each other, as they are meant to
-        disturbed = disturbance(study, flight.start.role, folder, flight.sampler.samples) if is_alone else ""
+        disturbed = disturbance(study, flight.start.role, folder, flight.sampler.samples)
         record = ingest(folder, disturbed)
         assert record is not None, f"{folder.path} has ended"
         facts = {**_facts(folder, flight.start), "phase": "ended", "outcome": record.outcome}
@@ -209,7 +223,7 @@ class SweepDriver:
         """Hold the devices for as long as the sweep goes on."""
         with ExitStack() as held:
             with self._interrupts.breaking_off():
-                held.enter_context(device_lock(self._study.devices, self._watcher.says))
+                held.enter_context(device_lock(self._held_devices, self._watcher.says))
             yield
 
     @contextmanager
@@ -218,29 +232,10 @@ class SweepDriver:
             yield
         except BaseException:
             for flight in self._flights:
-                flight.job.stop("interrupted", "its driver failed")
+                with suppress(HotlapError):  # on a full disk each of them has ended all the same
+                    flight.job.stop("interrupted", "its driver failed")
                 flight.stack.close()
             raise
-
-
-class _Said:
-    """Hands sentences on to a sweep's watcher, and nothing else."""
-
-    def __init__(self, watcher: SweepWatcher) -> None:
-        self._watcher = watcher
-
-    def acts(self, *_: object) -> None:
-        """Nobody asks."""
-
-    def follows(self, *_: object) -> None:
-        """Nobody asks."""
-
-    def ended(self, *_: object) -> None:
-        """Nobody asks."""
-
-    def says(self, text: str) -> None:
-        """Hand a sentence on."""
-        self._watcher.says(text)
 
 
 def cores_of(slot: int, slots: int) -> tuple[int, ...]:
@@ -254,18 +249,6 @@ def cores_of(slot: int, slots: int) -> tuple[int, ...]:
     share = max(1, len(allowed) // slots)
     first = slot * share % len(allowed)
     return tuple(allowed[first : first + share])
-
-
-def _prepare(study: Study, start: Start) -> RunFolder:
-    """Make the run's folder with everything that is written before it starts."""
-    folder = RunFolder.create(study.project.runs_path)
-    patch = {**study.history.config_of(start.candidate), "training.seed": start.seed}
-    folder.write_config(config_text(config_from_values(study.history.base_config, patch)))
-    if start.candidate:
-        proposal = study.history.proposal(start.candidate)
-        folder.write("proposal", asdict(proposal))
-        folder.write_diff(proposal.diff)
-    return folder
 
 
 def _facts(folder: RunFolder, start: Start) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 baseline → points of the sampler, as many at once as there are slots → the best few with more seeds → end
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -11,10 +12,15 @@ from typing import Final
 from hotlap.core.clock import ClockName
 from hotlap.core.durations import format_seconds
 from hotlap.core.records import History, Role
-from hotlap.search.sweep_score import Goal, sweep_scores
+from hotlap.core.targets import GENERATION_METRICS
+from hotlap.search.sweep_score import TIME_TO_TARGET, Goal, candidate_value, holds, sweep_scores
 
 MOST_FAILURES: Final = 3
 """Runs in a row that the machine may spoil."""
+MOST_RESERVED: Final = 1 / 3
+"""Share of the budget that is kept for the repetitions of the best at most."""
+OWN_ENDS: Final = ("reached", "missed", "out_of_budget")
+"""Outcomes of runs that nobody stopped."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +89,7 @@ def next_sweep_action(
 
     `spent_seconds` is the age of the sweep now, `sitting_start` the number of runs that earlier sittings had made.
     """
-    if reason := _give_up(history, sitting_start):
+    if reason := _give_up(history, settings, sitting_start):
         return Wait() if running else Stop(reason)
     if spent_seconds >= settings.total_seconds:
         return Wait() if running else Stop(f"the budget of {format_seconds(settings.total_seconds)} is used up")
@@ -91,51 +97,75 @@ def next_sweep_action(
         return Wait()
     if (start := _next_first_run(history, running, settings)) is not None:
         return start
-    why_no_more = _why_no_more(history, running, settings, spent_seconds) if has_points else "the space is exhausted"
+    why_no_more = _why_no_more(history, settings, spent_seconds) if has_points else "the space is exhausted"
     if not why_no_more:
         return Ask()
-    if (repeat := _next_repeat(history, running, settings)) is not None:
+    if (repeat := _next_repeat(history, running, settings, spent_seconds)) is not None:
         return repeat
     return Wait() if running else Stop(why_no_more)
 
 
 def ranking(history: History, settings: SweepSettings) -> list[int]:
-    """Return the candidates that ran, best first; those that failed are left out, and so is the baseline.
+    """Return the points that came to a value, best first: those that ran with all their seeds, then the others.
 
-    A candidate that ran with several seeds counts with its median, before every other one that looks as good: so the
-    best is named among those that were repeated, once there are any.
+    A point counts with the median of its runs, and one lucky run is no reason to be named the best. What failed, was
+    stopped early or never told the metric is left out, and so is the baseline.
     """
     scores = sweep_scores(history, settings.metric, settings.goal)
-    usable = {
-        number: score
-        for number, score in scores.items()
-        if number and any(run.outcome in ("reached", "missed", "out_of_budget") for run in history.runs_of(number))
-    }
-    return sorted(usable, key=lambda number: (usable[number], number))
+    usable = [number for number in scores if number and _has_value(history, number, settings.metric)]
+    return sorted(usable, key=lambda number: (not _is_repeated(history, number, settings), scores[number], number))
 
 
 def best_candidate(history: History, settings: SweepSettings) -> int | None:
-    """Return the best point: among those that ran with all their seeds, where there are any; None without a point."""
-    ranked = ranking(history, settings)
-    repeated = [number for number in ranked if len(history.runs_of(number)) >= settings.seeds]
-    return next(iter(repeated or ranked), None)
+    """Return the best point; None while there is none."""
+    return next(iter(ranking(history, settings)), None)
 
 
-def _give_up(history: History, sitting_start: int) -> str:
+def run_seconds(history: History, settings: SweepSettings) -> float:
+    """Return the wall seconds that a run takes: the median of those that ended by themselves, or the longest."""
+    ended = [run.wall_seconds for run in history.runs if run.outcome in OWN_ENDS]
+    return median(ended) if ended else settings.run_seconds
+
+
+def _has_value(history: History, number: int, metric: str) -> bool:
+    """Say whether a run of a point ended by itself, and any of them told the metric (a miss tells its time, too)."""
+    has_ended = any(run.outcome in OWN_ENDS for run in history.runs_of(number))
+    return has_ended and not math.isnan(candidate_value(history, number, metric))
+
+
+def _is_repeated(history: History, number: int, settings: SweepSettings) -> bool:
+    return len(history.runs_of(number)) >= settings.seeds
+
+
+def _give_up(history: History, settings: SweepSettings, sitting_start: int) -> str:
+    """Say why nothing that could still be tried would help; empty while it might."""
     failures = 0
     for run in reversed(history.runs[sitting_start:]):
         if not run.is_infrastructure_failure:
             break
         failures += 1
-    if failures <= MOST_FAILURES:
+    if failures > MOST_FAILURES:
+        last = history.runs[-1]
+        why = last.contaminated or last.reason or last.outcome
+        return f"{failures} runs in a row were spoiled by the machine (the last one, {last.run_id}: {why})"
+    return _untold(history, settings.metric)
+
+
+def _untold(history: History, metric: str) -> str:
+    """Say so when runs end by themselves and none of them tells the metric: nothing could be compared.
+
+    Metrics of generated text may come only from good runs.
+    """
+    if metric == TIME_TO_TARGET or metric in GENERATION_METRICS:
         return ""
-    last = history.runs[-1]
-    why = last.contaminated or last.reason or last.outcome
-    return f"{failures} runs in a row were spoiled by the machine (the last one, {last.run_id}: {why})"
+    ended = [run for run in history.runs if run.outcome in OWN_ENDS and not run.is_infrastructure_failure]
+    if not ended or any(metric in run.metrics for run in history.runs):
+        return ""
+    return f"{ended[0].run_id} ended by itself and told no {metric}; it told {', '.join(sorted(ended[0].metrics))}"
 
 
 def _next_first_run(history: History, running: Sequence[Start], settings: SweepSettings) -> Start | None:
-    """Return the first candidate that has neither run nor runs: the baseline, a new point, or one that was lost."""
+    """Return the first run of the first candidate that has none: of the baseline, a new point, or one that was lost."""
     under_way = {start.candidate for start in running}
     for number in range(len(history.proposals) + 1):
         if number not in under_way and not history.runs_of(number):
@@ -143,34 +173,33 @@ def _next_first_run(history: History, running: Sequence[Start], settings: SweepS
     return None
 
 
-def _why_no_more(history: History, running: Sequence[Start], settings: SweepSettings, spent_seconds: float) -> str:
+def _why_no_more(history: History, settings: SweepSettings, spent_seconds: float) -> str:
     """Say why no further point is asked for; empty while one may be."""
     if settings.run_cap is not None and len(history.proposals) >= settings.run_cap:
         return f"all {settings.run_cap} points have run"
     if settings.target is not None and _reaches(history, settings, settings.target):
         return f"a run has reached {settings.metric} {settings.target:g}"
     cost = run_seconds(history, settings)
-    reserve = settings.top * (settings.seeds - 1) * cost / settings.slots
+    repeats = settings.top * (settings.seeds - 1) * cost / settings.slots
+    reserve = min(repeats, MOST_RESERVED * settings.total_seconds)
     if spent_seconds + cost + reserve > settings.total_seconds:
         return f"the budget of {format_seconds(settings.total_seconds)} has no room for another point"
     return ""
 
 
 def _reaches(history: History, settings: SweepSettings, target: float) -> bool:
-    wanted = target if settings.goal == "minimize" else -target
-    scores = sweep_scores(history, settings.metric, settings.goal)
-    return any(score <= wanted for score in scores.values())
+    numbers = range(1, len(history.proposals) + 1)
+    values = [candidate_value(history, number, settings.metric) for number in numbers]
+    return any(math.isfinite(value) and holds(value, target, settings.goal) for value in values)
 
 
-def run_seconds(history: History, settings: SweepSettings) -> float:
-    """Return the wall seconds that a run takes: the median of those that ended by themselves, or the longest."""
-    ended = [run.wall_seconds for run in history.runs if run.outcome in ("reached", "missed", "out_of_budget")]
-    return median(ended) if ended else settings.run_seconds
-
-
-def _next_repeat(history: History, running: Sequence[Start], settings: SweepSettings) -> Start | None:
+def _next_repeat(
+    history: History, running: Sequence[Start], settings: SweepSettings, spent_seconds: float
+) -> Start | None:
     """Return the next run with another seed of one of the best; they are known once all points have ended."""
     if any(start.role != "confirm" for start in running):
+        return None
+    if spent_seconds + run_seconds(history, settings) > settings.total_seconds:
         return None
     for number in _chosen(history, settings):
         under_way = [start.seed for start in running if start.candidate == number]

@@ -3,14 +3,31 @@
 import math
 from collections import Counter
 from collections.abc import Mapping
-from statistics import median
 from typing import Any
 
-from hotlap.config.load import config_from_values, get_dotted
+from hotlap.config.load import config_from_values
+from hotlap.config.sweep_matching import value_in
+from hotlap.core.errors import StudyError
 from hotlap.core.records import History
+from hotlap.core.study_folder import ProjectFolder
 from hotlap.report.sweep_summary import PointFigures, SweepSummary
-from hotlap.search.sweep_score import TIME_TO_TARGET, final_value
-from hotlap.study.sweep_plan import SweepSettings, best_candidate, ranking
+from hotlap.search.sweep_score import TIME_TO_TARGET, candidate_value, run_value
+from hotlap.study.study import SWEEP_SCHEMA, found_study, read_study
+from hotlap.study.sweep import stored_settings, value_text
+from hotlap.study.sweep_plan import SweepSettings, ranking
+
+
+def view_sweep(project: ProjectFolder, name: str | None = None) -> SweepSummary | None:
+    """Return where a sweep stands (default: the study touched last); None where that is no sweep, or not there."""
+    try:
+        folder = found_study(project, name)
+    except StudyError:
+        return None
+    if (folder.protocol() or {}).get("schema") != SWEEP_SCHEMA:
+        return None
+    config, history, protocol = read_study(project, folder.name)
+    method = str((protocol.get("space") or {}).get("method", "unknown"))
+    return sweep_summary(folder.name, method, history, stored_settings(config, protocol))
 
 
 def sweep_summary(
@@ -19,7 +36,7 @@ def sweep_summary(
     """Return where a sweep stands; `seconds_spent` is its age now, by default that of its last fact."""
     ranked = ranking(history, settings)
     ran = [number for number in range(1, len(history.proposals) + 1) if history.runs_of(number)]
-    best = best_candidate(history, settings)
+    best = next(iter(ranked), None)
     return SweepSummary(
         name=name,
         metric=settings.metric,
@@ -43,11 +60,7 @@ def sweep_summary(
 def _figures(history: History, settings: SweepSettings, number: int) -> PointFigures:
     runs = history.runs_of(number)
     first = runs[0]
-    if settings.metric == TIME_TO_TARGET:
-        values = [run.clock_to_target(history.clock) for run in runs]
-    else:
-        values = [final_value(run, settings.metric) for run in runs]
-    known = [value for value in values if math.isfinite(value)]
+    known = [value for run in runs if not math.isnan(value := run_value(run, settings.metric, history))]
     curve_metric = "eval_loss" if settings.metric == TIME_TO_TARGET else settings.metric
     return PointFigures(
         number=number,
@@ -55,7 +68,7 @@ def _figures(history: History, settings: SweepSettings, number: int) -> PointFig
         title=history.proposal(number).title if number else "baseline",
         outcome=first.outcome,
         runs=len(runs),
-        value=median(known) if known else math.nan,
+        value=candidate_value(history, number, settings.metric),
         low=min(known, default=math.nan),
         high=max(known, default=math.nan),
         curve=tuple(float(evaluation[curve_metric]) for evaluation in first.evaluations if curve_metric in evaluation),
@@ -67,9 +80,5 @@ def _changes(history: History, number: int) -> tuple[tuple[str, str, str], ...]:
     base = config_from_values(history.base_config).model_dump(mode="json")
     patch: Mapping[str, Any] = history.config_of(number)
     changed = config_from_values(history.base_config, patch).model_dump(mode="json")
-    pairs = ((key, get_dotted(base, key), get_dotted(changed, key)) for key in patch)
-    return tuple((key, _text(before), _text(after)) for key, before, after in pairs if before != after)
-
-
-def _text(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    pairs = ((key, value_in(base, key), value_in(changed, key)) for key in patch)
+    return tuple((key, value_text(before), value_text(after)) for key, before, after in pairs if before != after)

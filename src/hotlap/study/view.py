@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hotlap.core.errors import MissingExtraError
+from hotlap.core.errors import MissingExtraError, StudyError
 from hotlap.core.records import History
 from hotlap.core.run_folder import RunFolder
 from hotlap.core.study_folder import ProjectFolder
@@ -29,7 +29,7 @@ from hotlap.search.noise import (
 from hotlap.search.race import Recordings
 from hotlap.search.systems import smallest_visible_timing
 from hotlap.study.racing import racing_figures
-from hotlap.study.study import Study, read_study
+from hotlap.study.study import SWEEP_SCHEMA, Study, found_study, read_study
 
 _EFFECTS = (0.01, 0.02, 0.05)
 
@@ -101,9 +101,12 @@ def write_journal_of(
 def journal_of(project: ProjectFolder, name: str | None = None) -> str:
     """Return the journal of a study as it would be written now (default: the one touched last).
 
-    Raises StudyError when there is none.
+    Raises StudyError when there is none, and for a sweep, of which no journal is kept.
     """
-    history, summary = view_study(project, name)
+    folder = found_study(project, name)
+    if (folder.protocol() or {}).get("schema") == SWEEP_SCHEMA:
+        raise StudyError(f"{folder.name!r} is a sweep, and journals are of speedruns; see: hotlap status {folder.name}")
+    history, summary = view_study(project, folder.name)
     picture = picture_path(project, summary.name)
     shown = picture.relative_to(project.project).as_posix() if picture.exists() else None
     return _journal_text(project, history, summary, shown, "" if shown else "none was drawn yet", None)

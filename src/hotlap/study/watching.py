@@ -28,10 +28,17 @@ class Watcher(Protocol):
         """Called with a sentence for the user."""
 
 
+class Teller(Protocol):
+    """Whoever hands sentences on to the user."""
+
+    def says(self, text: str) -> None:
+        """Called with a sentence for the user."""
+
+
 class Interrupts:
     """Counts Ctrl-C: once finishes the current run, twice stops now. SIGTERM stops now."""
 
-    def __init__(self, watcher: Watcher) -> None:
+    def __init__(self, watcher: Teller) -> None:
         self.count = 0
         self._watcher = watcher
         self._breaks_off = False

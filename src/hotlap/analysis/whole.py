@@ -1,0 +1,61 @@
+"""Everything that the runs of a study teach, in one value."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from hotlap.analysis.correlation import Correlations, correlations
+from hotlap.analysis.effects import Difference, Effect, config_difference, marginal_effects
+from hotlap.analysis.importance import DEFAULT_EVALUATOR, Importances, importance
+from hotlap.analysis.table import AnyRun, Conditions, RunTable, run_table
+from hotlap.analysis.words import describe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Analysis:
+    """What mattered, what goes with what, which config is best, and what of it is sure."""
+
+    table: RunTable
+    importances: Importances
+    correlations: Correlations
+    effects: tuple[Effect, ...]
+    differences: tuple[Difference, ...]
+    """What the best run's config changes on the baseline's."""
+    words: str
+
+    def document(self) -> dict[str, Any]:
+        """Return the analysis as plain values for JSON."""
+        return {"schema": "hotlap/analysis/1", **asdict(self)}
+
+
+def analyse(
+    runs: Sequence[AnyRun],
+    scores: Mapping[str, float],
+    score_name: str,
+    *,
+    baseline: Mapping[str, Any] | None = None,
+    keys: Sequence[str] | None = None,
+    conditions: Conditions | None = None,
+    seed: int = 0,
+    evaluator: str = DEFAULT_EVALUATOR,
+) -> Analysis:
+    """Analyse the runs that have a score (by run id, lower is better); the best config is held against `baseline`.
+
+    `keys` and `conditions` say what was varied, as for `run_table`. The same arguments give the same numbers.
+    """
+    table = run_table(runs, scores, score_name, keys=keys, conditions=conditions)
+    importances = importance(table, seed, evaluator)
+    known = correlations(table, seed)
+    effects = marginal_effects(table)
+    configs = {run.run_id: run.config for run in runs}
+    best = configs[table.run_ids[table.best]] if table.run_ids else {}
+    differences = config_difference(baseline, best, keys) if baseline is not None and table.run_ids else ()
+    words = describe(table, importances, known, effects, differences)
+    return Analysis(
+        table=table,
+        importances=importances,
+        correlations=known,
+        effects=effects,
+        differences=differences,
+        words=words,
+    )

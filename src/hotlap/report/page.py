@@ -1,0 +1,173 @@
+"""A report as one HTML file that opens from disk: the numbers, the charts and the script that draws them in one place.
+
+    write_page(data, Path("report-my-sweep.html"))
+
+Nothing is fetched: plotly.js is written into the page once, from the installed package, and a policy in the page
+forbids every request. Whatever stands in a chart also stands in a table, which needs no script.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from hotlap.analysis.whole import Analysis
+from hotlap.core.errors import import_optional
+from hotlap.core.files import write_atomic
+from hotlap.report.chart_base import Figure
+from hotlap.report.charts import (
+    best_points_figure,
+    correlation_figure,
+    curves_figure,
+    importance_figure,
+    ladder_figure,
+)
+from hotlap.report.report_data import ReportData
+from hotlap.report.report_tables import (
+    Grid,
+    correlation_grid,
+    correlation_text,
+    curve_grid,
+    curve_text,
+    difference_grid,
+    effect_grid,
+    effect_text,
+    importance_grid,
+    importance_text,
+    link_grid,
+    pair_grid,
+    parallel_text,
+    place_grid,
+    place_text,
+    place_title,
+    run_grid,
+    sample_grid,
+)
+from hotlap.report.space_charts import parallel_figure, slice_figure
+from hotlap.runs.views import finite
+
+_TEMPLATES: Final = Path(__file__).parent / "templates"
+MOST_SLICES: Final = 12
+_MARKS: Final = {"+": "added", "-": "removed", "@": "hunk"}
+
+
+class Chart(NamedTuple):
+    """A chart with what it says in words and in numbers."""
+
+    key: str
+    text: str
+    figure: Figure
+    grid: Grid | None
+    """None where the table of all runs holds the numbers."""
+
+
+class Section(NamedTuple):
+    """One part of the page."""
+
+    key: str
+    title: str
+    text: str = ""
+    charts: tuple[Chart, ...] = ()
+    grids: tuple[tuple[str, Grid], ...] = ()
+    """Captions and tables that stand open."""
+
+
+def write_page(data: ReportData, path: Path) -> Path:
+    """Write the page and return where.
+
+    Raises MissingExtraError without plotly or jinja2, StorageError when the file cannot be written.
+    """
+    write_atomic(path, render_page(data, plotly_script()))
+    return path
+
+
+def plotly_script() -> str:
+    """Return plotly.js as the installed package has it; raises MissingExtraError when it is not installed."""
+    return str(import_optional("plotly.offline", "report").get_plotlyjs())
+
+
+def render_page(data: ReportData, script: str) -> str:
+    """Return the page; `script` is plotly.js. Raises MissingExtraError when jinja2 is not installed."""
+    jinja2 = import_optional("jinja2", "report")
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(str(_TEMPLATES)),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    sections = list(page_sections(data))
+    page: str = environment.get_template("report.html.jinja").render(
+        data=data,
+        sections=sections,
+        figures=finite({chart.key: chart.figure for section in sections for chart in section.charts}),
+        runs=run_grid(data.runs),
+        run_values=finite({"headers": data.runs.headers, "rows": data.runs.rows}),
+        run_order=data.analysis.table.run_ids if data.analysis else (),
+        changes=[(change, list(diff_lines(change.diff))) for change in data.changes],
+        plotly=script,
+        style=(_TEMPLATES / "report.css").read_text(encoding="utf-8"),
+        program=(_TEMPLATES / "report.js").read_text(encoding="utf-8"),
+    )
+    return page
+
+
+def page_sections(data: ReportData) -> Iterator[Section]:
+    """Yield the parts of the page that come before the diffs and the table of all runs."""
+    is_ladder = data.kind == "speedrun"
+    places = ladder_figure(data.places) if is_ladder else best_points_figure(data.places, data.value_name)
+    chart = Chart("places", place_text(data), places, place_grid(data))
+    yield Section(
+        "places", place_title(data), charts=(chart,) if data.places else (), text="" if data.places else chart.text
+    )
+    curves = curves_figure(data.curves, data.metric, data.clock, data.target)
+    chart = Chart("curves", curve_text(data), curves, curve_grid(data.curves, data.metric))
+    title = f"{data.metric} against the clock"
+    yield Section("curves", title, charts=(chart,) if data.curves else (), text="" if data.curves else chart.text)
+    if data.analysis is None:
+        yield Section("analysis", "What the runs say", data.no_analysis_because or "They were not analysed.")
+    else:
+        yield Section("analysis", "What the runs say", data.analysis.words)
+        yield from _analysis_sections(data.analysis)
+    samples = (("The same prompts, at the end of both runs", sample_grid(data)),) if data.samples else ()
+    yield Section("samples", "Samples", "" if samples else "No run has generated text.", grids=samples)
+    grids = ((f"{data.best_name}, against the baseline", difference_grid(data)),) if data.differences else ()
+    text = "" if grids else "Nothing is better than the baseline so far." if not data.best_name else "Nothing differs."
+    yield Section("best", "Best config", text, grids=grids)
+
+
+def _analysis_sections(found: Analysis) -> Iterator[Section]:
+    table, shares, links = found.table, found.importances, found.correlations
+    if table.run_ids and table.parameters:
+        chart = Chart("parallel", parallel_text(table), parallel_figure(table, shares), None)
+        yield Section("parallel", "Parallel coordinates", charts=(chart,))
+    chart = Chart("importance", importance_text(shares), importance_figure(shares), importance_grid(shares))
+    charts = (chart,) if shares.parameters else ()
+    pairs = (("Pairs that act together", pair_grid(shares)),) if shares.visible_pairs else ()
+    yield Section("importance", "Importance", "" if charts else chart.text, charts, pairs)
+    chart = Chart("correlations", correlation_text(links), correlation_figure(links), correlation_grid(links))
+    charts = (chart,) if links.pairs else ()
+    categories = (("Categories and numbers", link_grid(links)),) if links.categories else ()
+    yield Section("correlations", "Correlations", "" if charts else chart.text, charts, categories)
+    weights = {one.parameter: one.share for one in shares.parameters}
+    effects = sorted(found.effects, key=lambda effect: -weights.get(effect.parameter, 0.0))[:MOST_SLICES]
+    columns = {column.name: column for column in table.parameters}
+    slices = tuple(
+        Chart(
+            f"slice-{number}",
+            f"{effect.parameter}: {effect_text(effect, table.score_name)}",
+            slice_figure(columns[effect.parameter], effect, table.scores, table.score_name),
+            effect_grid(effect),
+        )
+        for number, effect in enumerate(effects)
+    )
+    left_out = len(found.effects) - len(effects)
+    text = "Rings are runs, diamonds the medians of groups of them with 90 % intervals; the other settings vary along."
+    text += f" The {MOST_SLICES} weightiest parameters; the Markdown report has {left_out} more." if left_out else ""
+    yield Section("slices", "Slices", text if slices else "No parameter varies.", slices)
+
+
+def diff_lines(diff: str) -> Iterator[tuple[str, str]]:
+    """Yield each line of a unified diff with the kind that it is: added, removed, hunk, or nothing for the rest."""
+    for line in diff.splitlines():
+        is_head = line.startswith(("+++", "---"))
+        yield "" if is_head else _MARKS.get(line[:1], ""), line

@@ -1,0 +1,62 @@
+"""`hotlap report` writes one of three forms, and says where."""
+
+import json
+from pathlib import Path
+
+import pytest
+import synthetic_sweep
+from synthetic_sweep import sweep_history, write_folders
+from typer.testing import CliRunner
+
+from hotlap.cli import analyze
+from hotlap.cli.main import app
+from hotlap.core.errors import ConfigError
+from hotlap.core.study_folder import ProjectFolder
+from hotlap.report import page
+from hotlap.study import report_view
+
+RUNNER = CliRunner()
+
+
+@pytest.fixture(autouse=True)
+def one_study(project: ProjectFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    past = sweep_history()
+    write_folders(project, past)
+    data = report_view.sweep_report(project, past, synthetic_sweep.PROTOCOL)
+    found = synthetic_sweep.analysis(past)
+    monkeypatch.setattr(report_view, "report_data", lambda project, name: data)
+    monkeypatch.setattr(analyze, "analysis_of", lambda project, name: (name, found))
+    monkeypatch.setattr(page, "plotly_script", lambda: "const Plotly = {};")
+
+
+@pytest.mark.parametrize("form", ["html", "md", "json"])
+def test_writes_beside_the_config_and_says_where(project: ProjectFolder, form: str) -> None:
+    result = RUNNER.invoke(app, ["report", "--format", form, "-p", str(project.project)])
+    path = project.project / f"report-toy-sweep.{form}"
+    assert result.exit_code == 0, result.output
+    assert result.output.strip() == f"wrote {path}"
+    assert "learning_rate" in path.read_text(encoding="utf-8")
+
+
+def test_writes_where_it_is_told_to(project: ProjectFolder, tmp_path: Path) -> None:
+    path = tmp_path / "here.json"
+    RUNNER.invoke(app, ["report", "--format", "json", "-o", str(path), "-p", str(project.project)])
+    document = json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(name))
+    assert document["schema"] == "hotlap/report/1" and document["analysis"]["importances"]["state"] == "few"
+
+
+def test_what_cannot_be_analysed_yet_has_a_report_that_says_so(
+    project: ProjectFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(project: ProjectFolder, name: str) -> None:
+        raise ConfigError("there is no finished run to analyse yet")
+
+    monkeypatch.setattr(analyze, "analysis_of", refuse)
+    result = RUNNER.invoke(app, ["report", "--format", "md", "-p", str(project.project)])
+    assert result.exit_code == 0, result.output
+    assert "there is no finished run to analyse yet" in (project.project / "report-toy-sweep.md").read_text()
+
+
+def test_an_unknown_form_is_refused(project: ProjectFolder) -> None:
+    result = RUNNER.invoke(app, ["report", "--format", "pdf", "-p", str(project.project)])
+    assert result.exit_code == 2
