@@ -90,7 +90,7 @@ def test_a_speedrun_tells_its_way_and_ends_with_the_ladder(
     assert lines[ladder + 2].rstrip().endswith("keep")
     assert any(line.startswith("ended: 1 proposals in a row were not kept") for line in lines)
     assert lines[-1] == f"journal {project.project / 'SPEEDRUN.md'}"
-    assert "faster, a record (p = 0.167)" in Path("SPEEDRUN.md").read_text()
+    assert "faster, a record (90 % interval" in Path("SPEEDRUN.md").read_text()
     assert "](speedrun/toy.svg)" in Path("SPEEDRUN.md").read_text()
     runs = len(history.runs)
     assert start("speedrun") == 0

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_model
 
 from hotlap.config.load import load_config
-from hotlap.core.clock import TrainClock
+from hotlap.core.clock import GRID_START_SECONDS, TrainClock
 from hotlap.core.errors import DivergedError
 from hotlap.core.run_folder import RunFolder
 from hotlap.models.gpt import GPT
@@ -86,7 +86,7 @@ def test_targets_are_looked_at_on_the_grid(make_training: MakeTraining) -> None:
     assert run.train()[0] == "missed"
     steps = steps_with(run, "eval_loss")
     assert steps[:33] == list(range(1, 34))
-    grid = [1.03**n for n in range(200)]
+    grid = [GRID_START_SECONDS * 1.03**n for n in range(300)]
     assert steps[33:] == [n for n in range(34, 60) if any(n - 1 < reading <= n for reading in grid)] + [60]
     assert len(steps) < 60
 
