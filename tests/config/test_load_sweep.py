@@ -329,7 +329,7 @@ def test_values_that_only_fit_together_are_kept_with_a_notice(tmp_path: Path) ->
     lines = ("hidden_size: {values: [96, 128]}", "num_attention_heads: {values: [3, 4]}")
     space, notices = load(tmp_path, with_parameters(*lines, head="metric: eval_loss\n"))
     assert len(notices) == 1
-    assert notices[0].startswith("FILE:4: parameters.num_attention_heads: 3 does not fit the config as it is")
+    assert notices[0].startswith("FILE:4: parameters.num_attention_heads: 3 does not go with the rest of the config")
     assert space.refusal({"model.hidden_size": 96, "model.num_attention_heads": 3}) == ""
     assert "3 does not divide" in space.refusal({"model.hidden_size": 128, "model.num_attention_heads": 3})
 
@@ -493,7 +493,7 @@ def test_probabilities_are_told_to_count_for_random_draws_alone(tmp_path: Path) 
     line = "bf16: {values: [true, false], probabilities: [0.9, 0.1]}"
     _, notices = load(tmp_path, with_parameters(line, head="method: tpe\nmetric: eval_loss\n"))
     assert len(notices) == 1
-    assert "probabilities count only in proposals drawn at random" in notices[0]
+    assert "probabilities count where a proposal is drawn at random" in notices[0]
     assert load(tmp_path, with_parameters(line, head="method: random\nmetric: eval_loss\n"))[1] == []
 
 

@@ -64,7 +64,7 @@ def test_a_place_that_cannot_hold_runs_is_a_storage_error(tmp_path: Path) -> Non
 def test_every_file_has_the_name_of_the_contract(folder: RunFolder) -> None:
     folder.write_config("name: run\n")
     folder.write_diff("")
-    for name in ("command", "proposal", "environment", "worker", "stop", "result", "evaluation", "guards"):
+    for name in ("command", "proposal", "environment", "worker", "stop", "result", "evaluation", "guards", "import"):
         folder.write(name, {"name": name})
         assert folder.read(name) == {"name": name}
     folder.append_point({"step": 1})

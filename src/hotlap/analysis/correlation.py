@@ -146,7 +146,8 @@ def _squared_etas(ranks: Array, marks: Array) -> Array:
     """Return the share of each row's variance that lies between the groups; rows (K, runs) have the mean 0."""
     sums = ranks @ marks  # (K, groups)
     between: Array = (sums**2 / marks.sum(axis=0)).sum(axis=1)
-    return between / (ranks**2).sum(axis=1)
+    shares: Array = between / (ranks**2).sum(axis=1)
+    return shares
 
 
 def _centered_ranks(values: Sequence[float]) -> Array:
@@ -154,5 +155,6 @@ def _centered_ranks(values: Sequence[float]) -> Array:
     _, places, counts = np.unique(np.array(values, dtype=np.float64), return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     means = last - (counts - 1) / 2
-    ranks: Array = means[places.reshape(-1)].astype(np.float64)
-    return ranks - ranks.mean()
+    ranks = means[places.reshape(-1)].astype(np.float64)
+    centered: Array = ranks - ranks.mean()
+    return centered

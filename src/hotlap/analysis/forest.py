@@ -153,9 +153,10 @@ class Forest:
     ) -> None:
         """Grow the trees; `is_held_out` keeps what they say of runs that they were not grown on.
 
-        `scores` have a variance of about 1. Raises MissingExtraError when scikit-learn is not installed.
+        `scores` have a variance of about 1 and any mean. Raises MissingExtraError when scikit-learn is not installed.
         """
         ensemble = import_optional("sklearn.ensemble", "report")
+        scores = scores - scores[0]  # equal scores become exactly 0, and so do all shares
         regressor = ensemble.RandomForestRegressor(
             n_estimators=num_trees,
             min_samples_leaf=max(1, len(scores) // MOST_LEAVES),
@@ -231,7 +232,8 @@ class Forest:
             distances = ((codes[:, None, :] - atoms[None, :, :]) ** 2).sum(axis=2)  # (runs, values)
             additive += curve[distances.argmin(axis=1)]
         missed = self._scores - np.asarray(self._trees.oob_prediction_, dtype=np.float64)
-        return additive + self._generator.permutation(missed)
+        scores: Array = additive + self._generator.permutation(missed)
+        return scores
 
     def _as_shares(self, variances: Sequence[float]) -> Array:
         found = np.array(variances, dtype=np.float64)
@@ -267,7 +269,7 @@ class Forest:
     def _inside(self) -> list[Array]:
         """For each parameter which of its values lie in which leaf, shape (leaves, G), as zeros and ones."""
         low, high = self._leaves.low, self._leaves.high
-        found = []
+        found: list[Array] = []
         for group, atoms in zip(self._encoding.groups, self._encoding.atoms, strict=True):
             columns = list(group)
             inside = (low[:, None, columns] < atoms[None]) & (atoms[None] <= high[:, None, columns])
@@ -282,7 +284,7 @@ class Forest:
     @cached_property
     def _curves(self) -> list[Array]:
         """The mean over the space at each value of a parameter, less the mean over the whole space, shape (G,) each."""
-        found = []
+        found: list[Array] = []
         for index, (inside, w) in enumerate(zip(self._inside, self._encoding.weights, strict=True)):
             curve = (self._leaves.values * np.prod(np.delete(self._sizes, index, axis=0), axis=0)) @ inside
             found.append(curve - w @ curve)

@@ -60,13 +60,13 @@ def analysis_of(
         raise ConfigError("--maximize says how to read --metric; name that, too")
     chosen = metric or protocol.get("metric") or TIME_TO_TARGET
     is_own = metric is None or metric == protocol.get("metric")
-    goal = ("maximize" if maximize else "minimize") if not is_own else protocol.get("goal", "minimize")
+    is_maximized = protocol.get("goal") == "maximize" if is_own else maximize
     if chosen == TIME_TO_TARGET:
         scale = scale_of(history)
         scores = {run.run_id: score_run(run, history, scale).value for run in judged}
         name = "log_seconds_to_target"
     else:
-        name, scores = metric_scores(judged, chosen, goal)
+        name, scores = metric_scores(judged, chosen, "maximize" if is_maximized else "minimize")
     keys, conditions = _varied(protocol.get("space") or {})
     found = analyse(
         judged, scores, name, baseline=dict(history.base_config), keys=keys, conditions=conditions, seed=seed

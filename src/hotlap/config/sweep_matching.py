@@ -96,6 +96,7 @@ def check_values(found: Sequence[Placed], base: RunConfig, remarks: Remarks) -> 
                 text = (
                     f"{value!r} does not go with the rest of the config ({together}); combinations that fit are tried"
                 )
+                remarks.note(place, text)
 
 
 def check_method(method: Method, found: Sequence[Placed], remarks: Remarks) -> None:

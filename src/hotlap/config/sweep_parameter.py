@@ -202,7 +202,7 @@ class SweepParameter:
         low, high = self._bounds()
         if self.family == "uniform":
             return low + position * (high - low)
-        return min(max(low * (high / low) ** position, low), high)
+        return float(min(max(low * (high / low) ** position, low), high))
 
     def _rounded(self, value: float) -> float:
         if self.step is None:

@@ -153,9 +153,13 @@ def _object(place: str, value: Any) -> Row:
 def _row(place: str, cells: Mapping[str, Any]) -> Row:
     """Return a row with the mappings in it spread over dotted columns, without what is empty or has no name."""
     whole = {name: _mapping(place, name, cell) if name in _SECTIONS else cell for name, cell in cells.items()}
-    flat = {name: cell for name, cell in flatten(whole).items() if not _UNNAMED.fullmatch(name)}
     return Row(
-        place, {name: cell for name, cell in flat if cell not in (None, "", {}) and not _UNNAMED.fullmatch(name)}
+        place,
+        {
+            name: cell
+            for name, cell in flatten(whole).items()
+            if cell not in (None, "", {}) and not _UNNAMED.fullmatch(name)
+        },
     )
 
 
