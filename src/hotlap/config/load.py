@@ -11,11 +11,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from hotlap.config.document import Document, yaml_problem
 from hotlap.config.schema import (
@@ -34,6 +35,9 @@ from hotlap.config.trainer_yaml import (
     resolve_trainer_yaml,
 )
 from hotlap.core.errors import ConfigError
+
+_LINE_ENDS: Final = frozenset("\x85\u2028\u2029")
+"""What YAML takes for the end of a line, beside the newline."""
 
 
 def load_config(path: Path, overrides: Iterable[str] = (), notices: list[str] | None = None) -> RunConfig:
@@ -98,8 +102,19 @@ def _yaml_entry(entry: str) -> str:
     yaml = YAML()
     yaml.default_flow_style = False
     out = StringIO()
-    yaml.dump(json.loads(entry), out)
+    yaml.dump(json.loads(entry, object_hook=_with_plain_lines), out)
     return out.getvalue()
+
+
+def _with_plain_lines(values: dict[str, Any]) -> dict[str, Any]:
+    """Return values whose texts are written escaped where a reader would fold them into other lines."""
+    return {key: _escaped(value) for key, value in values.items()}
+
+
+def _escaped(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_escaped(entry) for entry in value]
+    return DoubleQuotedScalarString(value) if isinstance(value, str) and _LINE_ENDS & set(value) else value
 
 
 def config_diff(parent: RunConfig, child: RunConfig) -> str:
