@@ -243,9 +243,9 @@ def analyse(job: tuple[str, str, int, Truth]) -> list[dict[str, Any]]:
 
 def judge(problem: Problem, truth: Truth, runs: RunTable, evaluator: str, seed: int) -> dict[str, Any]:
     """Return how far one estimator is from the truth on some runs."""
-    began = time.perf_counter()
+    began = time.process_time()
     told = importance(runs, seed, evaluator)
-    seconds = time.perf_counter() - began
+    seconds = time.process_time() - began
     by_name = {one.parameter: one for one in told.parameters}
     ones = [by_name[axis.name] for axis in problem.axes]
     shares, low, high = (np.array([getattr(one, end) for one in ones]) for end in ("share", "low", "high"))

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
@@ -299,6 +299,7 @@ PATCHES = st.tuples(st.fixed_dictionaries({}, optional=VALUES), SCHEDULES).map(l
 
 
 @given(patch=PATCHES)
+@example(patch={"task.text": "/\x85 \u2028\u2029x"})
 @settings(deadline=None, max_examples=40)
 def test_a_stored_config_is_loaded_as_the_same_config(
     tmp_path_factory: pytest.TempPathFactory, patch: dict[str, Any]

@@ -16,6 +16,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from hotlap.config.document import Document, yaml_problem
 from hotlap.config.schema import (
@@ -37,6 +38,8 @@ from hotlap.core.errors import ConfigError
 
 SEARCH: Final = "search"
 """The section that says what a sweep varies."""
+_LINE_ENDS: Final = frozenset("\x85\u2028\u2029")
+"""What YAML takes for the end of a line, beside the newline."""
 
 
 def load_config(path: Path, overrides: Iterable[str] = (), notices: list[str] | None = None) -> RunConfig:
@@ -105,8 +108,19 @@ def _yaml_entry(entry: str) -> str:
     yaml = YAML()
     yaml.default_flow_style = False
     out = StringIO()
-    yaml.dump(json.loads(entry), out)
+    yaml.dump(json.loads(entry, object_hook=_with_plain_lines), out)
     return out.getvalue()
+
+
+def _with_plain_lines(values: dict[str, Any]) -> dict[str, Any]:
+    """Return values whose texts are written escaped where a reader would fold them into other lines."""
+    return {key: _escaped(value) for key, value in values.items()}
+
+
+def _escaped(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_escaped(entry) for entry in value]
+    return DoubleQuotedScalarString(value) if isinstance(value, str) and _LINE_ENDS & set(value) else value
 
 
 def config_diff(parent: RunConfig, child: RunConfig) -> str:
