@@ -287,7 +287,8 @@ class Forest:
         found: list[Array] = []
         for index, (inside, w) in enumerate(zip(self._inside, self._encoding.weights, strict=True)):
             curve = (self._leaves.values * np.prod(np.delete(self._sizes, index, axis=0), axis=0)) @ inside
-            found.append(curve - float(w @ curve))
+            centered: Array = curve - float(w @ curve)
+            found.append(centered)
         return found
 
     @cached_property

@@ -46,7 +46,7 @@ _NUM_TREES: Final = 100
 _RESAMPLINGS, _SHUFFLINGS, _ADDITIVE = 12, 4, 4
 """Forests for the intervals, for chance, and for the chance of pairs: 20 in all."""
 _REFIT_TREES: Final = 12
-_ADDITIVE_TREES: Final = 40
+_ADDITIVE_TREES: Final = 25
 """With fewer trees more noise is left in their mean, and all of it looks like interaction."""
 
 
