@@ -1,6 +1,8 @@
 """The paragraph claims what the results support, and nothing else."""
 
+import math
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -10,7 +12,7 @@ from run_tables import made, table
 from hotlap.analysis.correlation import CategoryLink, Correlation, Correlations, correlations
 from hotlap.analysis.effects import Difference, Effect, Level, marginal_effects
 from hotlap.analysis.importance import Importance, Importances, Interaction, importance
-from hotlap.analysis.table import RunTable
+from hotlap.analysis.table import LOG_SECONDS, RunTable
 from hotlap.analysis.words import describe
 
 RUNS = table(
@@ -180,3 +182,21 @@ def test_whole_analyses_become_one_paragraph(num_runs: int) -> None:
     assert "\n" not in text and "  " not in text and "nan" not in text
     assert text.endswith("before believing its score.")
     assert ("rate" in text) is (num_runs > 5)
+
+
+def test_parameters_that_changed_together_are_told_as_one() -> None:
+    switch = ["true", "false", "true", "false", "true"] * 5
+    runs = table([2.0 + (value == "false") for value in switch], {}, smear=switch, rope=list(switch))
+    effects = marginal_effects(runs)
+    text = describe(runs, importances(), NOTHING, effects)
+    assert "smear and rope changed together, so nothing tells them apart: the median of eval_loss is 2" in text
+    assert "at smear true, rope true and 3" in text and text.count("the median of") == 1
+
+
+def test_seconds_to_target_are_told_in_seconds() -> None:
+    switch = ["true", "false", "true", "false", "true"] * 5
+    scores = [math.log(30.0 if value == "true" else 60.0) for value in switch]
+    runs = replace(table(scores, {}, smear=switch), score_name=LOG_SECONDS)
+    text = describe(runs, importances(), NOTHING, marginal_effects(runs))
+    assert "smear: the median of seconds to target is 30 [30 to 30] at true and 60 [60 to 60] at false." in text
+    assert "(seconds to target 30)" in text

@@ -62,7 +62,7 @@ def test_a_place_that_cannot_hold_runs_is_a_storage_error(tmp_path: Path) -> Non
 
 
 def test_every_file_has_the_name_of_the_contract(folder: RunFolder) -> None:
-    folder.write_config("name: run\n")
+    folder.write_config("name: run\n", {"name": "run"})
     folder.write_diff("")
     for name in ("command", "proposal", "environment", "worker", "stop", "result", "evaluation", "guards", "import"):
         folder.write(name, {"name": name})
@@ -276,3 +276,12 @@ def test_points_of_lost_steps_are_taken_away_and_kept_aside(folder: RunFolder) -
 def test_a_run_without_points_has_none_to_lose(folder: RunFolder) -> None:
     assert folder.drop_points_after(0) == 0
     assert list(folder.path.iterdir()) == []
+
+
+def test_values_of_the_config_count_while_its_text_is_the_same(folder: RunFolder) -> None:
+    assert folder.config_text() is None
+    folder.write_config("name: run\n", {"name": "run"})
+    assert folder.config_values("name: run\n") == {"name": "run"}
+    folder.write_config("name: other\n")
+    assert folder.config_text() == "name: other\n"
+    assert folder.config_values("name: other\n") is None

@@ -13,7 +13,7 @@ from hotlap.cli.main import app
 from hotlap.core.errors import ConfigError
 from hotlap.core.study_folder import ProjectFolder
 from hotlap.report import page
-from hotlap.study import report_view
+from hotlap.study import study
 
 RUNNER = CliRunner()
 
@@ -22,10 +22,9 @@ RUNNER = CliRunner()
 def one_study(project: ProjectFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     past = sweep_history()
     write_folders(project, past)
-    data = report_view.sweep_report(project, past, synthetic_sweep.PROTOCOL)
     found = synthetic_sweep.analysis(past)
-    monkeypatch.setattr(report_view, "report_data", lambda project, name: data)
-    monkeypatch.setattr(analyze, "analysis_of", lambda project, name: (name, found))
+    monkeypatch.setattr(study, "read_study", lambda project, name: (None, past, synthetic_sweep.PROTOCOL))
+    monkeypatch.setattr(analyze, "analysis_of", lambda history, protocol: found)
     monkeypatch.setattr(page, "plotly_script", lambda: "const Plotly = {};")
 
 
@@ -48,7 +47,7 @@ def test_writes_where_it_is_told_to(project: ProjectFolder, tmp_path: Path) -> N
 def test_what_cannot_be_analysed_yet_has_a_report_that_says_so(
     project: ProjectFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(project: ProjectFolder, name: str) -> None:
+    def refuse(history: object, protocol: object) -> None:
         raise ConfigError("there is no finished run to analyse yet")
 
     monkeypatch.setattr(analyze, "analysis_of", refuse)

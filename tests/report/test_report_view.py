@@ -12,12 +12,11 @@ from hypothesis import strategies as st
 from synthetic_sweep import DIVERGED, KEYS, NASTY, NUM_POINTS, best_number, sweep_history, write_folders
 
 from hotlap.config.load import config_from_values
-from hotlap.core.errors import StudyError
 from hotlap.core.records import History
 from hotlap.core.study_folder import ProjectFolder
 from hotlap.report.report_data import ReportData, thinned
 from hotlap.study import report_view
-from hotlap.study.report_view import report_data, speedrun_report, sweep_report
+from hotlap.study.report_view import speedrun_report, sweep_report
 
 
 @pytest.fixture
@@ -121,11 +120,6 @@ def test_a_sweep_without_a_run_has_a_report(project: ProjectFolder) -> None:
     past = History(clock="train", base_config=synthetic_sweep.BASE)
     data = sweep_report(project, past, synthetic_sweep.PROTOCOL)
     assert data.places == () and data.curves == () and data.best_name == "" and data.runs.rows == ()
-
-
-def test_no_study_is_an_error_that_says_what_to_do(project: ProjectFolder) -> None:
-    with pytest.raises(StudyError, match="no study yet"):
-        report_data(project)
 
 
 @given(st.lists(st.integers(), max_size=200), st.integers(2, 50))

@@ -81,6 +81,7 @@ def test_an_imported_run_is_a_run_without_a_clock(project: ProjectFolder) -> Non
     ]
     assert folder.read("command") is None and folder.read("worker") is None
     assert sorted(path.name for path in folder.path.iterdir()) == [
+        "config.json",
         "config.yaml",
         "import.json",
         "metrics.jsonl",

@@ -273,7 +273,7 @@ class Forest:
         for group, atoms in zip(self._encoding.groups, self._encoding.atoms, strict=True):
             columns = list(group)
             inside = (low[:, None, columns] < atoms[None]) & (atoms[None] <= high[:, None, columns])
-            found.append(inside.all(axis=2).astype(np.float64))
+            found.append(np.asarray(inside.all(axis=2), dtype=np.float64))
         return found
 
     @cached_property
@@ -287,8 +287,7 @@ class Forest:
         found: list[Array] = []
         for index, (inside, w) in enumerate(zip(self._inside, self._encoding.weights, strict=True)):
             curve = (self._leaves.values * np.prod(np.delete(self._sizes, index, axis=0), axis=0)) @ inside
-            centered: Array = curve - float(w @ curve)
-            found.append(centered)
+            found.append(curve - w @ curve)
         return found
 
     @cached_property

@@ -24,6 +24,8 @@ AnyRun = RunRecord | StoredRun
 Conditions = Mapping[str, Mapping[str, tuple[Any, ...]]]
 
 TIME_TO_TARGET: Final = "time_to_target"
+LOG_SECONDS: Final = "log_seconds_to_target"
+"""The score by the time to target, in which a miss has its place, too."""
 MEASURES: Final = ("grad_norm", "train_loss", "eval_loss", "tokens_per_second", TIME_TO_TARGET)
 LOG_RATIO: Final = 30.0
 """Positive numbers whose largest is at least so many times the least are looked at on a logarithmic scale."""
@@ -130,7 +132,8 @@ def run_table(
         column = _parameter(key, values)
         if len(distinct) > 1 and (keys is not None or not _names_runs(column, len(distinct))):
             parameters.append(column)
-    told = [_measure(scored, name) for name in measures if name != score_name]
+    scored_by = {score_name, TIME_TO_TARGET if score_name == LOG_SECONDS else score_name}
+    told = [_measure(scored, name) for name in measures if name not in scored_by]
     return RunTable(
         run_ids=tuple(run.run_id for run in scored),
         parameters=tuple(parameters),

@@ -3,6 +3,7 @@
 Nothing is claimed whose interval holds chance alone: such parameters are named as those without a visible effect.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
@@ -11,7 +12,7 @@ from typing import Any, Final
 from hotlap.analysis.correlation import ALPHA, CategoryLink, Correlation, Correlations
 from hotlap.analysis.effects import Difference, Effect, Level
 from hotlap.analysis.importance import PAIR_RUNS, Importance, Importances, Interaction
-from hotlap.analysis.table import RunTable
+from hotlap.analysis.table import LOG_SECONDS, RunTable
 
 _MOST_CORRELATIONS: Final = 5
 _MOST_LINKS: Final = 3
@@ -84,15 +85,36 @@ def _interaction_words(found: Importances, short: Names) -> Iterator[str]:
 
 
 def _effect_words(table: RunTable, effects: Sequence[Effect], short: Names) -> Iterator[str]:
+    alike: dict[tuple[object, ...], list[Effect]] = {}
     for effect in effects:
         if effect.is_visible:
-            best, worst = (_level_words(level) for level in (effect.best, effect.worst))
-            yield f"{short[effect.parameter]}: the median of {table.score_name} is {best} and {worst}."
+            parts = sorted((level.num_runs, level.median, level.interval or ()) for level in effect.levels)
+            alike.setdefault(tuple(parts), []).append(effect)
+    for group in alike.values():
+        ends = [[getattr(effect, end) for effect in group] for end in ("best", "worst")]
+        medians = " and ".join(_levels_words(table, levels, short, group) for levels in ends)
+        together = " changed together, so nothing tells them apart" if len(group) > 1 else ""
+        names = _listed([short[effect.parameter] for effect in group])
+        yield f"{names}{together}: the median of {_score_name(table)} is {medians}."
 
 
-def _level_words(level: Level) -> str:
-    interval = f" {_range(*level.interval)}" if level.interval else ""
-    return f"{_number(level.median)}{interval} at {level.label}"
+def _levels_words(table: RunTable, levels: Sequence[Level], short: Names, group: Sequence[Effect]) -> str:
+    """Return the median at a level, for parameters that changed together at the level of each."""
+    level = levels[0]
+    labels = [level.label]
+    if len(levels) > 1:
+        labels = [f"{short[effect.parameter]} {one.label}" for effect, one in zip(group, levels, strict=True)]
+    interval = f" [{_score(table, level.interval[0])} to {_score(table, level.interval[1])}]" if level.interval else ""
+    return f"{_score(table, level.median)}{interval} at {', '.join(labels)}"
+
+
+def _score_name(table: RunTable) -> str:
+    return "seconds to target" if table.score_name == LOG_SECONDS else table.score_name
+
+
+def _score(table: RunTable, value: float) -> str:
+    """Return a score as text; seconds to target are told as such, though their logarithm is analysed."""
+    return _number(math.exp(value) if table.score_name == LOG_SECONDS else value)
 
 
 def _silence_words(
@@ -145,7 +167,7 @@ def _link_words(link: CategoryLink, short: Names) -> str:
 
 def _best_words(table: RunTable, differences: Sequence[Difference], short: Names) -> Iterator[str]:
     best = table.best
-    score = f"{table.run_ids[best]} ({table.score_name} {_number(table.scores[best])})"
+    score = f"{table.run_ids[best]} ({_score_name(table)} {_score(table, table.scores[best])})"
     if differences:
         shown = [_difference_words(one, short) for one in differences[:_MOST_DIFFERENCES]]
         more = len(differences) - len(shown)

@@ -14,7 +14,7 @@ from hotlap.cli.train import ProjectOption
 
 if TYPE_CHECKING:
     from hotlap.analysis.whole import Analysis
-    from hotlap.core.study_folder import ProjectFolder
+    from hotlap.core.records import History
 
 BAR = 24
 """Characters of a share of 1."""
@@ -32,29 +32,29 @@ def analyze(
     """Say which settings mattered in a study's runs, with intervals, and what cannot be said."""
     from hotlap.cli.screen import print_json
     from hotlap.core.study_folder import ProjectFolder
+    from hotlap.study.study import read_study
 
-    name, found = analysis_of(ProjectFolder(project.absolute()), study, metric, maximize=maximize, seed=seed)
+    config, history, protocol = read_study(ProjectFolder(project.absolute()), study)
+    found = analysis_of(history, protocol, metric, maximize=maximize, seed=seed)
     if json:
-        print_json({"study": name, **found.document()})
+        print_json({"study": config.name, **found.document()})
     else:
-        typer.echo("\n".join(analysis_lines(name, found)))
+        typer.echo("\n".join(analysis_lines(config.name, found)))
 
 
 def analysis_of(
-    project: "ProjectFolder", study: str | None, metric: str | None = None, *, maximize: bool = False, seed: int = 0
-) -> tuple[str, "Analysis"]:
-    """Return a study's name and the analysis of its runs.
+    history: "History", protocol: Mapping[str, Any], metric: str | None = None, *, maximize: bool = False, seed: int = 0
+) -> "Analysis":
+    """Return the analysis of a study's runs.
 
     By default a sweep is analysed by its own metric, a speedrun by the time to its targets.
     """
-    from hotlap.analysis.table import metric_scores
+    from hotlap.analysis.table import LOG_SECONDS, metric_scores
     from hotlap.analysis.whole import analyse
     from hotlap.core.errors import ConfigError
     from hotlap.search.score import scale_of, score_run
     from hotlap.search.sweep_score import TIME_TO_TARGET
-    from hotlap.study.study import read_study
 
-    config, history, protocol = read_study(project, study)
     judged = [run for run in history.runs if not run.is_infrastructure_failure and run.role not in ("timing", "manual")]
     if maximize and metric is None:
         raise ConfigError("--maximize says how to read --metric; name that, too")
@@ -64,14 +64,13 @@ def analysis_of(
     if chosen == TIME_TO_TARGET:
         scale = scale_of(history)
         scores = {run.run_id: score_run(run, history, scale).value for run in judged}
-        name = "log_seconds_to_target"
+        name = LOG_SECONDS
     else:
         name, scores = metric_scores(judged, chosen, "maximize" if is_maximized else "minimize")
     keys, conditions = _varied(protocol.get("space") or {})
-    found = analyse(
+    return analyse(
         judged, scores, name, baseline=dict(history.base_config), keys=keys, conditions=conditions, seed=seed
     )
-    return config.name, found
 
 
 def _varied(space: Mapping[str, Any]) -> tuple[list[str] | None, dict[str, dict[str, tuple[Any, ...]]]]:
@@ -94,9 +93,8 @@ def analysis_lines(name: str, found: "Analysis") -> list[str]:
     lines = [bold(f"{name}: what {len(found.table.run_ids)} runs say of {found.table.score_name}"), "", found.words, ""]
     if importances.parameters:
         lines += [f"importance ({importances.evaluator}, share of the variance, 90 % interval)", *_bars(found), ""]
-    if importances.text:
-        lines += [importances.text, ""]
-    clear = [pair for pair in found.correlations.pairs if pair.is_clear]
+    chosen = {column.name for column in found.table.parameters}  # between two of them the sampler shows, not the runs
+    clear = [pair for pair in found.correlations.pairs if pair.is_clear and not chosen.issuperset(pair.names)]
     if clear:
         lines.append(f"rank correlations whose 95 % interval excludes 0 ({found.correlations.source})")
         strongest = sorted(clear, key=lambda pair: -abs(pair.rho))[:MOST_CORRELATIONS]

@@ -44,10 +44,12 @@ def analysed(project: "ProjectFolder", study: str | None) -> "ReportData":
     from hotlap.cli.analyze import analysis_of
     from hotlap.core.errors import ConfigError
     from hotlap.study.report_view import report_data
+    from hotlap.study.study import read_study
 
-    data = report_data(project, study)
+    _, history, protocol = read_study(project, study)
+    data = report_data(project, history, protocol)
     try:
-        _, found = analysis_of(project, data.name)
+        found = analysis_of(history, protocol)
     except ConfigError as error:
         return replace(data, no_analysis_because=str(error))
     return replace(data, analysis=found)

@@ -112,7 +112,7 @@ def run_training(
 
     with _devices(config, quiet=quiet):
         folder = RunFolder.create(runs)
-        folder.write_config(config_text(config))
+        folder.write_config(config_text(config), config.model_dump(mode="json"))
         return _follow(folder, config, facts or _facts(config, project), quiet=quiet), folder
 
 

@@ -3,6 +3,7 @@
 Anything that fills such a folder is a run. This module owns its file names; no other module spells them.
 """
 
+import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,6 +32,7 @@ STATE_NAME: Final = "state.json"
 
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 _JSON_FILES: Final = (
+    "config",
     "command",
     "proposal",
     "environment",
@@ -88,9 +90,26 @@ class RunFolder:
         """The run's id, `r0042`."""
         return self.path.name
 
-    def write_config(self, text: str) -> None:
-        """Store the resolved config: enough to run again."""
+    def write_config(self, text: str, values: Mapping[str, Any] | None = None) -> None:
+        """Store the resolved config: enough to run again.
+
+        `values` are what the YAML of the text says: it takes long to read, and a study reads its runs again and again.
+        """
+        if values is not None:
+            self.write("config", {"sha256": _sha256(text), "values": values})
         write_atomic(self.config_path, text)
+
+    def config_text(self) -> str | None:
+        """Return the resolved config as it is stored, None where there is none yet."""
+        try:
+            return self.config_path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+
+    def config_values(self, text: str) -> Mapping[str, Any] | None:
+        """Return what the YAML of the stored config says, None where that was written by others or changed since."""
+        stored = self.read("config") or {}
+        return stored.get("values") if stored.get("sha256") == _sha256(text) else None
 
     def write_diff(self, text: str) -> None:
         """Store the unified diff against the parent's config."""
@@ -152,7 +171,7 @@ class RunFolder:
             number += 1
         if config is not None and config != (before := self.config_path.read_text(encoding="utf-8")):
             write_atomic(self.path / f"config.{number}.yaml", before)
-            self.write_config(config)
+            write_atomic(self.config_path, config)
         try:
             for name in _FILES_OF_AN_ATTEMPT:
                 path = self.path / f"{name}.json"
@@ -222,3 +241,7 @@ def checkpoint_state(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return state if is_complete else None
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

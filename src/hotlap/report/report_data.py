@@ -1,6 +1,6 @@
 """Everything that a report shows, as plain values; drawing and writing start from here and add no number of their own.
 
-data = report_data(project, "my-sweep")                    # hotlap.study.report_view
+data = report_data(project, history, protocol)             # hotlap.study.report_view
 write_page(replace(data, analysis=found), path)            # found: hotlap.analysis.whole.Analysis
 """
 

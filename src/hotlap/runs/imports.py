@@ -183,7 +183,8 @@ def _fill(folder: RunFolder, run: ForeignRun, facts: Mapping[str, Any]) -> None:
     """Write a run's files, its result last: a folder without one is filled again by the next import."""
     points = [plain(_without_clocks(point)) for point in run.points]
     folder.write("import", facts)
-    folder.write_config(_yaml_text(plain(run.config)))
+    config = plain(run.config)
+    folder.write_config(_yaml_text(config), config)
     if points:
         write_atomic(folder.metrics_path, "".join(json.dumps(point, ensure_ascii=False) + "\n" for point in points))
     last_step = points[-1]["step"] if points else 0

@@ -117,13 +117,14 @@ def _with_log(folder: RunFolder, outcome: Outcome, reason: str) -> str:
 
 
 def _config(folder: RunFolder) -> Mapping[str, Any]:
-    try:
-        return _parse_config(folder.config_path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    text = folder.config_text()
+    if text is None:
         return {}
+    values = folder.config_values(text)
+    return _parse_config(text) if values is None else values
 
 
-@lru_cache(maxsize=2048)  # the seeds of a candidate apart, many runs share their text, and YAML is slow to read
+@lru_cache(maxsize=2048)  # YAML is slow to read, and a study reads its runs again and again
 def _parse_config(text: str) -> Mapping[str, Any]:
     """Read a stored config as plain values: the schema may have moved on since it was written."""
     try:

@@ -44,7 +44,7 @@ from hotlap.study.study import Study
 Evaluate = Callable[[RunFolder, Callable[[], bool]], dict[str, Any]]
 
 _SCHEMA: Final = "hotlap/guards/1"
-_GIVEN_FILES: Final = ("config.yaml", "proposal.json", "diff.patch")
+_GIVEN_FILES: Final = ("config.yaml", "config.json", "proposal.json", "diff.patch")
 """What a run is given; it may read these files and not write them."""
 _UNCHECKED: Final = ("pending", "skipped")
 _SEED: Final = "training.seed"

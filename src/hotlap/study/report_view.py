@@ -19,7 +19,7 @@ from hotlap.report.sweep_summary import HEADERS, PointFigures, SweepSummary, swe
 from hotlap.report.text import seconds_text
 from hotlap.runs.views import config_differences, flatten
 from hotlap.search.sweep_score import TIME_TO_TARGET, final_value
-from hotlap.study.study import SWEEP_SCHEMA, read_study
+from hotlap.study.study import SWEEP_SCHEMA
 from hotlap.study.sweep import stored_settings
 from hotlap.study.sweep_view import sweep_summary
 from hotlap.study.view import study_summary
@@ -37,12 +37,8 @@ MOST_CHANGES: Final = 60
 Points = Sequence[Mapping[str, Any]]
 
 
-def report_data(project: ProjectFolder, name: str | None = None) -> ReportData:
-    """Return the data of a study's report but for its analysis (default: the study touched last).
-
-    Raises StudyError when there is none.
-    """
-    _, history, protocol = read_study(project, name)
+def report_data(project: ProjectFolder, history: History, protocol: Mapping[str, Any]) -> ReportData:
+    """Return the data of a study's report but for its analysis."""
     if protocol.get("schema") == SWEEP_SCHEMA:
         return sweep_report(project, history, protocol)
     return speedrun_report(project, history, protocol)

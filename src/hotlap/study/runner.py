@@ -119,7 +119,8 @@ def prepare_folder(study: Study, candidate: int, seed: int) -> RunFolder:
     """Make the folder of a candidate's run with everything that is written before it starts."""
     folder = RunFolder.create(study.project.runs_path)
     patch = {**study.history.config_of(candidate), "training.seed": seed}
-    folder.write_config(config_text(config_from_values(study.history.base_config, patch)))
+    config = config_from_values(study.history.base_config, patch)
+    folder.write_config(config_text(config), config.model_dump(mode="json"))
     if candidate:
         proposal = study.history.proposal(candidate)
         folder.write("proposal", asdict(proposal))
