@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hotlap.core.records import History, Outcome, Proposal, RunRecord
-from hotlap.search.sweep_score import TIME_TO_TARGET, candidate_value, final_value, holds, sweep_scores
+from hotlap.search.sweep_score import TIME_TO_TARGET, Goal, candidate_value, final_value, holds, sweep_scores
 
 
 def point(number: int) -> Proposal:
@@ -73,14 +73,14 @@ def test_time_to_target_is_graded_as_in_a_speedrun() -> None:
     past = replace(history(run(0, 1.5), hit), base_config={"targets": ["eval_loss < 0.76"], "budget": {"run": 60.0}})
     scores = sweep_scores(past, TIME_TO_TARGET, "minimize")
     assert scores[1] == pytest.approx(math.log(50.0)) and scores[0] > scores[1]
-    assert candidate_value(past, 1, TIME_TO_TARGET) == 50.0
-    assert candidate_value(past, 0, TIME_TO_TARGET) == math.inf
+    assert candidate_value(past, 1, TIME_TO_TARGET, "minimize") == 50.0
+    assert candidate_value(past, 0, TIME_TO_TARGET, "minimize") == math.inf
 
 
 def test_a_value_is_held_against_what_was_asked_for() -> None:
     assert holds(1.0, 1.1, "minimize") and not holds(1.0, 1.1, "maximize")
-    assert math.isnan(candidate_value(history(run(1, 2.0, "diverged")), 1, "eval_loss"))
-    assert candidate_value(history(run(1, None), run(1, 2.0, seed=43)), 1, "eval_loss") == 2.0
+    assert math.isnan(candidate_value(history(run(1, 2.0, "diverged")), 1, "eval_loss", "minimize"))
+    assert candidate_value(history(run(1, None), run(1, 2.0, seed=43)), 1, "eval_loss", "minimize") == 2.0
 
 
 def test_failures_are_worse_than_values_that_hardly_differ() -> None:
@@ -105,3 +105,11 @@ def test_every_run_has_a_finite_score(told: list[tuple[float | None, Outcome]]) 
     good = [score for number, score in scores.items() if math.isfinite(values[number])]
     bad = [score for number, score in scores.items() if not math.isfinite(values[number])]
     assert not good or not bad or max(good) < min(bad)
+
+
+@pytest.mark.parametrize(("goal", "worst"), [("minimize", 3.0), ("maximize", 2.0)])
+def test_a_seed_that_fails_is_worse_than_any_value(goal: Goal, worst: float) -> None:
+    past = history(run(1, 2.0), run(1, 3.0, seed=43), run(1, None, "crashed", seed=44))
+    assert candidate_value(past, 1, "eval_loss", goal) == worst
+    past = history(run(1, 2.0), run(1, None, "crashed", seed=43), run(1, None, "diverged", seed=44))
+    assert math.isnan(candidate_value(past, 1, "eval_loss", goal))

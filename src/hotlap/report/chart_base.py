@@ -16,6 +16,7 @@ ORANGE: Final = "#D55E00"
 _CLEAR: Final = "rgba(0,0,0,0)"
 _AXIS: Final[Mapping[str, Any]] = {
     "automargin": True,
+    "exponentformat": "power",
     "zeroline": False,
     "showline": True,
     "ticks": "outside",

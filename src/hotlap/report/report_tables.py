@@ -200,7 +200,12 @@ def difference_grid(data: ReportData) -> Grid:
 def sample_grid(data: ReportData) -> Grid:
     """Return the samples of both runs side by side."""
     rows = tuple(
-        (pair.prompt, pair.expected, _sample(pair.baseline, pair.expected), _sample(pair.best, pair.expected))
+        (
+            visible(pair.prompt),
+            visible(pair.expected),
+            _sample(pair.baseline, pair.expected),
+            _sample(pair.best, pair.expected),
+        )
         for pair in data.samples
     )
     baseline, best = data.sample_runs
@@ -237,13 +242,18 @@ def value_text(value: float) -> str:
     return f"{value:.4g}" if math.isfinite(value) else "infinite"
 
 
+def visible(text: str) -> str:
+    """Return a text in which separators and other signs that cannot be seen are written as in Python: `\\x0e`."""
+    return "".join(sign if sign.isprintable() or sign == "\n" else repr(sign)[1:-1] for sign in text)
+
+
 def _sample(generated: str | None, expected: str) -> str:
     """Return a generation, marked where it is known to be right or wrong."""
     if generated is None:
         return NOTHING
     if not expected:
-        return generated
-    return f"{'✓' if generated == expected else '✗'} {generated}"
+        return visible(generated)
+    return f"{'✓' if generated == expected else '✗'} {visible(generated)}"
 
 
 def _strength(pair: Correlation) -> float:

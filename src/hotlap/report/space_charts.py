@@ -29,7 +29,7 @@ def parallel_figure(table: RunTable, importances: Importances) -> Figure:
         "dimensions": [_axis(column, short[column.name]) for column in (*reversed(ranked), score)],
         "labelangle": -18,
     }
-    return figure([lines], 440, margin={"l": 90, "r": 90, "t": 90, "b": 30})
+    return figure([lines], 440, margin={"l": 130, "r": 90, "t": 90, "b": 30})
 
 
 def slice_figure(column: Column, effect: Effect, scores: Sequence[float], score_name: str) -> Figure:
@@ -40,7 +40,7 @@ def slice_figure(column: Column, effect: Effect, scores: Sequence[float], score_
     if is_number:
         pairs = [(value, score) for value, score in zip(column.values, scores, strict=True) if value is not None]
         places = [_middle(level, is_log=column.is_log) for level in shown]
-        axis: dict[str, Any] = {"type": "log" if column.is_log else "linear"}
+        axis: dict[str, Any] = {"type": "log", "dtick": 1} if column.is_log else {"type": "linear"}
     else:
         names = [level.label for level in effect.levels]
         rows = [names.index(ABSENT if value is None else str(value)) for value in column.values]

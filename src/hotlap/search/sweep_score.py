@@ -34,7 +34,7 @@ def sweep_scores(history: History, metric: str, goal: Goal) -> dict[int, float]:
     if metric == TIME_TO_TARGET:
         return {number: score.value for number, score in score_candidates(history, scale_of(history)).items()}
     sign = 1.0 if goal == "minimize" else -1.0
-    values = {number: candidate_value(history, number, metric) for number in _candidates(history)}
+    values = {number: candidate_value(history, number, metric, goal) for number in _candidates(history)}
     known = {number: sign * value for number, value in values.items() if math.isfinite(value)}
     failed = _failed_value(known)
     return {number: known.get(number, failed) for number in values}
@@ -53,14 +53,19 @@ def run_value(run: RunRecord, metric: str, history: History) -> float:
     return run.clock_to_target(history.clock) if metric == TIME_TO_TARGET else final_value(run, metric)
 
 
-def candidate_value(history: History, candidate: int, metric: str) -> float:
+def candidate_value(history: History, candidate: int, metric: str, goal: Goal) -> float:
     """Return the median of what the runs of a candidate came to, without those that never told.
 
-    Not a number where none told; a time to target is infinite where the median run missed.
+    A failed run counts as worse than any value. Not a number where none told, or where half of them failed; a time to
+    target is infinite where the median run missed.
     """
-    values = [run_value(run, metric, history) for run in history.runs_of(candidate)]
+    failed = math.inf if goal == "minimize" else -math.inf
+    values = [
+        failed if run.outcome in FAILURES else run_value(run, metric, history) for run in history.runs_of(candidate)
+    ]
     known = [value for value in values if not math.isnan(value)]
-    return median(known) if known else math.nan
+    middle = median(known) if known else math.nan
+    return middle if metric == TIME_TO_TARGET or math.isfinite(middle) else math.nan
 
 
 def holds(value: float, target: float, goal: Goal) -> bool:

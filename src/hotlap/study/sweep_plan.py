@@ -112,7 +112,7 @@ def ranking(history: History, settings: SweepSettings) -> list[int]:
     stopped early or never told the metric is left out, and so is the baseline.
     """
     scores = sweep_scores(history, settings.metric, settings.goal)
-    usable = [number for number in scores if number and _has_value(history, number, settings.metric)]
+    usable = [number for number in scores if number and _has_value(history, number, settings)]
     return sorted(usable, key=lambda number: (not _is_repeated(history, number, settings), scores[number], number))
 
 
@@ -127,10 +127,10 @@ def run_seconds(history: History, settings: SweepSettings) -> float:
     return median(ended) if ended else settings.run_seconds
 
 
-def _has_value(history: History, number: int, metric: str) -> bool:
+def _has_value(history: History, number: int, settings: SweepSettings) -> bool:
     """Say whether a run of a point ended by itself, and any of them told the metric (a miss tells its time, too)."""
     has_ended = any(run.outcome in OWN_ENDS for run in history.runs_of(number))
-    return has_ended and not math.isnan(candidate_value(history, number, metric))
+    return has_ended and not math.isnan(candidate_value(history, number, settings.metric, settings.goal))
 
 
 def _is_repeated(history: History, number: int, settings: SweepSettings) -> bool:
@@ -189,7 +189,7 @@ def _why_no_more(history: History, settings: SweepSettings, spent_seconds: float
 
 def _reaches(history: History, settings: SweepSettings, target: float) -> bool:
     numbers = range(1, len(history.proposals) + 1)
-    values = [candidate_value(history, number, settings.metric) for number in numbers]
+    values = [candidate_value(history, number, settings.metric, settings.goal) for number in numbers]
     return any(math.isfinite(value) and holds(value, target, settings.goal) for value in values)
 
 

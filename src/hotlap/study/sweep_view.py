@@ -68,7 +68,7 @@ def _figures(history: History, settings: SweepSettings, number: int) -> PointFig
         title=history.proposal(number).title if number else "baseline",
         outcome=first.outcome,
         runs=len(runs),
-        value=candidate_value(history, number, settings.metric),
+        value=candidate_value(history, number, settings.metric, settings.goal),
         low=min(known, default=math.nan),
         high=max(known, default=math.nan),
         curve=tuple(float(evaluation[curve_metric]) for evaluation in first.evaluations if curve_metric in evaluation),
