@@ -7,6 +7,7 @@ from typing import Any, Final
 from hotlap.core.targets import CHEAP_METRICS, GENERATION_METRICS
 
 MOST_EVALUATIONS: Final = 24
+_METRICS: Final = frozenset((*CHEAP_METRICS, *GENERATION_METRICS))
 _KEPT: Final = ("step", "train_seconds", "wall_seconds", *CHEAP_METRICS, *GENERATION_METRICS)
 
 
@@ -16,7 +17,7 @@ def brief_evaluations(points: Sequence[Mapping[str, Any]]) -> tuple[dict[str, fl
     Evaluations fall on a geometric grid of the clock, so evenly spaced means evenly in log time. Kept are the clock
     readings and the metrics that targets may name; values that are not finite are left out.
     """
-    found = [point for point in points if any(name in point for name in (*CHEAP_METRICS, *GENERATION_METRICS))]
+    found = [point for point in points if not _METRICS.isdisjoint(point)]
     most = min(len(found), MOST_EVALUATIONS)
     last = len(found) - 1
     indices = dict.fromkeys(round(index * last / max(1, most - 1)) for index in range(most))
