@@ -2,10 +2,13 @@
 
 from dataclasses import replace
 
+import pytest
 from simulated_study import proposal, run_record
 
-from hotlap.core.records import Decision, History, Outcome, Role, RunRecord
-from hotlap.study.plan import Action, Decide, Propose, StartRun, next_action
+from hotlap.core.records import Decision, History, Outcome, RecordClaim, Role, RunRecord
+from hotlap.search.drift import comparable_runs
+from hotlap.search.noise import estimate
+from hotlap.study.plan import Action, Claim, Decide, End, Propose, StartRun, next_action
 from hotlap.study.settings import StudySettings
 
 SETTINGS = StudySettings(total_seconds=36000.0, run_seconds=900.0)
@@ -80,3 +83,35 @@ def test_a_disturbance_is_no_drift() -> None:
     assert role_of(next_action(out, SETTINGS)) == ("incumbent", 0)
     back = replace(out, runs=(*out.runs, run(22, "incumbent", 0, 100.0)))
     assert next_action(back, SETTINGS) == Propose()
+
+
+def kept_past(speed: float = 1.0) -> History:
+    """Return a study that has kept its first change, which needs 60 s; its fresh runs had this speed."""
+    runs = [run(n, "incumbent" if n > 21 else "screen", 1, 60.0, speed) for n in (20, 22, 23)]
+    keep = Decision(proposal=1, verdict="keep", reason="fast")
+    return replace(history(*runs), decisions=(keep,))
+
+
+@pytest.mark.parametrize("before", [1.0, 1.2])
+def test_a_drift_in_a_record_look_neither_breaks_it_nor_reopens_the_keep(before: float) -> None:
+    """The machine is a fifth slower since the look's second run, or was so since the baseline ran."""
+    past, started = kept_past(before), list[tuple[str, int]]()
+    while isinstance(action := next_action(past, SETTINGS, ideas_left=False), StartRun):
+        started.append(role_of(action))
+        seconds, speed = (60.0, before if len(started) == 1 else 1.2) if action.candidate else (100.0, 1.2)
+        past = replace(past, runs=(*past.runs, run(30 + len(started), action.role, action.candidate, seconds, speed)))
+    assert started == [("record", candidate) for candidate in (1, 0, 0, 1, 1, 0, 0, 1)]
+    assert isinstance(action, Claim) and action.claim.confirmed
+    assert isinstance(next_action(replace(past, claims=(action.claim,)), SETTINGS, ideas_left=False), End)
+    assert len(comparable_runs(past, 1, "incumbent")) == 2, "its next run has told on which side of the drift they were"
+    assert estimate(past, 1).median_seconds == pytest.approx(72.0)
+
+
+def test_what_was_claimed_is_not_run_afresh_again() -> None:
+    """A drift has left one fresh run of the two, after the look."""
+    past = kept_past()
+    claim = RecordClaim(
+        look=1, candidate=1, against=0, p_value=0.01, alpha=0.02, confirmed=True, median_seconds=60.0, reason="r"
+    )
+    past = replace(past, runs=past.runs[:-1], claims=(claim,))
+    assert next_action(past, SETTINGS) == Propose()

@@ -109,9 +109,9 @@ def next_action(history: History, settings: StudySettings, ideas_left: bool = Tr
     return (
         give_up(history, sitting_start)
         or _calibrate(history, settings)
+        or _continue_look(history, settings)
         or _check_keep(history, settings)
         or _work_on_proposal(history, settings)
-        or _continue_look(history, settings)
         or _stop_at_goal(history, settings)
         or _go_on(history, settings, ideas_left)
         or _wind_up(history, settings, ideas_left)
@@ -164,9 +164,12 @@ def _run_baseline(history: History, settings: StudySettings) -> Action:
 
 
 def _check_keep(history: History, settings: StudySettings) -> Action | None:
-    """Run a provisionally kept candidate afresh, and withdraw the keep if those runs contradict it."""
+    """Run a provisionally kept candidate afresh, and withdraw the keep if those runs contradict it.
+
+    After its record look nothing of that is open, also where a drift has made some of its runs blind.
+    """
     number = history.incumbent
-    if not number:
+    if not number or is_claimed(history, number):
         return None
     proposal = history.proposal(number)
     fresh = comparable_runs(history, number, "incumbent")
