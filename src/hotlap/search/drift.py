@@ -176,8 +176,12 @@ def blind_runs(history: History) -> frozenset[str]:
 
 def comparable_runs(history: History, candidate: int, *roles: Role) -> tuple[RunRecord, ...]:
     """Return a candidate's runs (in these roles) that count, without the blind ones."""
-    blind = blind_runs(history)
-    return tuple(run for run in history.runs_of(candidate, *roles) if run.run_id not in blind)
+    return tuple(run for run in history.runs_of(candidate, *roles) if is_comparable(history, run))
+
+
+def is_comparable(history: History, run: RunRecord) -> bool:
+    """Say whether a run counts, and it is known how fast the machine was."""
+    return not run.is_infrastructure_failure and run.run_id not in blind_runs(history)
 
 
 def _blind_runs(history: History) -> Iterator[str]:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 
 from hotlap.core.records import History
+from hotlap.search.noise import counted_runs
 
 
 def ladder(history: History) -> Iterator[int]:
@@ -42,9 +43,9 @@ def _last_rung(history: History) -> int:
 
 
 def proposals_since_incumbent_ran(history: History) -> int:
-    """Count the proposals that ran since the last unselected run of the incumbent."""
+    """Count the proposals that ran since the last run of the incumbent that enters its estimate."""
     incumbent = history.incumbent
-    own = {run.run_id for run in history.unselected_runs(incumbent)}
+    own = {run.run_id for run in counted_runs(history, incumbent)}
     tried: set[int] = set()
     for run in reversed(history.runs):
         if run.run_id in own:

@@ -14,7 +14,7 @@ from typing import Final
 
 from hotlap.core.clock import GRID_RATIO, ClockName
 from hotlap.core.records import UNCOUNTED_ROLES, History, RunRecord
-from hotlap.search.drift import blind_runs, comparable_runs, equivalent_factor, pooled
+from hotlap.search.drift import comparable_runs, equivalent_factor, is_comparable, pooled
 
 SIGMA_FLOOR: Final = 0.05
 """Least noise believed while few runs were made: three runs that agree by luck prove little."""
@@ -185,9 +185,8 @@ def estimate_noise(history: History) -> Noise:
 def _estimate_noise(history: History) -> Noise:
     resolution = math.log(GRID_RATIO[history.clock])
     groups: dict[int, list[float]] = {}
-    blind = blind_runs(history)
     for run in history.runs:
-        if run.role in UNCOUNTED_ROLES or run.is_infrastructure_failure or run.run_id in blind:
+        if run.role in UNCOUNTED_ROLES or not is_comparable(history, run):
             continue
         seconds = equivalent_factor(history, run) * run.clock_to_target(history.clock)
         if math.isfinite(seconds):

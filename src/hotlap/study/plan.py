@@ -26,7 +26,7 @@ from hotlap.search.judge import (
     rival_of,
 )
 from hotlap.search.ladder import proposals_since_incumbent_ran, tries_without_keep
-from hotlap.search.noise import Noise, estimate, estimate_noise
+from hotlap.search.noise import Noise, counted_runs, estimate, estimate_noise
 from hotlap.search.record import (
     MAX_LOOKS,
     baseline_readings,
@@ -249,14 +249,14 @@ def _time(history: History, settings: StudySettings, lane: Lane) -> Action:
 
 def _ablate(history: History, settings: StudySettings, proposal: Proposal) -> Action:
     """Run the incumbent without a kept change; where two runs cannot tell, both sides in turn."""
-    runs = history.runs_of(proposal.number, "ablation")[:MOST_ABLATION_RUNS]
+    runs = comparable_runs(history, proposal.number, "ablation")[:MOST_ABLATION_RUNS]
     if len(runs) >= FRESH_RUNS or any(run.outcome != "reached" for run in runs):
         decision = judge_ablation(history, proposal, runs, estimate_noise(history), settings.allow_trade)
         is_last = len(runs) == MOST_ABLATION_RUNS or not can_ablate(history, settings)
         if decision.verdict != "inconclusive" or is_last:
             return Decide(decision)
     limit = limit_seconds(history, history.incumbent, settings.run_seconds)
-    if FRESH_RUNS <= len(runs) >= len(history.unselected_runs(history.incumbent)):
+    if len(runs) >= max(FRESH_RUNS, len(counted_runs(history, history.incumbent))):
         why = "the incumbent again: nobody can tell yet whether it is faster than without the change"
         return _start(history, settings, "incumbent", history.incumbent, limit, why)
     why = f"run {len(runs) + 1} of proposal {proposal.number}: is the kept change still needed?"
