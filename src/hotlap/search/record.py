@@ -15,7 +15,7 @@ from hotlap.core.clock import ClockName
 from hotlap.core.durations import format_seconds
 from hotlap.core.errors import ConfigError
 from hotlap.core.records import History, RecordClaim, RunRecord
-from hotlap.search.noise import Noise, Reading, censored_median, counted_runs, readings
+from hotlap.search.noise import Noise, Reading, censored_median, counted_runs, median_error, readings
 from hotlap.search.selection import expected_luck
 
 MAX_LOOKS: Final = 3
@@ -217,7 +217,7 @@ def speedup_interval(
         return 0.0, math.inf
     ratio = censored_median(old) / censored_median(new)
     width = student_quantile((1 + level) / 2, noise.degrees_of_freedom) * noise.sigma
-    width *= math.sqrt(1 / len(old) + 1 / len(new))
+    width *= math.hypot(median_error(len(old)), median_error(len(new)))
     return ratio * math.exp(-width), ratio * math.exp(width)
 
 
