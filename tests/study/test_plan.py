@@ -14,6 +14,7 @@ from hotlap.search.audits import AUDIT_EVERY
 from hotlap.search.ladder import seconds_without_keep
 from hotlap.search.noise import estimate_noise
 from hotlap.study.plan import Claim, Decide, End, Propose, StartRun, next_action
+from hotlap.study.room import can_ablate, can_propose
 from hotlap.study.settings import StudySettings
 
 SETTINGS = StudySettings(total_seconds=36000.0, run_seconds=900.0)
@@ -355,6 +356,25 @@ def test_a_removal_without_room_does_not_hold_up_what_has_room() -> None:
     past = replace(EMPTY, runs=runs, proposals=ideas, decisions=(keep,), seconds_spent=spent)
     action = next_action(past, SETTINGS)
     assert isinstance(action, StartRun) and (action.role, action.candidate) == ("screen", 3)
+
+
+def test_a_change_without_room_does_not_switch_leave_one_out_off() -> None:
+    """While removals have room they are asked for, and the one that was proposed is run, so nothing goes in circles."""
+    keep = Decision(proposal=1, verdict="keep", reason="r")
+    fresh = [run_record(n, "incumbent", 2, 50.0) for n in (6, 7)]
+    look, cost = 8 * (1.5 * 50.0 + START_UP_SECONDS), 50.0 + START_UP_SECONDS
+    past = replace(
+        EMPTY,
+        runs=(*baselines(200.0, 200.0, 200.0), *fresh),
+        proposals=(proposal(1, patch={"training.learning_rate": 0.01}), proposal(2, parent=1), proposal(3, parent=2)),
+        decisions=(keep, replace(keep, proposal=2)),
+        seconds_spent=SETTINGS.total_seconds - look - 4.2 * cost,
+    )
+    assert can_ablate(past, SETTINGS) and not can_propose(past, SETTINGS)
+    assert next_action(past, SETTINGS) == Propose(is_ablation=True)
+    removal = replace(proposal(4, parent=2), role="ablation", simplifies=True)
+    action = next_action(replace(past, proposals=(*past.proposals, removal)), SETTINGS)
+    assert isinstance(action, StartRun) and (action.role, action.candidate) == ("ablation", 4)
 
 
 def test_settings_come_from_the_config() -> None:

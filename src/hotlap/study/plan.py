@@ -307,8 +307,7 @@ def _remeasure(history: History, settings: StudySettings, after_proposals: int) 
 
 def _wind_up(history: History, settings: StudySettings, ideas_left: bool) -> Action:
     """Clean the ladder, take the last record look, and end."""
-    is_settled = len({decision.proposal for decision in history.decisions}) == len(history.proposals)
-    if ideas_left and is_settled and history.incumbent and can_ablate(history, settings):
+    if ideas_left and history.incumbent and can_ablate(history, settings):
         return Propose(is_ablation=True)
     return _claim_and_end(history, settings, _why_no_more(history, settings))
 
