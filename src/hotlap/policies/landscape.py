@@ -15,7 +15,7 @@ from hotlap.search.noise import Noise, estimate, estimate_noise, required_log_ga
 from hotlap.search.pace import measure_pace, step_seconds
 from hotlap.search.recipes import Frame
 from hotlap.search.revisit import is_reopened
-from hotlap.search.score import Score, scale_of, score_candidates
+from hotlap.search.score import Score, score_candidates, yardstick_of
 from hotlap.search.space import Point
 from hotlap.search.surrogate import Observation, Surrogate, expected_improvement
 
@@ -118,7 +118,7 @@ def _landscape(history: History) -> Landscape | None:
     incumbent, seconds = history.incumbent, step_seconds(history)
     if incumbent not in seconds:
         return None
-    scores = score_candidates(history, scale_of(history))
+    scores = score_candidates(history, yardstick_of(history))
     configs = {number: candidate_config(history, number) for number in (scores.keys() | seconds.keys() | {0})}
     parent = configs[incumbent]
     pace = measure_pace(history, incumbent, {number: configs[number] for number in seconds})
