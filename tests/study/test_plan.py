@@ -220,7 +220,7 @@ def test_a_keep_that_stood_is_not_judged_again() -> None:
 def test_patience_lasts_while_proposals_took_little_of_the_budget() -> None:
     settings = replace(SETTINGS, patience=2, patience_seconds=5 * (100.0 + START_UP_SECONDS) - 1)
     study = SimulatedStudy(settings, noisy({0: 100.0}, 0.0, 1), [proposal(1) for _ in range(9)])
-    assert "5 proposals in a row were not kept" in study.run()
+    assert "the last 5 proposals were not kept" in study.run()
     assert seconds_without_keep(study.history) >= settings.patience_seconds
     config = RunConfig.model_validate({"targets": ["eval_loss < 1"], "budget": {"total": "1h"}})
     unnamed = StudySettings.from_config(config)
@@ -231,7 +231,7 @@ def test_patience_lasts_while_proposals_took_little_of_the_budget() -> None:
 
 def test_patience_ends_the_study() -> None:
     study = SimulatedStudy(replace(SETTINGS, patience=2), noisy({0: 100.0}, 0.02, 1), [proposal(1) for _ in range(9)])
-    assert "2 proposals in a row" in study.run()
+    assert "the last 2 proposals were not kept" in study.run()
     assert len(study.history.proposals) == 2
 
 

@@ -340,7 +340,8 @@ def _why_no_more(history: History, settings: StudySettings) -> str:
     if not can_propose(history, settings):
         return f"the budget of {format_seconds(settings.total_seconds)} has no room for another proposal"
     if is_out_of_patience(history, settings):
-        return f"{tries_without_keep(history)} proposals in a row were not kept"
+        tries = tries_without_keep(history)
+        return f"the last {tries} proposals were not kept" if tries > 1 else "the last proposal was not kept"
     return "there are no ideas left"
 
 
