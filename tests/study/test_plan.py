@@ -11,9 +11,9 @@ from hotlap.config.schema import RunConfig
 from hotlap.core.errors import ConfigError
 from hotlap.core.records import Decision, History, Outcome, RunRecord
 from hotlap.search.audits import AUDIT_EVERY
-from hotlap.search.ladder import seconds_without_keep
+from hotlap.search.ladder import seconds_without_keep, tries_without_keep
 from hotlap.search.noise import estimate_noise
-from hotlap.study.plan import Claim, Decide, End, Propose, StartRun, next_action
+from hotlap.study.plan import MOST_REPETITIONS, Claim, Decide, End, Propose, StartRun, next_action
 from hotlap.study.room import can_ablate, can_propose
 from hotlap.study.settings import StudySettings
 
@@ -80,6 +80,23 @@ def test_the_same_idea_is_discarded_without_a_run() -> None:
     assert isinstance(action, Decide) and action.decision.proposal == 2 and action.decision.verdict == "discard"
     other = replace(first, number=2, patch={"training.learning_rate": 0.1})
     assert isinstance(next_action(replace(past, proposals=(first, other), ended=""), SETTINGS), StartRun)
+
+
+def test_what_never_ran_is_no_try_and_a_policy_that_repeats_itself_has_no_ideas_left() -> None:
+    settings = replace(SETTINGS, patience=2, patience_seconds=1.0)
+    study = SimulatedStudy(settings, noisy({0: 100.0}, 0.02, 3), [proposal(1)])
+    study.run()
+    (first,) = study.history.proposals
+    decided = study.history
+    for number in range(2, MOST_REPETITIONS + 2):
+        assert next_action(decided, settings) == Propose(), number
+        proposals = (*decided.proposals, replace(first, number=number))
+        repeated = next_action(replace(decided, proposals=proposals), settings)
+        assert isinstance(repeated, Decide)
+        decided = replace(decided, proposals=proposals, decisions=(*decided.decisions, repeated.decision))
+    assert tries_without_keep(decided) == 1
+    ended = next_action(decided, settings)
+    assert isinstance(ended, End) and "no ideas left" in ended.reason
 
 
 def test_seeds_are_never_reused() -> None:
@@ -339,6 +356,7 @@ def test_ablations_are_asked_for_when_patience_is_used_up() -> None:
     tired = replace(proposal(4, parent=2), number=4)
     done = replace(
         study.history,
+        runs=(*study.history.runs, run_record(99, "screen", 4, 60.0)),
         proposals=(*study.history.proposals, tired),
         decisions=(*study.history.decisions, undone, replace(undone, proposal=4)),
     )

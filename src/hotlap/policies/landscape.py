@@ -110,7 +110,11 @@ class Landscape:
 
 
 def landscape_of(history: History) -> Landscape | None:
-    """Return the landscape of a study; None while the incumbent has no step to its name."""
+    """Return the landscape of a study; None while nobody knows how long a step of the incumbent takes now.
+
+    That is before its first step, and where a drift has left it no run that counts: a study runs it again before it
+    asks.
+    """
     return history.once("landscape", lambda: _landscape(history))
 
 

@@ -25,7 +25,7 @@ from hotlap.search.judge import (
     judge_screen,
     rival_of,
 )
-from hotlap.search.ladder import proposals_since_incumbent_ran, tries_without_keep
+from hotlap.search.ladder import proposals_since_incumbent_ran, repetitions_in_a_row, tries_without_keep
 from hotlap.search.noise import Noise, counted_runs, estimate, estimate_noise
 from hotlap.search.record import (
     MAX_LOOKS,
@@ -52,6 +52,8 @@ PLAUSIBLE_DRIFT: Final = 1.5
 """A recipe that is faster by more than this needs no look at the machine."""
 MOST_ABLATION_RUNS: Final = 2 * FRESH_RUNS
 """Runs without a change when the first two could not tell whether it does anything."""
+MOST_REPETITIONS: Final = 12
+"""Proposals in a row that were tried before: whoever makes them has nothing else, and would go on for ever."""
 BROKEN_OUTCOMES: Final = ("crashed", "out_of_memory", "diverged", "invalid")
 
 
@@ -106,6 +108,7 @@ def next_action(history: History, settings: StudySettings, ideas_left: bool = Tr
     `ideas_left` is False once the policy had no proposal. `sitting_start` is the number of runs at the start of this
     sitting: machine failures of earlier sittings do not count, so a study can be taken up again after them.
     """
+    ideas_left = ideas_left and repetitions_in_a_row(history) < MOST_REPETITIONS
     return (
         give_up(history, sitting_start)
         or _calibrate(history, settings)
