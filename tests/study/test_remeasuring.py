@@ -110,6 +110,18 @@ def test_a_drift_in_a_record_look_neither_breaks_it_nor_reopens_the_keep(before:
     assert estimate(past, 1).median_seconds == pytest.approx(72.0)
 
 
+def test_a_claim_is_in_seconds_of_one_machine_where_it_drifted_within_the_look() -> None:
+    """Most runs of the new side were made before, the last pair of the old side after: a speedup of 100 over 60."""
+    past, started = kept_past(), 0
+    while isinstance(action := next_action(past, SETTINGS, ideas_left=False), StartRun):
+        started += 1
+        seconds, speed = 60.0 if action.candidate else 100.0, 1.2 if started > 5 else 1.0
+        past = replace(past, runs=(*past.runs, run(30 + started, action.role, action.candidate, seconds, speed)))
+    assert isinstance(action, Claim) and started == 8
+    assert action.claim.median_seconds == pytest.approx(72.0)
+    assert action.claim.speedup == pytest.approx(100 / 60)
+
+
 def test_what_was_claimed_is_not_run_afresh_again() -> None:
     """A drift has left one fresh run of the two, after the look."""
     past = kept_past()
