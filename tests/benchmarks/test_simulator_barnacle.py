@@ -16,6 +16,10 @@ USELESS = {"training.weight_decay": 0.1}
 USEFUL = {"model.embd_pdrop": 0.0, "model.attn_pdrop": 0.0, "model.resid_pdrop": 0.0, "training.learning_rate": 2e-3}
 SEEDS: Final = range(24)
 """A few runs tell a useless change from a useful one in most studies, not in all: slow ones leave it in."""
+FOUND: Final = {"power_law": 0.71, "cliff": 0.76, "bundle": 0.78}
+"""Share of 200 studies (seeds 0 to 199) that end without it; docs/clock-and-statistics.md tells these."""
+MARGIN: Final = 0.06
+"""By how much less is a failure: the studies played here are few, but always the same."""
 
 
 class Planted:
@@ -54,7 +58,7 @@ def test_a_useless_change_that_was_kept_is_gone_at_the_end(family: str, monkeypa
             asked += 1
             removed += _weight_decay(history) == 0.0
     assert asked >= len(SEEDS) / 2
-    assert removed >= 0.7 * asked, f"{removed} of {asked} studies ended without it"
+    assert removed >= (FOUND[family] - MARGIN) * asked, f"{removed} of {asked} studies ended without it"
 
 
 def test_a_useless_part_of_a_kept_bundle_goes_and_what_helps_stays() -> None:
@@ -67,7 +71,7 @@ def test_a_useless_part_of_a_kept_bundle_goes_and_what_helps_stays() -> None:
             removed += _weight_decay(history) == 0.0
             assert timeline.moments[-1][1] < 1.1 * task.true_seconds(candidate_config(history, 1))
     assert kept >= 3
-    assert removed >= 0.6 * kept, f"{removed} of {kept} studies ended without it"
+    assert removed >= (FOUND["bundle"] - MARGIN) * kept, f"{removed} of {kept} studies ended without it"
 
 
 def _weight_decay(history: History) -> float:

@@ -266,6 +266,8 @@ def test_a_dry_run_shows_evidence_and_leaves_no_trace(
     assert any(line.startswith("next step: ") for line in lines)
     assert sum(line.startswith("   observation: ") for line in lines) == 5
     assert any(line.startswith("   change:      ") and " → " in line for line in lines)
+    closing = "each as if those before it were discarded; the search ends after "
+    assert any(line.startswith(closing) and line.endswith(" without a keep") for line in lines)
     assert "the study stops at its goal of 100x" in lines
     assert lines[-1] == "nothing was run; next: hotlap speedrun"
     assert sorted(path.stat().st_mtime_ns for path in project.path.rglob("*")) == before
@@ -281,7 +283,7 @@ def test_a_dry_run_proposes_nothing_where_the_study_would_end(
     project: ProjectFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = document(capsys, "speedrun", "-n", "--json")
-    assert found["proposals"] == [] and found["next"].startswith("the study ends: 1 proposals in a row were not kept")
+    assert found["proposals"] == [] and found["next"].startswith("the study ends: the last proposal was not kept")
     found = document(capsys, "speedrun", "-n", "--json", "-s", "budget.total=1s")
     assert found["proposals"] == [] and "no room for another proposal" in found["next"]
 

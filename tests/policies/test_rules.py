@@ -246,9 +246,20 @@ def test_of_a_change_that_was_replaced_in_part_the_rest_is_tried_without() -> No
     history = tried(history, {"training.weight_decay": 0.01}, "keep")
     (part, whole) = sorted(removals(history), key=lambda removal: -removal.number)
     assert part.keys == ("training.learning_rate",) and whole.keys == ("model.smear",)
+    assert whole.title == "without smear of #1", "it says what remains"
     _, after = ablate(history, "discard")
     _, after = ablate(after, "discard")
     assert removals(after) == ()
+
+
+def test_what_remains_of_a_change_is_tried_without_once() -> None:
+    """A bundle of two settings, one of which was replaced: its other part and the whole are the same by now."""
+    history = tried(study(), {"training.learning_rate": 0.002, "model.smear": True}, "keep")
+    history = replace(history, proposals=(replace(history.proposals[0], family="bundle"),))
+    history = tried(history, {"training.learning_rate": 0.006}, "keep")
+    history = tried(history, {"training.weight_decay": 0.01}, "keep")
+    found = [(removal.number, removal.keys) for removal in removals(history)]
+    assert sorted(found) == [(1, ("model.smear",)), (2, ("training.learning_rate",))]
 
 
 @pytest.mark.parametrize("keeps", [0, 1])

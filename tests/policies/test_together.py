@@ -76,6 +76,21 @@ def test_it_is_not_tried_again_before_there_are_two_parts_more() -> None:
     assert more is not None and len(more.patch) == 5
 
 
+def test_a_bundle_that_looked_faster_is_one_part_whatever_its_title() -> None:
+    """A bundle of three and one change are two parts; two changes more are enough to try all four."""
+    bundle = looked(study(), {"model.embd_pdrop": 0.0, "model.attn_pdrop": 0.0, "model.smear": True}, 0.9)
+    bundle = replace(bundle, proposals=(replace(bundle.proposals[0], family="bundle", title="a; b; c"),))
+    history = looked(bundle, WARMUP, 0.92)
+    proposal = together(history)
+    assert proposal is not None and len(proposal.patch) == 4
+    lost = looked(history, dict(proposal.patch), 0.9)
+    named = replace(lost.proposals[-1], title=proposal.title, family=proposal.family)
+    lost = replace(lost, proposals=(*lost.proposals[:-1], named))
+    one_more = looked(lost, FASTER, 0.9)
+    assert together(one_more) is None
+    assert together(looked(one_more, {"training.weight_decay": 0.01}, 0.9)) is not None
+
+
 def test_another_incumbent_has_parts_of_its_own() -> None:
     history = looked(looked(study(), WARMUP, 0.92), NARROW, 0.91)
     assert together(tried(history, {"model.smear": True}, "keep")) is None

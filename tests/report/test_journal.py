@@ -90,12 +90,12 @@ def test_a_withdrawn_keep_shows_both_decisions() -> None:
 
 def test_what_would_reopen_a_discard_is_told_with_it() -> None:
     past = history()
-    conditions = {4: {"keeps": 3.0}, 6: {"keeps": 1.0, "sigma_below": 0.021}, 8: {"allow_trade": 1.0}}
+    conditions = {4: {"keeps": 3.0}, 6: {"keeps": 1.0, "sigma_below": 0.021}, 8: {"keeps": 0.0}}
     decisions = tuple(replace(d, revisit_if=conditions.get(d.proposal, {})) for d in past.decisions)
     text = journal(replace(past, decisions=decisions))
     assert "*Revisit if* 3 more changes are kept" in section(text, "4 · wider model")
     assert "*Revisit if* 1 more change is kept or σ falls below 2.1 %" in section(text, "6 · learning_rate × 50")
-    assert "*Revisit if* allow_trade is true" in section(text, "8 · without")
+    assert "*Revisit if* it is proposed again" in section(text, "8 · without")
     assert text.count("*Revisit if*") == 3
 
 

@@ -138,6 +138,34 @@ def test_timing_runs_of_one_seed_are_one_group() -> None:
     assert (found.sigma, found.degrees_of_freedom) == (CLOCK_SIGMA_FLOOR, 5)
 
 
+def of(candidate: int, *step_ms: float, start: int) -> tuple[RunRecord, ...]:
+    """Return runs of a candidate, which are numbered from `start` on."""
+    return tuple(run(start + n, ms, candidate, "incumbent") for n, ms in enumerate(step_ms))
+
+
+def test_another_recipe_that_ran_alike_all_the_while_narrows_a_drift_down() -> None:
+    """One that ran before the last good run, and alike after it, had no drift in between."""
+    steady = (*of(1, 5.0, 5.0, start=3), *of(0, 10.0, start=5), run(6, 7.0, 2, "screen"), *of(1, 5.0, start=7))
+    past = replace(EMPTY, runs=(*history(10.0, 10.0, 10.0).runs, *steady, run(8, 7.0, 3, "screen")))
+    past = replace(past, runs=(*past.runs, *of(0, 12.0, 12.0, start=9)))
+    (found,) = drifts(past)
+    assert (found.start, found.last_good) == (9, 7) and blind_runs(past) == {"r0008"}
+
+
+@pytest.mark.parametrize(("again", "blind", "runs"), [(5.05, {3}, 4), (6.0, {7}, 4), (9.0, {3, 4, 5, 6, 7}, 1)])
+def test_a_recipe_that_ran_only_in_between_tells_with_its_next_run_on_which_side_it_was(
+    again: float, blind: set[int], runs: int
+) -> None:
+    """Before that its runs are blind: slower from the first on, or not slower yet, they look the same."""
+    between = (run(3, 7.0, 2, "screen"), *of(1, 5.0, 5.0, 5.0, start=4), run(7, 7.0, 3, "screen"))
+    past = replace(EMPTY, runs=(*history(10.0, 10.0, 10.0).runs, *between, *of(0, 12.0, 12.0, start=8)))
+    assert blind_runs(past) == {f"r000{n}" for n in range(3, 8)}
+    told = replace(past, runs=(*past.runs, *of(1, again, start=10)))
+    assert blind_runs(told) == {f"r000{n}" for n in blind}, "a disturbance tells nothing"
+    assert estimate(told, 1).runs == runs and estimate(told, 1).median_seconds == pytest.approx(again, rel=0.01)
+    assert estimate(told, 0).median_seconds == pytest.approx(12.0)
+
+
 @given(st.lists(st.floats(9.9, 10.1), min_size=1, max_size=30))
 def test_noise_within_the_floor_is_never_a_drift(step_ms: list[float]) -> None:
     past = history(*step_ms)

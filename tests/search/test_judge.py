@@ -168,6 +168,22 @@ def test_the_simpler_config_wins_a_tie(times: tuple[float, float], verdict: str)
     assert judge_ablation(BASE, propose(simplifies=True), runs, NOISE).verdict == verdict
 
 
+def test_times_from_before_a_drift_are_judged_in_seconds_of_now() -> None:
+    """Steps have become a third longer, after the runs that are judged and a baseline run that shows they were not."""
+    fresh = [run(11, "incumbent", 1, 98), run(12, "incumbent", 1, 99), run(13, "incumbent", 0, 100)]
+    slower = [run(n, "incumbent", 0, 133) for n in (14, 15)]
+    history = replace(BASE, runs=(*BASE.runs, *fresh, *slower))
+    removed = replace(propose(simplifies=True), role="ablation")
+    assert estimate(history, 0).median_seconds == pytest.approx(133, rel=0.01)
+    slow = replace(history, runs=(*BASE.runs, *(run(n, "incumbent", 1, 105) for n in (11, 12)), *history.runs[5:]))
+    withdrawn = judge_fresh(slow, propose(), NOISE)
+    assert judge_fresh(history, propose(), NOISE) is None and withdrawn and withdrawn.verdict == "inconclusive"
+    for seconds, verdict in ((110, "discard"), (104, "inconclusive"), (100, "keep")):
+        without = [run(n, "ablation", 1, seconds) for n in (11, 12)]
+        left_out = replace(history, runs=(*BASE.runs, *without, *history.runs[5:]))
+        assert judge_ablation(left_out, removed, without, NOISE).verdict == verdict
+
+
 def test_an_ablation_that_misses_keeps_the_change() -> None:
     runs = [run(11, "ablation", 1, 200, "out_of_budget")]
     assert judge_ablation(BASE, propose(simplifies=True), runs, NOISE).verdict == "discard"

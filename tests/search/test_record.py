@@ -161,7 +161,7 @@ def test_where_runs_are_too_few_for_ranks_the_noise_of_the_study_bounds_a_speedu
     old, new = [Reading(90.0), Reading(110.0)], [Reading(time) for time in (9.0, 10.0, 10.0, 11.0)]
     assert speedup_interval(old, new) == (0.0, INF)
     low, high = speedup_interval(old, new, noise_of(0.1))
-    width = student_quantile(0.95, 6) * 0.1 * math.sqrt(3 / 4)
+    width = student_quantile(0.95, 6) * 0.1 * math.sqrt(1 / 2 + math.pi / 8)
     assert (low, high) == pytest.approx((10 * math.exp(-width), 10 * math.exp(width)))
     unknown = speedup_interval(old, new, noise_of(0.1, degrees=2))
     assert unknown[0] < low and high < unknown[1], "a noise that few runs tell may be larger"
@@ -186,6 +186,19 @@ def test_the_interval_covers_as_often_as_it_says() -> None:
         low, high = speedup_interval(old, new)
         inside += low <= 3.0 <= high
     assert 0.89 < inside / 2000 < 0.97
+
+
+@pytest.mark.parametrize("degrees", [4, 6])
+def test_the_interval_of_few_runs_covers_as_often_as_it_says(degrees: int) -> None:
+    """Two runs against four, and a noise that was measured on as many degrees of freedom."""
+    generator, inside, looks = random.Random(4), 0, 8000
+    for _ in range(looks):
+        old = [Reading(generator.lognormvariate(math.log(30), 0.1)) for _ in range(2)]
+        new = [Reading(generator.lognormvariate(math.log(10), 0.1)) for _ in range(4)]
+        measured = 0.1 * math.sqrt(2 * generator.gammavariate(degrees / 2, 1) / degrees)
+        low, high = speedup_interval(old, new, noise_of(measured, degrees))
+        inside += low <= 3.0 <= high
+    assert 0.9 <= inside / looks < 0.93
 
 
 @given(times, times, st.floats(0.5, 3.0))

@@ -50,10 +50,6 @@ def test_the_conditions_are_the_decisions_own() -> None:
         assert is_reopened(found, 1) == (keeps == 2)
 
 
-def test_a_trade_waits_for_the_setting_for_ever() -> None:
-    assert not is_reopened(history(keeps=9, allow_trade=1.0), 1)
-
-
 @pytest.mark.parametrize(("sigma", "is_open"), [(0.04, False), (0.06, True)])
 def test_less_noise_reopens_what_could_not_be_told_apart(sigma: float, is_open: bool) -> None:
     assert is_reopened(history("inconclusive", keeps=0, sigma_below=sigma), 1) == is_open

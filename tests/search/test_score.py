@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hotlap.core.records import Decision, History, Kill, Proposal, RunRecord
-from hotlap.search.score import extrapolated_seconds, scale_of, score_candidates, score_run
+from hotlap.search.score import extrapolated_seconds, score_candidates, score_run, yardstick_of
 
 CAP = 300.0
 NUMBERS = count(1)
@@ -73,7 +73,7 @@ def study(*runs: RunRecord, proposals: int = 3) -> History:
 
 def value(record: RunRecord) -> float:
     history = study(record)
-    return score_run(record, history, scale_of(history)).value
+    return score_run(record, history, yardstick_of(history)).value
 
 
 def test_the_endings_stand_in_the_order_of_their_worth() -> None:
@@ -101,7 +101,7 @@ def test_a_near_miss_is_better_than_a_far_one() -> None:
 def test_what_was_stopped_needs_longer_than_where_it_was_stopped(seconds: float, loss: float) -> None:
     record = run(seconds, "raced", loss)
     history = study(record)
-    score = score_run(record, history, scale_of(history))
+    score = score_run(record, history, yardstick_of(history))
     assert not score.is_reached
     assert math.log(seconds) < score.value <= math.log(20 * CAP)
 
@@ -126,27 +126,27 @@ def test_generated_text_counts_once_the_cheap_targets_hold() -> None:
     far = run(50.0, "missed", 2.0, metrics={"eval_loss": 2.0, "eval_sacrebleu": 0.0})
     near = run(50.0, "missed", 0.7, metrics={"eval_loss": 0.7, "eval_sacrebleu": 0.2})
     history = study(far, near)
-    gap = scale_of(history).gap
+    gap = yardstick_of(history).gap
     assert gap(far.metrics) == pytest.approx((2.0 - 0.76) / (5.5 - 0.76))
     assert gap(near.metrics) == pytest.approx(0.1 / 0.3)
     assert gap(run(50.0, "missed", 0.7).metrics) == 1.0  # it was never measured
 
 
 def test_a_share_of_the_way_is_never_more_than_all_of_it() -> None:
-    gap = scale_of(study()).gap
+    gap = yardstick_of(study()).gap
     assert gap({"eval_loss": 9.0}) == gap({"eval_loss": math.nan}) == gap({}) == 1.0
 
 
 def test_generated_text_alone_is_a_measure() -> None:
     history = replace(study(), base_config={"targets": ["eval_sacrebleu > 0.3"]})
-    assert scale_of(history).gap({"eval_loss": 0.7, "eval_sacrebleu": 0.2}) == pytest.approx(0.1 / 0.3)
-    assert scale_of(history).cap_seconds == 100.0, "without a budget the longest run"
+    assert yardstick_of(history).gap({"eval_loss": 0.7, "eval_sacrebleu": 0.2}) == pytest.approx(0.1 / 0.3)
+    assert yardstick_of(history).cap_seconds == 100.0, "without a budget the longest run"
 
 
 def test_a_candidate_has_the_value_in_the_middle_of_its_runs() -> None:
     screened = [run(seconds, run_id=f"r{seconds}") for seconds in (30.0, 50.0)]
     history = study(*screened, run(60.0, candidate=2, role="incumbent"), run(9.0, candidate=2))
-    scores = score_candidates(history, scale_of(history))
+    scores = score_candidates(history, yardstick_of(history))
     assert list(scores) == [0, 1, 2]
     assert scores[1].value == pytest.approx((math.log(30) + math.log(50)) / 2)
     assert scores[2].value == pytest.approx(math.log(60))  # the screen was selected, so it does not count
@@ -158,14 +158,14 @@ def test_a_run_from_before_a_drift_was_seen_has_no_score() -> None:
     screen = run(30.0)
     for runs, is_scored in (((*quick, screen), True), ((*quick, screen, *slow), False)):
         history = replace(study(), runs=runs)
-        assert (1 in score_candidates(history, scale_of(history))) == is_scored
+        assert (1 in score_candidates(history, yardstick_of(history))) == is_scored
 
 
 @pytest.mark.parametrize("facts", [{"outcome": "lost"}, {"contaminated": "a browser"}, {"role": "timing"}])
 def test_what_says_nothing_about_a_config_has_no_score(facts: dict[str, Any]) -> None:
     record = run(**{"seconds": 30.0, **facts})
     history = study(record)
-    assert 1 not in score_candidates(history, scale_of(history))
+    assert 1 not in score_candidates(history, yardstick_of(history))
 
 
 @given(st.floats(0.05, 0.5), st.floats(0.6, 1.0), st.integers(4, 24))
@@ -191,4 +191,4 @@ def test_decisions_do_not_change_scores() -> None:
         proposals=history.proposals,
         decisions=(Decision(proposal=1, verdict="discard", reason="r"),),
     )
-    assert score_candidates(history, scale_of(history)) == score_candidates(decided, scale_of(decided))
+    assert score_candidates(history, yardstick_of(history)) == score_candidates(decided, yardstick_of(decided))

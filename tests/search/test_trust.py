@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -435,3 +436,15 @@ def test_small_sets_spread_more() -> None:
     assert believed_sigma({"eval": {"num_examples": 10**4}, "audit": {"num_examples": 10**4}}) < 0.01
     assert gap_problem(0.3, [0.02, 0.06], believed_sigma(parts)) == "", "seen between honest runs of one recipe"
     assert gap_problem(1.0, [0.02, 0.06], believed_sigma(parts)) != ""
+
+
+@pytest.mark.parametrize(
+    ("examples", "limits"), [(32, (2.47, 2.0)), (64, (1.9, 1.63)), (200, (1.44, 1.32)), (1000, (1.18, 1.13))]
+)
+def test_the_docs_tell_what_the_audit_guard_lets_pass(examples: int, limits: tuple[float, float]) -> None:
+    believed = believed_sigma({part: {"num_examples": examples} for part in ("eval", "audit")})
+    for runs, limit in zip((2, 3), limits, strict=True):
+        assert not gap_problem(math.log(limit - 0.006), [0.0] * runs, believed)
+        assert gap_problem(math.log(limit + 0.006), [0.0] * runs, believed)
+    row = f"| {examples} + {examples} | {limits[0]:.2f}× | {limits[1]:.2f}× |"
+    assert row in (Path(__file__).parents[2] / "docs" / "clock-and-statistics.md").read_text(encoding="utf-8")

@@ -212,7 +212,7 @@ def test_every_rung_of_the_ladder_is_faster_and_the_last_one_is_a_record(finishe
     (claim,) = history.claims
     assert claim.confirmed and claim.candidate == history.incumbent
     assert claim.median_seconds == pytest.approx(truth(history, history.incumbent), rel=0.1)
-    assert "3 proposals in a row were not kept" in finished.reason
+    assert "the last 3 proposals were not kept" in finished.reason
     assert finished.reason.endswith("is a record")
     assert history.ended == finished.reason
 

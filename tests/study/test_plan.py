@@ -11,9 +11,10 @@ from hotlap.config.schema import RunConfig
 from hotlap.core.errors import ConfigError
 from hotlap.core.records import Decision, History, Outcome, RunRecord
 from hotlap.search.audits import AUDIT_EVERY
-from hotlap.search.ladder import seconds_without_keep
+from hotlap.search.ladder import seconds_without_keep, tries_without_keep
 from hotlap.search.noise import estimate_noise
-from hotlap.study.plan import Claim, Decide, End, Propose, StartRun, next_action
+from hotlap.study.plan import MOST_REPETITIONS, Claim, Decide, End, Propose, StartRun, next_action
+from hotlap.study.room import can_ablate, can_propose
 from hotlap.study.settings import StudySettings
 
 SETTINGS = StudySettings(total_seconds=36000.0, run_seconds=900.0)
@@ -79,6 +80,23 @@ def test_the_same_idea_is_discarded_without_a_run() -> None:
     assert isinstance(action, Decide) and action.decision.proposal == 2 and action.decision.verdict == "discard"
     other = replace(first, number=2, patch={"training.learning_rate": 0.1})
     assert isinstance(next_action(replace(past, proposals=(first, other), ended=""), SETTINGS), StartRun)
+
+
+def test_what_never_ran_is_no_try_and_a_policy_that_repeats_itself_has_no_ideas_left() -> None:
+    settings = replace(SETTINGS, patience=2, patience_seconds=1.0)
+    study = SimulatedStudy(settings, noisy({0: 100.0}, 0.02, 3), [proposal(1)])
+    study.run()
+    (first,) = study.history.proposals
+    decided = study.history
+    for number in range(2, MOST_REPETITIONS + 2):
+        assert next_action(decided, settings) == Propose(), number
+        proposals = (*decided.proposals, replace(first, number=number))
+        repeated = next_action(replace(decided, proposals=proposals), settings)
+        assert isinstance(repeated, Decide)
+        decided = replace(decided, proposals=proposals, decisions=(*decided.decisions, repeated.decision))
+    assert tries_without_keep(decided) == 1
+    ended = next_action(decided, settings)
+    assert isinstance(ended, End) and "no ideas left" in ended.reason
 
 
 def test_seeds_are_never_reused() -> None:
@@ -219,7 +237,7 @@ def test_a_keep_that_stood_is_not_judged_again() -> None:
 def test_patience_lasts_while_proposals_took_little_of_the_budget() -> None:
     settings = replace(SETTINGS, patience=2, patience_seconds=5 * (100.0 + START_UP_SECONDS) - 1)
     study = SimulatedStudy(settings, noisy({0: 100.0}, 0.0, 1), [proposal(1) for _ in range(9)])
-    assert "5 proposals in a row were not kept" in study.run()
+    assert "the last 5 proposals were not kept" in study.run()
     assert seconds_without_keep(study.history) >= settings.patience_seconds
     config = RunConfig.model_validate({"targets": ["eval_loss < 1"], "budget": {"total": "1h"}})
     unnamed = StudySettings.from_config(config)
@@ -230,7 +248,7 @@ def test_patience_lasts_while_proposals_took_little_of_the_budget() -> None:
 
 def test_patience_ends_the_study() -> None:
     study = SimulatedStudy(replace(SETTINGS, patience=2), noisy({0: 100.0}, 0.02, 1), [proposal(1) for _ in range(9)])
-    assert "2 proposals in a row" in study.run()
+    assert "the last 2 proposals were not kept" in study.run()
     assert len(study.history.proposals) == 2
 
 
@@ -338,6 +356,7 @@ def test_ablations_are_asked_for_when_patience_is_used_up() -> None:
     tired = replace(proposal(4, parent=2), number=4)
     done = replace(
         study.history,
+        runs=(*study.history.runs, run_record(99, "screen", 4, 60.0)),
         proposals=(*study.history.proposals, tired),
         decisions=(*study.history.decisions, undone, replace(undone, proposal=4)),
     )
@@ -355,6 +374,25 @@ def test_a_removal_without_room_does_not_hold_up_what_has_room() -> None:
     past = replace(EMPTY, runs=runs, proposals=ideas, decisions=(keep,), seconds_spent=spent)
     action = next_action(past, SETTINGS)
     assert isinstance(action, StartRun) and (action.role, action.candidate) == ("screen", 3)
+
+
+def test_a_change_without_room_does_not_switch_leave_one_out_off() -> None:
+    """While removals have room they are asked for, and the one that was proposed is run, so nothing goes in circles."""
+    keep = Decision(proposal=1, verdict="keep", reason="r")
+    fresh = [run_record(n, "incumbent", 2, 50.0) for n in (6, 7)]
+    look, cost = 8 * (1.5 * 50.0 + START_UP_SECONDS), 50.0 + START_UP_SECONDS
+    past = replace(
+        EMPTY,
+        runs=(*baselines(200.0, 200.0, 200.0), *fresh),
+        proposals=(proposal(1, patch={"training.learning_rate": 0.01}), proposal(2, parent=1), proposal(3, parent=2)),
+        decisions=(keep, replace(keep, proposal=2)),
+        seconds_spent=SETTINGS.total_seconds - look - 4.2 * cost,
+    )
+    assert can_ablate(past, SETTINGS) and not can_propose(past, SETTINGS)
+    assert next_action(past, SETTINGS) == Propose(is_ablation=True)
+    removal = replace(proposal(4, parent=2), role="ablation", simplifies=True)
+    action = next_action(replace(past, proposals=(*past.proposals, removal)), SETTINGS)
+    assert isinstance(action, StartRun) and (action.role, action.candidate) == ("ablation", 4)
 
 
 def test_settings_come_from_the_config() -> None:

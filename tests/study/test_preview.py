@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 
 import pytest
-from simulated_study import SimulatedStudy, noisy, proposal
+from simulated_study import SimulatedStudy, noisy, proposal, run_record
 
 from hotlap.config.load import config_from_values
 from hotlap.core.records import Decision, History, Proposal
@@ -54,7 +54,8 @@ def tried(history: History, times: int) -> History:
         number = len(history.proposals) + 1
         decision = Decision(proposal=number, verdict="discard", reason="slower")
         proposals = (*history.proposals, proposal(number, parent=1))
-        history = replace(history, proposals=proposals, decisions=(*history.decisions, decision))
+        runs = (*history.runs, run_record(len(history.runs) + 1, "screen", number, 60.0))
+        history = replace(history, runs=runs, proposals=proposals, decisions=(*history.decisions, decision))
     return history
 
 

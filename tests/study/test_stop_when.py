@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from simulated_study import SimulatedStudy, noisy, proposal
+from simulated_study import SimulatedStudy, noisy, proposal, run_record
 
 from hotlap.config.load import config_from_values
 from hotlap.core.errors import ConfigError
@@ -59,6 +59,15 @@ def test_a_baseline_that_misses_counts_with_its_last_reading() -> None:
     assert least_seconds(played.history, 0) == 900.0
     assert played.history.kept() == (1,)
     assert reason.startswith("the goal of 10x is reached: ") and "against the baseline's 15:00" in reason
+
+
+def test_a_baseline_that_misses_counts_in_seconds_of_the_machine_as_it_is_now() -> None:
+    runs = [run_record(n, "baseline", 0, 900.0, "missed") for n in (1, 2, 3)]
+    blind = replace(run_record(4, "incumbent", 0, 10.0, "missed"), steps=0)  # without a step nobody knows the speed
+    slower = [replace(r, train_seconds=1800.0, steps=90_000) for r in (runs[0], runs[1])]
+    slower = [replace(r, run_id=f"r000{n}", role="incumbent") for n, r in enumerate(slower, start=5)]
+    history = History(clock="train", base_config={}, runs=(*runs, blind, *slower))
+    assert least_seconds(history, 0) == pytest.approx(1800.0)
 
 
 def test_nothing_is_reached_before_anything_has_run() -> None:

@@ -48,9 +48,7 @@ def apply(
     place = [str(path), *([] if project == Path() else ["-p", str(project)])]
     if dry_run:
         chosen = [] if study is None else ["--study", study]
-        again = shlex.join(
-            ["hotlap", "apply", what.removeprefix("#"), *place, *chosen]
-        )  # a shell drops what follows a #
+        again = shlex.join(["hotlap", "apply", what.removeprefix("#"), *place, *chosen])
         typer.echo(f"\nnothing was written; next: {again}")
         return
     file = shlex.join(place)

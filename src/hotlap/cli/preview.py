@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from hotlap.config.schema import RunConfig
     from hotlap.core.records import History, Proposal
     from hotlap.study.preview import Preview
+    from hotlap.study.settings import StudySettings
 
 
 def show_preview(config: "RunConfig", project: Path, *, as_json: bool) -> None:
@@ -83,16 +84,26 @@ def _opening(preview: "Preview") -> list[str]:
 
 
 def _closing(preview: "Preview") -> list[str]:
-    from hotlap.report.text import count_text
-    from hotlap.search.ladder import tries_without_keep
-
     history, settings = preview.history, preview.settings
     lines = []
     if preview.proposals:
-        lines.append("each as if those before it were discarded")
-        if left := max(0, settings.patience - tries_without_keep(history)):
-            how = "at the soonest end" if settings.patience_seconds else "end"
-            lines[-1] += f"; {count_text(left, 'more proposal')} without a keep {how} the search"
+        lines.append(f"each as if those before it were discarded{_patience_left(history, settings)}")
     if settings.goal is not None:
         lines.append(f"the study stops at its goal of {settings.goal}")
     return [*lines, "nothing was run; next: hotlap speedrun"]
+
+
+def _patience_left(history: "History", settings: "StudySettings") -> str:
+    """Return how many proposals without a keep end the search, and what they have to cost; empty once they have."""
+    from hotlap.core.durations import format_seconds
+    from hotlap.report.text import count_text
+    from hotlap.search.ladder import seconds_without_keep, tries_without_keep
+
+    tries = settings.patience - tries_without_keep(history)
+    seconds = settings.patience_seconds - seconds_without_keep(history)
+    if tries > 0:
+        cost = f", once they have cost {format_seconds(seconds)}" if seconds > 0 else ""
+        return f"; the search ends after {count_text(tries, 'more proposal')} without a keep{cost}"
+    if seconds > 0:
+        return f"; the search ends once more proposals without a keep have cost {format_seconds(seconds)}"
+    return ""

@@ -107,7 +107,7 @@ class RunConfig(Section):
     record: RecordConfig = Field(default_factory=RecordConfig)
     """Record claims."""
     patience: int | None = Field(None, ge=1)
-    """Proposals in a row without a keep that end a study; absent: 12, once they have cost a quarter of the budget."""
+    """Proposals in a row without a keep that end the search; absent: 12, once they cost a quarter of budget.total."""
     stop_when: GoalText | None = None
     """Goal that ends a study once it is reached: 10x sooner than the baseline, 0.1x its time, or a time such as 20s."""
     allow_trade: bool = False

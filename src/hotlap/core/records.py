@@ -248,7 +248,11 @@ class History:
         return {candidate: tuple(runs) for candidate, runs in found.items()}
 
     def unselected_runs(self, candidate: int) -> tuple[RunRecord, ...]:
-        """Return the runs of a candidate that were not chosen for being fast: only these enter an estimate."""
+        """Return the runs of a candidate that were not chosen for being fast.
+
+        Those that no one can compare, since the machine changed its speed, are still in it: what enters an estimate
+        is `noise.counted_runs`.
+        """
         return tuple(run for run in self.runs_of(candidate) if run.role not in UNCOUNTED_ROLES)
 
     def config_of(self, candidate: int) -> dict[str, Any]:

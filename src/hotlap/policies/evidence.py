@@ -11,7 +11,7 @@ from hotlap.config.load import get_dotted
 from hotlap.config.schedule import schedule_of
 from hotlap.config.schema import GPTConfig, RunConfig
 from hotlap.core.records import History, RunRecord
-from hotlap.search.noise import estimate
+from hotlap.search.noise import counted_runs, estimate
 from hotlap.search.revisit import is_reopened
 
 _COUNTED: Final = 16
@@ -150,11 +150,12 @@ def gather_evidence(history: History, config: RunConfig) -> Evidence:
 
 
 def _measured_runs(history: History, candidate: int) -> tuple[RunRecord, ...]:
-    """Return the runs that estimate a candidate; its parent's where it was kept for its step time alone."""
-    runs = history.unselected_runs(candidate)
-    while not runs and candidate:
+    """Return the runs that estimate a candidate; its parent's where it was kept for its step time alone.
+
+    Blind ones only where there are no others: all that they do not tell is the time.
+    """
+    while not (runs := counted_runs(history, candidate) or history.unselected_runs(candidate)) and candidate:
         candidate = history.proposal(candidate).parent
-        runs = history.unselected_runs(candidate)
     return runs
 
 

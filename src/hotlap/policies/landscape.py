@@ -15,7 +15,7 @@ from hotlap.search.noise import Noise, estimate, estimate_noise, required_log_ga
 from hotlap.search.pace import measure_pace, step_seconds
 from hotlap.search.recipes import Frame
 from hotlap.search.revisit import is_reopened
-from hotlap.search.score import Score, scale_of, score_candidates
+from hotlap.search.score import Score, score_candidates, yardstick_of
 from hotlap.search.space import Point
 from hotlap.search.surrogate import Observation, Surrogate, expected_improvement
 
@@ -110,7 +110,11 @@ class Landscape:
 
 
 def landscape_of(history: History) -> Landscape | None:
-    """Return the landscape of a study; None while the incumbent has no step to its name."""
+    """Return the landscape of a study; None while nobody knows how long a step of the incumbent takes now.
+
+    That is before its first step, and where a drift has left it no run that counts: a study runs it again before it
+    asks.
+    """
     return history.once("landscape", lambda: _landscape(history))
 
 
@@ -118,7 +122,7 @@ def _landscape(history: History) -> Landscape | None:
     incumbent, seconds = history.incumbent, step_seconds(history)
     if incumbent not in seconds:
         return None
-    scores = score_candidates(history, scale_of(history))
+    scores = score_candidates(history, yardstick_of(history))
     configs = {number: candidate_config(history, number) for number in (scores.keys() | seconds.keys() | {0})}
     parent = configs[incumbent]
     pace = measure_pace(history, incumbent, {number: configs[number] for number in seconds})

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, final
 
@@ -122,13 +122,20 @@ def _removals(history: History) -> list[Removal]:
     asked = [p for p in history.proposals if p.role == "ablation"]
     tried = {p.title for p in asked if not is_reopened(history, p.number)}
     values = candidate_config(history, history.incumbent).model_dump(mode="json")
-    found = []
-    for removal in _removable(history):
-        patch = history.proposal(removal.number).patch
-        keys = tuple(key for key in removal.keys if get_dotted(values, key) == patch[key])  # the rest was overtaken
-        if keys and removal.title not in tried:
-            found.append(replace(removal, keys=keys))
-    return sorted(found, key=lambda removal: -removal.gain_ratio)
+    found: dict[str, Removal] = {}
+    for number, brought, ratio in _removable(history):
+        proposal = history.proposal(number)
+        keys = tuple(key for key in brought if get_dotted(values, key) == proposal.patch[key])  # the rest was overtaken
+        title = _removal_title(proposal, keys)
+        if keys and title not in tried:
+            found.setdefault(title, Removal(number, keys, title, ratio))
+    return sorted(found.values(), key=lambda removal: -removal.gain_ratio)
+
+
+def _removal_title(proposal: Proposal, keys: tuple[str, ...]) -> str:
+    if len(keys) == len(proposal.patch):
+        return f"without #{proposal.number} ({proposal.title})"
+    return f"without {', '.join(key.partition('.')[2] for key in keys)} of #{proposal.number}"
 
 
 def _left_out(history: History, removal: Removal) -> Idea:
@@ -149,8 +156,8 @@ def _left_out(history: History, removal: Removal) -> Idea:
     )
 
 
-def _removable(history: History) -> Iterator[Removal]:
-    """Yield what the kept changes brought: parts of a change of several settings, and whole changes.
+def _removable(history: History) -> Iterator[tuple[int, tuple[str, ...], float]]:
+    """Yield what the kept changes brought: parts of a change of several settings, and whole changes, with their ratios.
 
     Of a bundle every part, of a searcher's change those settings that often do nothing.
     """
@@ -163,10 +170,9 @@ def _removable(history: History) -> Iterator[Removal]:
             continue
         ratio, parts = _measured_ratio(history, number), list(_parts(proposal))
         for keys in parts:
-            names = ", ".join(key.partition(".")[2] for key in keys)
-            yield Removal(number, keys, f"without {names} of #{number}", ratio ** (1 / len(parts)))
+            yield number, keys, ratio ** (1 / len(parts))
         if number != kept[-1]:  # the last keep was measured against exactly this config without it
-            yield Removal(number, tuple(proposal.patch), f"without #{number} ({proposal.title})", ratio)
+            yield number, tuple(proposal.patch), ratio
 
 
 def _measured_ratio(history: History, number: int) -> float:

@@ -48,9 +48,13 @@ class TogetherPolicy:
         return make_proposal(history, candidate_config(history, history.incumbent), idea)
 
 
-def _parts(history: History) -> Iterator[tuple[Proposal, float]]:
-    """Yield undecided changes of the incumbent that looked faster, and their ratios, best first; no setting twice."""
-    looked = [(proposal, _ratio(history, proposal)) for proposal in history.proposals if _is_open(history, proposal)]
+def _parts(history: History, before: int | None = None) -> Iterator[tuple[Proposal, float]]:
+    """Yield the changes that looked faster, within the noise, and their ratios, best first; no setting twice.
+
+    All of them change the incumbent; with `before` only those count that were proposed before this one.
+    """
+    proposals = history.proposals if before is None else history.proposals[: before - 1]
+    looked = [(proposal, _ratio(history, proposal)) for proposal in proposals if _is_open(history, proposal)]
     taken: set[str] = set()
     for proposal, ratio in sorted(looked, key=lambda one: one[1]):
         if ratio <= LARGEST_RATIO and not taken & proposal.patch.keys():
@@ -70,9 +74,9 @@ def _ratio(history: History, proposal: Proposal) -> float:
 
 
 def _parts_tried(history: History) -> int:
-    """Return how many parts the largest bundle of this kind on the incumbent had."""
+    """Return how many parts the largest bundle of this kind on the incumbent had, of those that are still parts."""
     tried = [p for p in history.proposals if p.parent == history.incumbent and _is_together(p)]
-    return max((proposal.title.count(";") + 1 for proposal in tried), default=0)
+    return max((len(list(_parts(history, before=proposal.number))) for proposal in tried), default=0)
 
 
 def _is_together(proposal: Proposal) -> bool:

@@ -53,12 +53,12 @@ def interval_text(interval: tuple[float, float] | None) -> str:
 def revisit_text(conditions: Mapping[str, float]) -> str:
     """Return in words what would reopen a change that was not kept."""
     parts = []
+    if conditions.get("keeps") == 0:
+        return "it is proposed again"
     if keeps := conditions.get("keeps"):
         parts.append(f"{count_text(int(keeps), 'more change')} {'is' if keeps == 1 else 'are'} kept")
     if sigma := conditions.get("sigma_below"):
         parts.append(f"σ falls below {percent_text(sigma)}")
-    if conditions.get("allow_trade"):
-        parts.append("allow_trade is true")
     return " or ".join(parts)
 
 

@@ -13,7 +13,7 @@ from typing import Final
 from hotlap.core.records import History, Kill, RunRecord
 from hotlap.core.targets import Target
 from hotlap.search.curves import Recordings
-from hotlap.search.drift import blind_runs, equivalent_factor
+from hotlap.search.drift import equivalent_factor, is_comparable
 from hotlap.search.kill_rules import CERTAIN_RULES, Racer
 from hotlap.search.opponents import gather_opponents
 
@@ -54,7 +54,7 @@ def replay_races(history: History, recordings: Recordings, targets: Sequence[Tar
     for run in history.runs:
         is_audit = run.role == "screen" and is_audited(run.candidate) and run.kill is None
         is_winner = run.candidate in winners and run.role in ("incumbent", "record")
-        if run.candidate == 0 or not (is_audit or is_winner) or not _is_comparable(history, run):
+        if run.candidate == 0 or not (is_audit or is_winner) or not _is_replayable(history, run):
             continue
         known = (run.run_id, tuple(number for number in kept if number < run.candidate))  # all that a replay turns on
         if known not in recordings.verdicts:
@@ -82,12 +82,10 @@ def upper_share(hits: int, tries: int, confidence: float = CONFIDENCE) -> float:
     return high
 
 
-def _is_comparable(history: History, run: RunRecord) -> bool:
+def _is_replayable(history: History, run: RunRecord) -> bool:
     """Say whether a run counts, and the machine was as fast then as when its candidate first ran."""
-    if run.is_infrastructure_failure or run.run_id in blind_runs(history):
-        return False
     first = history.runs[_first_index(history, run.candidate)]
-    return equivalent_factor(history, run) == equivalent_factor(history, first)
+    return is_comparable(history, run) and equivalent_factor(history, run) == equivalent_factor(history, first)
 
 
 def _first_index(history: History, candidate: int) -> int:

@@ -3,13 +3,15 @@
 A step of one recipe costs nearly the same in every run, whatever the seed: that spread, the clock's own noise, is ten
 times smaller than that of the time to target. So a machine that became slower shows in the step time at once. One run
 that is out makes a suspicion, and the incumbent runs again; if both say the same, it is a drift. All times measured
-before a drift then count in seconds of the machine as it is now, and the runs between the last good one and the drift
-count for nothing: what was decided on them is open again.
+before a drift then count in seconds of the machine as it is now, and the runs of which nobody knows on which side of it
+they lie count for nothing: what was decided on them is open again. The other recipes narrow that down: one that ran
+alike before and after the last good run of the drifted one had no drift in between, and one that ran only after it
+tells, as soon as it runs again, whether the drift came before all of its runs or after them.
 """
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Final
 
@@ -32,9 +34,9 @@ class Drift:
     """One change of the machine's speed."""
 
     start: int
-    """Index of the first run after it in the history."""
+    """Index of the first run that is known to have been made after it."""
     last_good: int
-    """Index of the last run of the same recipe before it: the change lies between the two."""
+    """Index of the last run that is known to have been made before it: the change lies between the two."""
     ratio: float
     """Step time after it, relative to before."""
 
@@ -47,13 +49,26 @@ class ClockNoise:
     degrees_of_freedom: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Runs of one recipe that agreed, of which it is not known whether they were made before the last drift."""
+
+    first: int
+    last: int
+    values: tuple[float, ...]
+
+
 @dataclass(slots=True)
 class _Fold:
     """What is known of the step times while the runs are read in order."""
 
     known: dict[int, list[float]] = field(default_factory=dict)
     """Log step times of each candidate since the last drift."""
+    first: dict[int, int] = field(default_factory=dict)
+    """Index of each candidate's first run since the last drift."""
     last_good: dict[int, int] = field(default_factory=dict)
+    unplaced: dict[int, _Group] = field(default_factory=dict)
+    """What ran only after the last good run of the recipe by which the last drift was seen."""
     suspicious: dict[int, tuple[int, float]] = field(default_factory=dict)
     """Index and log step time of a candidate's last run, where that was out."""
     drifts: list[Drift] = field(default_factory=list)
@@ -71,6 +86,8 @@ class _Fold:
         if not run.seconds_per_step > 0:
             return
         value, known = math.log(run.seconds_per_step), self.known.setdefault(run.candidate, [])
+        self._place(run.candidate, value)
+        self.first.setdefault(run.candidate, index)
         before = self.suspicious.pop(run.candidate, None)
         if before is not None:
             first, second = before[1] - fmean(known), value - fmean(known)
@@ -95,11 +112,35 @@ class _Fold:
         return max(LEAST_DRIFT, DRIFT_SIGMAS * self.noise().sigma * math.sqrt(1 / new + 1 / old))
 
     def _start_again(self, candidate: int, start: int, values: list[float], shift: float) -> None:
-        self.drifts.append(Drift(start, self.last_good[candidate], math.exp(shift)))
+        """Note a drift after the last good run of a candidate, or of another that ran alike on both sides of that."""
+        last_good = self.last_good[candidate]
+        steady = [self.last_good[other] for other in self.known if self.first[other] <= last_good]
+        self.drifts.append(Drift(start, max(steady), math.exp(shift)))
+        self.unplaced = {
+            other: _Group(self.first[other], self.last_good[other], tuple(known))
+            for other, known in self.known.items()
+            if self.first[other] > last_good
+        }
         squares, degrees = pooled(self.known.values())
         self.squares, self.degrees = self.squares + squares, self.degrees + degrees
-        self.known = {candidate: values}
-        self.suspicious = {}
+        self.known, self.first, self.suspicious = {candidate: values}, {candidate: start}, {}
+
+    def _place(self, candidate: int, value: float) -> None:
+        """Narrow the last drift down by another run of a recipe that ran, before it was seen, on one side of it."""
+        group = self.unplaced.get(candidate)
+        if group is None:
+            return
+        found, change = self.drifts[-1], value - fmean(group.values)
+        missing = change - math.log(found.ratio)
+        if min(abs(change), abs(missing)) > self._limit(1, len(group.values)):
+            return  # a disturbance: the next run may tell
+        del self.unplaced[candidate]
+        if abs(change) < abs(missing):
+            found = replace(found, start=min(found.start, group.first))
+        else:
+            found = replace(found, last_good=max(found.last_good, group.last))
+        if found.last_good < found.start:  # recipes that contradict each other place nothing
+            self.drifts[-1] = found
 
 
 def drifts(history: History) -> tuple[Drift, ...]:
@@ -135,8 +176,12 @@ def blind_runs(history: History) -> frozenset[str]:
 
 def comparable_runs(history: History, candidate: int, *roles: Role) -> tuple[RunRecord, ...]:
     """Return a candidate's runs (in these roles) that count, without the blind ones."""
-    blind = blind_runs(history)
-    return tuple(run for run in history.runs_of(candidate, *roles) if run.run_id not in blind)
+    return tuple(run for run in history.runs_of(candidate, *roles) if is_comparable(history, run))
+
+
+def is_comparable(history: History, run: RunRecord) -> bool:
+    """Say whether a run counts, and it is known how fast the machine was."""
+    return not run.is_infrastructure_failure and run.run_id not in blind_runs(history)
 
 
 def _blind_runs(history: History) -> Iterator[str]:

@@ -3,9 +3,11 @@
 import math
 from statistics import median
 
+from hotlap.core.clock import ClockName
 from hotlap.core.durations import format_seconds
 from hotlap.core.goals import Goal
-from hotlap.core.records import History
+from hotlap.core.records import History, RunRecord
+from hotlap.search.drift import comparable_runs, equivalent_factor
 from hotlap.search.noise import estimate
 
 
@@ -24,14 +26,16 @@ def reached_goal(history: History, goal: Goal) -> str:
 def least_seconds(history: History, candidate: int) -> float:
     """Return a candidate's median time to target, or what it is at least: a miss counts with its last reading.
 
-    Not a number while it has not run.
+    In seconds of the machine as it is now. Not a number while it has not run.
     """
     seconds = estimate(history, candidate).median_seconds
     if math.isfinite(seconds):
         return seconds
-    runs = history.runs_of(candidate, "baseline", "incumbent")  # record runs may have been stopped early
-    times = [
-        time if math.isfinite(time := run.clock_to_target(history.clock)) else run.reading(history.clock)
-        for run in runs
-    ]
+    runs = comparable_runs(history, candidate, "baseline", "incumbent")  # record runs may have been stopped early
+    times = [equivalent_factor(history, run) * _least(run, history.clock) for run in runs]
     return median(times) if times else math.nan
+
+
+def _least(run: RunRecord, clock: ClockName) -> float:
+    seconds = run.clock_to_target(clock)
+    return seconds if math.isfinite(seconds) else run.reading(clock)

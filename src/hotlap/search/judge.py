@@ -16,7 +16,7 @@ from typing import Final
 from hotlap.core.clock import ClockName
 from hotlap.core.durations import format_seconds
 from hotlap.core.records import Decision, History, Proposal, RunRecord, Verdict
-from hotlap.search.drift import comparable_runs
+from hotlap.search.drift import comparable_runs, equivalent_factor
 from hotlap.search.noise import (
     MARGIN_SIGMAS,
     SIMPLER_MARGIN_SIGMAS,
@@ -112,9 +112,9 @@ def judge_overtaken(history: History, proposal: Proposal) -> Decision | None:
 def judge_screen(history: History, proposal: Proposal, run: RunRecord, noise: Noise) -> Decision | None:
     """Return a decision when the screen settles the matter, or None when it passed and must be confirmed."""
     bar = _bar(history, proposal, noise)
-    seconds = run.clock_to_target(bar.clock)
+    seconds = _seconds(history, run, bar.clock)
     statistics = bar.statistics(screen_seconds=seconds)
-    return _not_reached(proposal, run, bar, statistics) or _too_slow(proposal, run, bar, statistics)
+    return _not_reached(proposal, run, bar, statistics) or _too_slow(proposal, run, seconds, bar, statistics)
 
 
 def is_beyond_luck(history: History, proposal: Proposal, run: RunRecord, noise: Noise) -> bool:
@@ -125,7 +125,7 @@ def is_beyond_luck(history: History, proposal: Proposal, run: RunRecord, noise: 
     before = estimate(history, rival_of(history, proposal)).median_seconds
     bound = before * math.exp(-BEYOND_LUCK_SIGMAS * noise.sigma)
     is_known = noise.degrees_of_freedom >= TRUSTED_DEGREES_OF_FREEDOM and math.isfinite(before)
-    return is_known and run.clock_to_target(history.clock) < bound
+    return is_known and _seconds(history, run, history.clock) < bound
 
 
 def judge_confirm(
@@ -133,11 +133,11 @@ def judge_confirm(
 ) -> Decision:
     """Return the decision after the confirming run of a screen that passed."""
     bar = _bar(history, proposal, noise)
-    times = [run.clock_to_target(bar.clock) for run in (screen, confirm)]
+    times = [_seconds(history, run, bar.clock) for run in (screen, confirm)]
     statistics = bar.statistics(screen_seconds=times[0], confirm_seconds=times[1])
     failed = (
         _not_reached(proposal, confirm, bar, statistics)
-        or _too_slow(proposal, confirm, bar, statistics)
+        or _too_slow(proposal, confirm, times[1], bar, statistics)
         or _trade(history, proposal, (screen, confirm), noise, allow_trade, statistics)
     )
     if failed is not None:
@@ -166,7 +166,7 @@ def judge_fresh(history: History, proposal: Proposal, noise: Noise) -> Decision 
     if len(runs) < FRESH_RUNS:
         return None
     bar = _bar(history, proposal, noise)
-    times = [run.clock_to_target(bar.clock) for run in runs]
+    times = [_seconds(history, run, bar.clock) for run in runs]
     seconds = median(times)
     is_timed = step_time_ratio(history, proposal.number) is not None and math.isfinite(seconds)
     is_tie = proposal.role == "ablation" and _is_tie(history, proposal, bar, noise)
@@ -187,7 +187,7 @@ def judge_fresh(history: History, proposal: Proposal, noise: Noise) -> Decision 
 def _is_tie(history: History, proposal: Proposal, bar: _Bar, noise: Noise) -> bool:
     """Say whether the runs that chose a removal and the fresh ones after it are, together, not slower."""
     runs = comparable_runs(history, proposal.number, "ablation", "incumbent")
-    return median(run.clock_to_target(bar.clock) for run in runs) <= _tie_seconds(bar, noise)
+    return median(_seconds(history, run, bar.clock) for run in runs) <= _tie_seconds(bar, noise)
 
 
 def _tie_seconds(bar: _Bar, noise: Noise) -> float:
@@ -205,7 +205,7 @@ def judge_ablation(
     `inconclusive`, and the change stays, too.
     """
     bar = _bar(history, proposal, noise)
-    times = [run.clock_to_target(bar.clock) for run in runs]
+    times = [_seconds(history, run, bar.clock) for run in runs]
     seconds = median(times)
     statistics = bar.statistics(ablation_seconds=seconds)
     for run in runs:
@@ -219,6 +219,11 @@ def judge_ablation(
     if trade := _trade(history, proposal, runs, noise, allow_trade, statistics):
         return trade
     return _decide(proposal, "keep", f"{found}: not slower, so the simpler config wins", statistics)
+
+
+def _seconds(history: History, run: RunRecord, clock: ClockName) -> float:
+    """Return a run's time in seconds of the machine as it is now, as those that it is held against are."""
+    return equivalent_factor(history, run) * run.clock_to_target(clock)
 
 
 def _bar(history: History, proposal: Proposal, noise: Noise) -> _Bar:
@@ -272,9 +277,10 @@ def _not_reached(proposal: Proposal, run: RunRecord, bar: _Bar, statistics: Mapp
     return _decide(proposal, "discard", reason, statistics, {"keeps": 1} if rival_misses else LATER)
 
 
-def _too_slow(proposal: Proposal, run: RunRecord, bar: _Bar, statistics: Mapping[str, float]) -> Decision | None:
+def _too_slow(
+    proposal: Proposal, run: RunRecord, seconds: float, bar: _Bar, statistics: Mapping[str, float]
+) -> Decision | None:
     """Decide a run that reached but did not pass the margin."""
-    seconds = run.clock_to_target(bar.clock)
     if seconds <= bar.fast:
         return None
     found = f"the {run.role} run took {format_seconds(seconds)} against {bar}"
@@ -302,7 +308,7 @@ def _trade(
     """Discard a change that loses on the other clock; both clocks are compared as times to target."""
     other: ClockName = "wall" if history.clock == "train" else "train"
     before = estimate(history, rival_of(history, proposal), other).median_seconds
-    times = [run.clock_to_target(other) for run in runs]
+    times = [_seconds(history, run, other) for run in runs]
     if not math.isfinite(before) or not all(map(math.isfinite, times)):
         return None  # a foreign command may report one clock only
     after = math.exp(sum(map(math.log, times)) / len(times))

@@ -2,8 +2,10 @@
 
 import math
 from collections.abc import Iterator
+from itertools import takewhile
 
 from hotlap.core.records import History
+from hotlap.search.noise import counted_runs
 
 
 def ladder(history: History) -> Iterator[int]:
@@ -26,9 +28,16 @@ def candidates_up_to(history: History, candidate: int) -> list[int]:
 
 
 def tries_without_keep(history: History) -> int:
-    """Count the decided proposals since the last kept one; ablations are no tries."""
+    """Count the decided proposals since the last kept one; neither ablations nor what never ran are tries."""
     decided, last = {decision.proposal for decision in history.decisions}, _last_rung(history)
-    return sum(p.number in decided and p.number > last and p.role != "ablation" for p in history.proposals)
+    since = (p for p in history.proposals if p.number > last and p.number in decided)
+    return sum(p.role != "ablation" and bool(history.runs_of(p.number)) for p in since)
+
+
+def repetitions_in_a_row(history: History) -> int:
+    """Count the newest proposals that were decided without a run, most of them since they had been tried already."""
+    idle = takewhile(lambda p: history.verdict(p.number) and not history.runs_of(p.number), reversed(history.proposals))
+    return sum(1 for _ in idle)
 
 
 def seconds_without_keep(history: History) -> float:
@@ -42,9 +51,9 @@ def _last_rung(history: History) -> int:
 
 
 def proposals_since_incumbent_ran(history: History) -> int:
-    """Count the proposals that ran since the last unselected run of the incumbent."""
+    """Count the proposals that ran since the last run of the incumbent that enters its estimate."""
     incumbent = history.incumbent
-    own = {run.run_id for run in history.unselected_runs(incumbent)}
+    own = {run.run_id for run in counted_runs(history, incumbent)}
     tried: set[int] = set()
     for run in reversed(history.runs):
         if run.run_id in own:

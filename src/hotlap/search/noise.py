@@ -14,7 +14,7 @@ from typing import Final
 
 from hotlap.core.clock import GRID_RATIO, ClockName
 from hotlap.core.records import UNCOUNTED_ROLES, History, RunRecord
-from hotlap.search.drift import blind_runs, comparable_runs, equivalent_factor, pooled
+from hotlap.search.drift import comparable_runs, equivalent_factor, is_comparable, pooled
 
 SIGMA_FLOOR: Final = 0.05
 """Least noise believed while few runs were made: three runs that agree by luck prove little."""
@@ -185,9 +185,8 @@ def estimate_noise(history: History) -> Noise:
 def _estimate_noise(history: History) -> Noise:
     resolution = math.log(GRID_RATIO[history.clock])
     groups: dict[int, list[float]] = {}
-    blind = blind_runs(history)
     for run in history.runs:
-        if run.role in UNCOUNTED_ROLES or run.is_infrastructure_failure or run.run_id in blind:
+        if run.role in UNCOUNTED_ROLES or not is_comparable(history, run):
             continue
         seconds = equivalent_factor(history, run) * run.clock_to_target(history.clock)
         if math.isfinite(seconds):
@@ -251,7 +250,7 @@ def _false_keep_share(margin: float, incumbent_runs: int) -> float:
     The screen must pass; then the incumbent runs once more, and the screen must still pass, the confirmation too, and
     two fresh runs be faster. In units of sigma.
     """
-    before, after = _median_error(incumbent_runs), _median_error(incumbent_runs + 1)
+    before, after = median_error(incumbent_runs), median_error(incumbent_runs + 1)
     weight = incumbent_runs / (incumbent_runs + 1)
     added = math.sqrt(max(0.0, after**2 - (weight * before) ** 2))
     steps = [_NORMAL.inv_cdf((index + 0.5) / _SLICES) for index in range(_SLICES)]
@@ -264,6 +263,6 @@ def _false_keep_share(margin: float, incumbent_runs: int) -> float:
     return total / _SLICES**2
 
 
-def _median_error(runs: int) -> float:
-    """Return the standard error of a median, in units of sigma."""
+def median_error(runs: int) -> float:
+    """Return the standard error of the median of so many log times, in units of sigma; of two it is their mean."""
     return math.sqrt(math.pi / 2 / runs) if runs > 2 else math.sqrt(1 / runs)

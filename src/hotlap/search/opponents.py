@@ -1,7 +1,7 @@
 """Collect what a screen is raced against: the incumbent, the runs that reached, and everything screened before."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import count, islice
 from typing import Final
 
@@ -9,11 +9,11 @@ from hotlap.core.clock import GRID_RATIO
 from hotlap.core.records import History, Proposal, RunRecord
 from hotlap.core.targets import Target
 from hotlap.search.curves import Curve, Recordings, Scale, plan_of
-from hotlap.search.drift import blind_runs
+from hotlap.search.drift import is_comparable
 from hotlap.search.judge import rival_of
 from hotlap.search.kill_rules import CHECK_FRACTIONS, ENVELOPE_FROM_SHARE, earliest_crossing, lag_behind
 from hotlap.search.laps import Allowance, RaceContext, Rung
-from hotlap.search.noise import estimate, estimate_noise, required_log_gain
+from hotlap.search.noise import counted_runs, estimate, estimate_noise, required_log_gain
 
 UNCERTAIN_CAP_RATIO: Final = 1.1
 """The cap is so much later while the incumbent's time is known from one run only."""
@@ -80,9 +80,9 @@ def gather_opponents(
     seconds = found.median_seconds
     passing = seconds * math.exp(-required_log_gain(noise, simplifies=proposal.simplifies))
     scale = recordings.scale(history, targets)
-    runs = _comparable(history, history.unselected_runs(rival))
+    runs = counted_runs(history, rival)
     reached = [run for run in history.runs if math.isfinite(run.clock_to_target(history.clock)) and run.tokens > 0]
-    successes = _comparable(history, reached)
+    successes = [run for run in reached if is_comparable(history, run)]
     reference = seconds if math.isfinite(seconds) else max((r.reading(history.clock) for r in runs), default=math.inf)
     return RaceContext(
         clock=history.clock,
@@ -115,15 +115,9 @@ def exempt_until(proposal: Proposal) -> float:
     return max(proposal.exempt_from_race_until, SLOW_START if starts_slowly else 0.0)
 
 
-def _comparable(history: History, runs: Iterable[RunRecord]) -> list[RunRecord]:
-    """Return the runs that count and of which it is known how fast the machine was."""
-    blind = blind_runs(history)
-    return [run for run in runs if not run.is_infrastructure_failure and run.run_id not in blind]
-
-
 def _slowest(history: History, candidate: int, recordings: Recordings) -> tuple[str, Curve]:
     """Return a candidate's slowest run that reached, and its curve: the mildest one to be held against."""
-    runs = _comparable(history, history.unselected_runs(candidate))
+    runs = counted_runs(history, candidate)
     reached = [(seconds, run) for run in runs if math.isfinite(seconds := run.clock_to_target(history.clock))]
     curves = [(sec, run.run_id, curve) for sec, run in reached if (curve := recordings.curve(history, run)).seconds]
     _, run_id, curve = max(curves, key=lambda found: found[0], default=(0.0, "", Curve()))
@@ -216,8 +210,8 @@ def _rungs(
     if proposal.proposer not in SAMPLED or not math.isfinite(reference):
         return
     firsts: dict[int, RunRecord] = {}
-    for run in _comparable(history, history.runs):
-        if run.role in ("screen", "baseline", "incumbent"):
+    for run in history.runs:
+        if run.role in ("screen", "baseline", "incumbent") and is_comparable(history, run):
             firsts.setdefault(run.candidate, run)
     others = [run for candidate, run in firsts.items() if candidate != proposal.number]
     curves = [recordings.curve(history, run) for run in others[-MOST_RUNS:]]

@@ -15,7 +15,8 @@ from hotlap.core.clock import ClockName
 from hotlap.core.durations import format_seconds
 from hotlap.core.errors import ConfigError
 from hotlap.core.records import History, RecordClaim, RunRecord
-from hotlap.search.noise import Noise, Reading, censored_median, counted_runs, readings
+from hotlap.search.drift import equivalent_factor
+from hotlap.search.noise import Noise, Reading, censored_median, counted_runs, median_error, readings
 from hotlap.search.selection import expected_luck
 
 MAX_LOOKS: Final = 3
@@ -36,10 +37,18 @@ class Look:
     runs: tuple[RunRecord, ...]
     start: int
     """Index of its first run in the history (the number of runs, when it has none yet)."""
+    factors: tuple[float, ...] = ()
+    """What each run's seconds are multiplied by to be seconds of the machine as it is now; empty: by one."""
 
     def is_complete(self, runs_per_side: int) -> bool:
         """Say whether both sides have their runs."""
         return len(self.runs) >= 2 * runs_per_side
+
+    def times(self, candidate: int, clock: ClockName) -> list[float]:
+        """Return the times to target of one side, in seconds of the machine as it is now."""
+        factors = self.factors or (1.0,) * len(self.runs)
+        both = zip(self.runs, factors, strict=True)
+        return [factor * run.clock_to_target(clock) for run, factor in both if run.candidate == candidate]
 
     def next_candidate(self, runs_per_side: int) -> int:
         """Return whose turn it is: A B B A …, so that a drifting machine favours neither; the incumbent is last."""
@@ -78,7 +87,8 @@ def current_look(history: History) -> Look:
             break
         start = index
     runs = tuple(run for run in history.runs[start:] if run.role == "record" and not run.is_infrastructure_failure)
-    return Look(len(history.claims) + 1, candidate, against, runs, start)
+    factors = tuple(equivalent_factor(history, run) for run in runs)
+    return Look(len(history.claims) + 1, candidate, against, runs, start, factors)
 
 
 def baseline_readings(history: History) -> tuple[Reading, ...]:
@@ -153,8 +163,7 @@ def judge_record(
     its unselected runs. `noise` is that between seeds: what of the speedup is expected to be luck, in view of the test
     that it had to pass, is taken off it and off the lower end of its interval.
     """
-    new = [run.clock_to_target(clock) for run in look.runs if run.candidate == look.candidate]
-    old = [run.clock_to_target(clock) for run in look.runs if run.candidate == look.against]
+    new, old = look.times(look.candidate, clock), look.times(look.against, clock)
     p_value, level = permutation_p_value(new, old), look_alpha(alpha)
     seconds = median(new)
     confirmed = p_value <= level and math.isfinite(seconds)
@@ -217,7 +226,7 @@ def speedup_interval(
         return 0.0, math.inf
     ratio = censored_median(old) / censored_median(new)
     width = student_quantile((1 + level) / 2, noise.degrees_of_freedom) * noise.sigma
-    width *= math.sqrt(1 / len(old) + 1 / len(new))
+    width *= math.hypot(median_error(len(old)), median_error(len(new)))
     return ratio * math.exp(-width), ratio * math.exp(width)
 
 

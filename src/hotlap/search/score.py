@@ -64,7 +64,7 @@ class Yardstick:
         return gap if gap < 1 else 1.0  # not a number is not below
 
 
-def scale_of(history: History) -> Yardstick:
+def yardstick_of(history: History) -> Yardstick:
     """Return what scores are relative to: the first baseline run's first evaluation, and the budget of a run."""
     targets = tuple(parse_target(text) for text in history.base_config.get("targets", ()))
     first = next((run.evaluations[0] for run in history.runs_of(0, "baseline") if run.evaluations), {})
@@ -78,29 +78,29 @@ def scale_of(history: History) -> Yardstick:
     )
 
 
-def score_run(run: RunRecord, history: History, scale: Yardstick) -> Score:
+def score_run(run: RunRecord, history: History, yardstick: Yardstick) -> Score:
     """Return the score of a run that says something about its config (see `RunRecord.is_infrastructure_failure`)."""
     factor = equivalent_factor(history, run)  # seconds of the machine as it is now
     seconds = factor * run.clock_to_target(history.clock)
     if math.isfinite(seconds):
         return Score(value=math.log(seconds), is_reached=True)
-    at, gap = factor * run.reading(history.clock), scale.gap(last_evaluation(run))
-    hopeless = Score(value=math.log(HOPELESS_RATIO * scale.cap_seconds) + gap, is_reached=False)
+    at, gap = factor * run.reading(history.clock), yardstick.gap(last_evaluation(run))
+    hopeless = Score(value=math.log(HOPELESS_RATIO * yardstick.cap_seconds) + gap, is_reached=False)
     if run.outcome in _HOPELESS_OUTCOMES or not at > 0 or (run.kill and run.kill.rule in _HOPELESS_KILLS):
         return hopeless
     as_missed = Score(value=math.log(at) + min(3.0, 1.0 + 4.0 * gap), is_reached=False)
     if run.outcome == "missed":
         return as_missed
     bound = CENSORED_RATIO * max(at, _lost_to(run, history))
-    needed = factor * extrapolated_seconds([(reading, scale.gap(e)) for reading, e in _curve(run, history)])
+    needed = factor * extrapolated_seconds([(reading, yardstick.gap(e)) for reading, e in _curve(run, history)])
     if math.isnan(needed):
         return as_missed
-    ceiling = HOPELESS_RATIO * scale.cap_seconds
+    ceiling = HOPELESS_RATIO * yardstick.cap_seconds
     value = math.log(min(needed, ceiling)) if needed > bound else math.log(bound) + gap
     return Score(value=value, is_reached=False)
 
 
-def score_candidates(history: History, scale: Yardstick) -> dict[int, Score]:
+def score_candidates(history: History, yardstick: Yardstick) -> dict[int, Score]:
     """Return the score of each candidate that ran: its estimated time, else the median over its comparable runs.
 
     One value a candidate: with one for each run, the incumbent's many repetitions would fill a sampler's list of the
@@ -113,7 +113,7 @@ def score_candidates(history: History, scale: Yardstick) -> dict[int, Score]:
         if math.isfinite(seconds):
             found[candidate] = Score(value=math.log(seconds), is_reached=True)
         elif runs:
-            scores = [score_run(run, history, scale) for run in runs]
+            scores = [score_run(run, history, yardstick) for run in runs]
             found[candidate] = Score(
                 value=median(score.value for score in scores),
                 is_reached=median_low(score.is_reached for score in scores),

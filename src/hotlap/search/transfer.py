@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 from hotlap.core.records import History, RecordClaim
 from hotlap.search.goal import least_seconds
-from hotlap.search.noise import TRUSTED_DEGREES_OF_FREEDOM, Estimate, estimate, estimate_noise
+from hotlap.search.noise import TRUSTED_DEGREES_OF_FREEDOM, Estimate, estimate, estimate_noise, median_error
 
 COVERAGE: Final = 0.90
 """Of the intervals."""
@@ -104,10 +104,10 @@ def gain(history: History, before: int, after: int, sigma: float | None = None) 
         return Gain(ratio=math.nan, low=math.nan, high=math.nan)
     if not math.isfinite(old.median_seconds):
         ratio = least_seconds(history, before) / new.median_seconds
-        low = ratio * math.exp(-_WIDTH * sigma * math.sqrt(_variance(new.runs)))
+        low = ratio * math.exp(-_WIDTH * sigma * median_error(new.runs))
         return Gain(ratio=ratio, low=low, high=math.inf, is_lower_bound=True)
     ratio = old.median_seconds / new.median_seconds
-    width = _WIDTH * sigma * math.sqrt(_variance(old.runs) + _variance(new.runs))
+    width = _WIDTH * sigma * math.hypot(median_error(old.runs), median_error(new.runs))
     return Gain(ratio=ratio, low=ratio * math.exp(-width), high=ratio * math.exp(width))
 
 
@@ -116,11 +116,6 @@ def replay_sigma(study: History, replay: History) -> float:
     own = estimate_noise(replay)
     is_trusted = own.degrees_of_freedom >= TRUSTED_DEGREES_OF_FREEDOM
     return own.sigma if is_trusted else max(own.sigma, estimate_noise(study).sigma)
-
-
-def _variance(runs: int) -> float:
-    """Return the variance of a median of so many log times, relative to that of one."""
-    return math.pi / 2 / runs if runs > 2 else 1 / runs
 
 
 def _rows(study: History, replay: History, rungs: Sequence[int]) -> Iterator[Transfer]:

@@ -3,7 +3,7 @@
     guards = Guards(study)
     guards.refuse_changes()                          # protected files hold what they held
     guard = guards.open(folder)
-    guard.clock.note(seconds, claimed)               # while it runs: the launcher's clock beside the run's
+    guard.clock.look(seconds, point, result)         # while it runs: the launcher's clock beside the run's
     contaminated = guard.close(folder, contaminated)  # writes guards.json; a failed guard makes the run `invalid`
 
 Cheap checks look at every run. What a keep or a record rests on, and what is too good to be true, is also evaluated

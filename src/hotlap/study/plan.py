@@ -25,8 +25,8 @@ from hotlap.search.judge import (
     judge_screen,
     rival_of,
 )
-from hotlap.search.ladder import proposals_since_incumbent_ran, tries_without_keep
-from hotlap.search.noise import Noise, estimate, estimate_noise
+from hotlap.search.ladder import proposals_since_incumbent_ran, repetitions_in_a_row, tries_without_keep
+from hotlap.search.noise import Noise, counted_runs, estimate, estimate_noise
 from hotlap.search.record import (
     MAX_LOOKS,
     baseline_readings,
@@ -52,6 +52,8 @@ PLAUSIBLE_DRIFT: Final = 1.5
 """A recipe that is faster by more than this needs no look at the machine."""
 MOST_ABLATION_RUNS: Final = 2 * FRESH_RUNS
 """Runs without a change when the first two could not tell whether it does anything."""
+MOST_REPETITIONS: Final = 12
+"""Proposals in a row that were tried before: whoever makes them has nothing else, and would go on for ever."""
 BROKEN_OUTCOMES: Final = ("crashed", "out_of_memory", "diverged", "invalid")
 
 
@@ -106,12 +108,13 @@ def next_action(history: History, settings: StudySettings, ideas_left: bool = Tr
     `ideas_left` is False once the policy had no proposal. `sitting_start` is the number of runs at the start of this
     sitting: machine failures of earlier sittings do not count, so a study can be taken up again after them.
     """
+    ideas_left = ideas_left and repetitions_in_a_row(history) < MOST_REPETITIONS
     return (
         give_up(history, sitting_start)
         or _calibrate(history, settings)
+        or _continue_look(history, settings)
         or _check_keep(history, settings)
         or _work_on_proposal(history, settings)
-        or _continue_look(history, settings)
         or _stop_at_goal(history, settings)
         or _go_on(history, settings, ideas_left)
         or _wind_up(history, settings, ideas_left)
@@ -164,9 +167,12 @@ def _run_baseline(history: History, settings: StudySettings) -> Action:
 
 
 def _check_keep(history: History, settings: StudySettings) -> Action | None:
-    """Run a provisionally kept candidate afresh, and withdraw the keep if those runs contradict it."""
+    """Run a provisionally kept candidate afresh, and withdraw the keep if those runs contradict it.
+
+    After its record look nothing of that is open, also where a drift has made some of its runs blind.
+    """
     number = history.incumbent
-    if not number:
+    if not number or is_claimed(history, number):
         return None
     proposal = history.proposal(number)
     fresh = comparable_runs(history, number, "incumbent")
@@ -246,14 +252,14 @@ def _time(history: History, settings: StudySettings, lane: Lane) -> Action:
 
 def _ablate(history: History, settings: StudySettings, proposal: Proposal) -> Action:
     """Run the incumbent without a kept change; where two runs cannot tell, both sides in turn."""
-    runs = history.runs_of(proposal.number, "ablation")[:MOST_ABLATION_RUNS]
+    runs = comparable_runs(history, proposal.number, "ablation")[:MOST_ABLATION_RUNS]
     if len(runs) >= FRESH_RUNS or any(run.outcome != "reached" for run in runs):
         decision = judge_ablation(history, proposal, runs, estimate_noise(history), settings.allow_trade)
         is_last = len(runs) == MOST_ABLATION_RUNS or not can_ablate(history, settings)
         if decision.verdict != "inconclusive" or is_last:
             return Decide(decision)
     limit = limit_seconds(history, history.incumbent, settings.run_seconds)
-    if FRESH_RUNS <= len(runs) >= len(history.unselected_runs(history.incumbent)):
+    if len(runs) >= max(FRESH_RUNS, len(counted_runs(history, history.incumbent))):
         why = "the incumbent again: nobody can tell yet whether it is faster than without the change"
         return _start(history, settings, "incumbent", history.incumbent, limit, why)
     why = f"run {len(runs) + 1} of proposal {proposal.number}: is the kept change still needed?"
@@ -304,8 +310,7 @@ def _remeasure(history: History, settings: StudySettings, after_proposals: int) 
 
 def _wind_up(history: History, settings: StudySettings, ideas_left: bool) -> Action:
     """Clean the ladder, take the last record look, and end."""
-    is_settled = len({decision.proposal for decision in history.decisions}) == len(history.proposals)
-    if ideas_left and is_settled and history.incumbent and can_ablate(history, settings):
+    if ideas_left and history.incumbent and can_ablate(history, settings):
         return Propose(is_ablation=True)
     return _claim_and_end(history, settings, _why_no_more(history, settings))
 
@@ -338,7 +343,8 @@ def _why_no_more(history: History, settings: StudySettings) -> str:
     if not can_propose(history, settings):
         return f"the budget of {format_seconds(settings.total_seconds)} has no room for another proposal"
     if is_out_of_patience(history, settings):
-        return f"{tries_without_keep(history)} proposals in a row were not kept"
+        tries = tries_without_keep(history)
+        return f"the last {tries} proposals were not kept" if tries > 1 else "the last proposal was not kept"
     return "there are no ideas left"
 
 

@@ -99,21 +99,29 @@ def _proposals(history: History, settings: StudySettings, policy: Policy) -> Ite
     if not history.unselected_runs(history.incumbent) or _winds_up(_next_action(history, settings)):
         return
     open_ones = {p.number for p in history.proposals} - {d.proposal for d in history.decisions}
+    assumed = 0
     for number in sorted(open_ones):
+        assumed += _is_untried(history, history.proposal(number))
         history = _discarded(history, number)
     for _ in range(NUM_PROPOSALS):
-        action = _next_action(history, settings)
+        action = _next_action(history, replace(settings, patience=settings.patience - assumed))
         is_ablation = isinstance(action, Propose) and action.is_ablation
         proposal = None if _winds_up(action) else policy.propose(history, is_ablation=is_ablation)
         if proposal is None:
             return
         yield proposal
+        assumed += _is_untried(history, proposal)
         history = _discarded(replace(history, proposals=(*history.proposals, proposal)), proposal.number)
 
 
 def _winds_up(action: Action) -> bool:
     """Say whether a study that does this asks for no more proposals first."""
     return isinstance(action, End | Claim) or (isinstance(action, StartRun) and action.role == "record")
+
+
+def _is_untried(history: History, proposal: Proposal) -> bool:
+    """Say whether a proposal would be a try if it had run."""
+    return proposal.role != "ablation" and not history.runs_of(proposal.number)
 
 
 def _discarded(history: History, number: int) -> History:

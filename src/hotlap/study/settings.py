@@ -26,10 +26,10 @@ class StudySettings:
     calibrate_runs: int = 3
     record_runs: int = 4
     alpha: float = 0.05
-    patience: int = 12
+    patience: int = DEFAULT_PATIENCE
     """Proposals in a row without a keep after which the search ends, once they have also taken `patience_seconds`."""
     patience_seconds: float = 0.0
-    """Wall seconds; where runs are short, a dozen of them is soon tried."""
+    """Wall seconds, since where runs are short a dozen of them is soon tried; 0 where the user named a patience."""
     allow_trade: bool = False
     seed_base: int = 42
     goal: Goal | None = None
