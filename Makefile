@@ -44,5 +44,5 @@ format: .venv/installed-dev
 	touch $@
 
 .venv/installed-dev: .venv/installed-torch pyproject.toml constraints.txt
-	$(PIP) install -q -e '.[train,report,hf,dev]' -c constraints.txt
+	$(PIP) install -q -e '.[train,report,hf,data,cma,dev]' -c constraints.txt
 	touch .venv/installed-run $@

@@ -52,7 +52,7 @@ def analysis_of(
     from hotlap.analysis.table import LOG_SECONDS, metric_scores
     from hotlap.analysis.whole import analyse
     from hotlap.core.errors import ConfigError
-    from hotlap.search.score import scale_of, score_run
+    from hotlap.search.score import score_run, yardstick_of
     from hotlap.search.sweep_score import TIME_TO_TARGET
 
     judged = [run for run in history.runs if not run.is_infrastructure_failure and run.role not in ("timing", "manual")]
@@ -62,8 +62,8 @@ def analysis_of(
     is_own = metric is None or metric == protocol.get("metric")
     is_maximized = protocol.get("goal") == "maximize" if is_own else maximize
     if chosen == TIME_TO_TARGET:
-        scale = scale_of(history)
-        scores = {run.run_id: score_run(run, history, scale).value for run in judged}
+        yardstick = yardstick_of(history)
+        scores = {run.run_id: score_run(run, history, yardstick).value for run in judged}
         name = LOG_SECONDS
     else:
         name, scores = metric_scores(judged, chosen, "maximize" if is_maximized else "minimize")

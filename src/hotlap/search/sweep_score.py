@@ -11,7 +11,7 @@ from statistics import median
 from typing import Final, Literal
 
 from hotlap.core.records import History, RunRecord
-from hotlap.search.score import last_evaluation, scale_of, score_candidates
+from hotlap.search.score import last_evaluation, score_candidates, yardstick_of
 
 Goal = Literal["minimize", "maximize"]
 
@@ -32,7 +32,7 @@ def sweep_scores(history: History, metric: str, goal: Goal) -> dict[int, float]:
     several seeds counts with the median of them.
     """
     if metric == TIME_TO_TARGET:
-        return {number: score.value for number, score in score_candidates(history, scale_of(history)).items()}
+        return {number: score.value for number, score in score_candidates(history, yardstick_of(history)).items()}
     sign = 1.0 if goal == "minimize" else -1.0
     values = {number: candidate_value(history, number, metric, goal) for number in _candidates(history)}
     known = {number: sign * value for number, value in values.items() if math.isfinite(value)}
