@@ -6,7 +6,8 @@
 No training: three functions of made-up settings stand for it. *additive*: every setting acts for itself. *interaction*:
 two settings act together. *capped*: log seconds to a target with noise, mostly categories, and runs that are cut off at
 a limit. A setting or two of each do nothing. Runs are drawn at random or by Optuna's TPE, and the first 25, 50 and 100
-of them are analysed. The estimator with the best mean place, by share and by rank error over all cells, is the default.
+of them are analysed. The estimator with the best mean place, by share error, rank error and coverage of its intervals
+over all cells, is the default.
 """
 
 import argparse
@@ -259,6 +260,7 @@ def judge(problem: Problem, truth: Truth, runs: RunTable, evaluator: str, seed: 
         "whole_error": float(np.abs(shares - truth.whole).sum()),
         "rank_error": 1 - ranked[0] if ranked else 1.0,
         "own_coverage": float(((low <= truth.own) & (truth.own <= high)).mean()),
+        "own_misses": float(((truth.own < low) | (truth.own > high)).mean()),
         "whole_coverage": float(((low <= truth.whole) & (truth.whole <= high)).mean()),
         "width": float((high - low).mean()),
         "found": float(visible[truth.own >= MATTERS].mean()),
@@ -296,14 +298,15 @@ def mean_places(cells: Sequence[Mapping[str, Any]], figure: str) -> dict[str, fl
 
 
 def winner_of(cells: Sequence[Mapping[str, Any]]) -> str:
-    """Return the estimator with the best mean place by share and by rank error."""
-    by_share, by_rank = mean_places(cells, "own_error"), mean_places(cells, "rank_error")
-    return min(EVALUATORS, key=lambda name: by_share[name] + by_rank[name])
+    """Return the estimator with the best mean place by share error, by rank error and by coverage."""
+    places = [mean_places(cells, figure) for figure in ("own_error", "rank_error", "own_misses")]
+    return min(EVALUATORS, key=lambda name: sum(place[name] for place in places))
 
 
 def report(cells: Sequence[Mapping[str, Any]], truths: Mapping[str, Truth]) -> list[str]:
     """Return the text: who wins, then a table for each function."""
     by_share, by_rank = mean_places(cells, "own_error"), mean_places(cells, "rank_error")
+    by_coverage = mean_places(cells, "own_misses")
     rows = []
     for name in EVALUATORS:
         mine = [cell for cell in cells if cell["evaluator"] == name]
@@ -311,10 +314,10 @@ def report(cells: Sequence[Mapping[str, Any]], truths: Mapping[str, Truth]) -> l
             key: statistics.fmean(cell[key] for cell in mine) for key in ("own_error", "rank_error", "own_coverage")
         }
         longest = max(cell["longest"] for cell in mine if cell["runs"] == max(SIZES))
-        figures = (by_share[name], by_rank[name], *means.values(), longest)
+        figures = (by_share[name], by_rank[name], by_coverage[name], *means.values(), longest)
         rows.append([name, *(f"{figure:.2f}" for figure in figures)])
-    header = ["estimator", "place by share", "place by rank", "share error", "rank error", "coverage"]
-    lines = [f"The winner is **{winner_of(cells)}**: the best mean place by share and by rank error.", ""]
+    header = ["estimator", "place by share", "by rank", "by coverage", "share error", "rank error", "coverage"]
+    lines = [f"The winner is **{winner_of(cells)}**: the best mean place by share error, rank error and coverage.", ""]
     lines += [*table([*header, f"longest of {max(SIZES)} runs, s"], rows), "", *_LEGEND.splitlines()]
     for name, truth in truths.items():
         lines += ["", f"## {name}", "", *_problem_text(PROBLEMS[name], truth, cells)]

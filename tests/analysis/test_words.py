@@ -29,7 +29,7 @@ RATE, BATCH, COMPILE = (column.name for column in RUNS.parameters)
 
 
 def share(parameter: str, value: float, low: float, high: float, chance: float = 0.05) -> Importance:
-    return Importance(parameter=parameter, share=value, low=low, high=high, chance=chance)
+    return Importance(parameter=parameter, share=value, low=low, high=high, spread=value - low, chance=chance)
 
 
 def importances(*parameters: Importance, num_runs: int = 25, r2: float = 0.6, **more: object) -> Importances:

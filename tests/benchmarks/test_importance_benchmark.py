@@ -64,7 +64,8 @@ def made_cells(errors: dict[str, float]) -> list[dict[str, object]]:
 
 
 def figures(error: float) -> dict[str, float]:
-    names = ("own_error", "whole_error", "rank_error", "own_coverage", "whole_coverage", "width", "found", "false")
+    names = ("own_error", "whole_error", "rank_error", "own_coverage", "own_misses", "whole_coverage")
+    names = (*names, "width", "found", "false")
     return {**dict.fromkeys(names, error), "pair_found": 0.0, "pair_false": 0.0, "seconds": error}
 
 

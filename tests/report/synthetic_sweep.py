@@ -101,8 +101,8 @@ def analysis(history: History) -> Analysis:
     name, scores = metric_scores(history.runs, "eval_loss", "minimize")
     found = analyse(history.runs, scores, name, baseline=dict(history.base_config), keys=KEYS)
     shares = (
-        Importance(parameter=KEYS[0], share=0.6, low=0.4, high=0.8, chance=0.1),
-        Importance(parameter=KEYS[1], share=0.1, low=0.0, high=0.2, chance=0.12),
+        Importance(parameter=KEYS[0], share=0.6, low=0.4, high=0.8, spread=0.2, chance=0.1),
+        Importance(parameter=KEYS[1], share=0.1, low=0.0, high=0.2, spread=0.1, chance=0.12),
     )
     told = Importances(
         state="few",
