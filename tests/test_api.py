@@ -14,8 +14,10 @@ import hotlap
 from hotlap.api import Project, Run, Runs
 from hotlap.config.load import config_from_values, config_text
 from hotlap.core.errors import ConfigError, MissingExtraError, StorageError, StudyError
+from hotlap.core.foreign import ForeignRun, ForeignSource
 from hotlap.core.run_folder import RunFolder
 from hotlap.core.study_folder import ProjectFolder
+from hotlap.runs.imports import import_runs
 from hotlap.study.study import open_study
 
 POINTS = 500
@@ -199,3 +201,13 @@ def test_a_notebook_shows_the_first_runs_and_says_how_many_more(opened: Project)
     assert text.count("<tr>") == 1 + 50
     assert "and 10 more" in text
     assert "more" not in Runs([run] * 50)._repr_html_()
+
+
+def test_an_analysis_is_a_plain_object_with_a_page_of_its_own(opened: Project) -> None:
+    run = ForeignRun(own_id="a", identity="a", outcome="missed", reason="", metrics={"eval_loss": 2.0})
+    import_runs(opened.folder, ForeignSource(kind="test", place="there.csv", label="there", runs=(run,)))
+    found = opened.analysis("there@import")
+    assert repr(found) == f"Analysis({len(found.table.run_ids)} runs by {found.table.score_name})"
+    assert found._repr_html_().startswith("<p>") and "not enough" in found.words
+    with pytest.raises(StudyError):
+        opened.analysis("nowhere")

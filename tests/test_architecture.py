@@ -34,11 +34,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "launch": {"core", "config"},
     "search": {"core", "config"},
     "policies": {"core", "config", "search"},
-    "study": {"core", "config", "runs", "launch", "search", "policies", "report"},
+    "study": {"core", "config", "runs", "launch", "search", "policies", "analysis", "report"},
     "analysis": {"core", "config", "runs"},
     "report": {"core", "config", "runs", "analysis"},
     "cli": {"core", "config", *LAB_SIDE},
-    "api": {"core", "runs", "study", "report"},
+    "api": {"core", "runs", "study", "analysis", "report"},
 }
 
 ONLY_IN: dict[str, set[str]] = {

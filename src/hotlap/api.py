@@ -6,6 +6,7 @@
     project.runs().to_pandas()
     project.run("r0042").points()
     project.study("string-repetition").history
+    project.analysis("my-sweep").words
 
 It only reads: whatever is asked for is read from the files at that moment. Exports are complete, never thinned out.
 """
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, final, get_args, overload
 
+from hotlap.analysis.whole import Analysis
 from hotlap.core.durations import format_seconds
 from hotlap.core.errors import StorageError, unknown_name
 from hotlap.core.files import write_atomic
@@ -29,6 +31,7 @@ from hotlap.runs.aliases import resolve_alias, resolve_id
 from hotlap.runs.export import frame, point_rows, points_json, run_rows, runs_json, table_csv, write_parquet
 from hotlap.runs.rows import StoredRun
 from hotlap.runs.store import RunStore, Sort
+from hotlap.study.subject import analysis_of, read_subject
 from hotlap.study.view import journal_of, view_study
 
 SHOWN_RUNS: Final = 50
@@ -232,6 +235,14 @@ class Project:
         """Return a study (default: the one touched last); raises StudyError when there is none."""
         history, summary = view_study(self.folder, name)
         return Study(summary.name, history, summary, self.folder)
+
+    def analysis(self, name: str | None = None, *, metric: str | None = None, maximize: bool = False) -> Analysis:
+        """Return what the runs of a study, or imported ones, teach, as `hotlap analyze` tells it.
+
+        Raises StudyError when there is no such study, ConfigError when no run has the metric, and MissingExtraError
+        without scikit-learn.
+        """
+        return analysis_of(read_subject(self.folder, name), metric, maximize=maximize)
 
     def __repr__(self) -> str:
         return f"Project({str(self.folder.project)!r})"

@@ -8,12 +8,11 @@ import synthetic_sweep
 from synthetic_sweep import sweep_history, write_folders
 from typer.testing import CliRunner
 
-from hotlap.cli import analyze
 from hotlap.cli.main import app
 from hotlap.core.errors import ConfigError
 from hotlap.core.study_folder import ProjectFolder
 from hotlap.report import page
-from hotlap.study import study
+from hotlap.study import subject
 
 RUNNER = CliRunner()
 
@@ -23,8 +22,9 @@ def one_study(project: ProjectFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     past = sweep_history()
     write_folders(project, past)
     found = synthetic_sweep.analysis(past)
-    monkeypatch.setattr(study, "read_study", lambda project, name: (None, past, synthetic_sweep.PROTOCOL))
-    monkeypatch.setattr(analyze, "analysis_of", lambda history, protocol: found)
+    about = subject.Subject("toy-sweep", past, synthetic_sweep.PROTOCOL)
+    monkeypatch.setattr(subject, "read_subject", lambda project, name: about)
+    monkeypatch.setattr(subject, "analysis_of", lambda about: found)
     monkeypatch.setattr(page, "plotly_script", lambda: "const Plotly = {};")
 
 
@@ -47,10 +47,10 @@ def test_writes_where_it_is_told_to(project: ProjectFolder, tmp_path: Path) -> N
 def test_what_cannot_be_analysed_yet_has_a_report_that_says_so(
     project: ProjectFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(history: object, protocol: object) -> None:
+    def refuse(about: object) -> None:
         raise ConfigError("there is no finished run to analyse yet")
 
-    monkeypatch.setattr(analyze, "analysis_of", refuse)
+    monkeypatch.setattr(subject, "analysis_of", refuse)
     result = RUNNER.invoke(app, ["report", "--format", "md", "-p", str(project.project)])
     assert result.exit_code == 0, result.output
     assert "there is no finished run to analyse yet" in (project.project / "report-toy-sweep.md").read_text()

@@ -1,5 +1,6 @@
 """Everything that the runs of a study teach, in one value."""
 
+import html
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -22,6 +23,16 @@ class Analysis:
     differences: tuple[Difference, ...]
     """What the best run's config changes on the baseline's."""
     words: str
+
+    def __repr__(self) -> str:
+        return f"Analysis({len(self.table.run_ids)} runs by {self.table.score_name})"
+
+    def _repr_html_(self) -> str:
+        shares = self.importances.parameters
+        rows = [(one.parameter, f"{one.share:.2f}", f"{one.low:.2f} to {one.high:.2f}") for one in shares]
+        cells = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+        head = "<tr><th>parameter</th><th>share of the variance</th><th>90 % interval</th></tr>"
+        return f"<p>{html.escape(self.words)}</p>" + (f"<table>{head}{cells}</table>" if rows else "")
 
     def document(self) -> dict[str, Any]:
         """Return the analysis as plain values for JSON."""

@@ -4,9 +4,8 @@ hotlap analyze
 hotlap analyze my-sweep --metric eval_loss
 """
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,7 +13,6 @@ from hotlap.cli.train import ProjectOption
 
 if TYPE_CHECKING:
     from hotlap.analysis.whole import Analysis
-    from hotlap.core.records import History
 
 BAR = 24
 """Characters of a share of 1."""
@@ -22,67 +20,24 @@ MOST_CORRELATIONS = 8
 
 
 def analyze(
-    study: Annotated[str | None, typer.Argument(help="Study (default: the one touched last).")] = None,
+    study: Annotated[str | None, typer.Argument(help="Study or import (default: the study touched last).")] = None,
     metric: Annotated[str | None, typer.Option("--metric", help="Analyse this figure of the runs.")] = None,
     maximize: Annotated[bool, typer.Option("--maximize", help="Of --metric more is better.")] = False,
     seed: Annotated[int, typer.Option("--seed", help="Of the forests and of the resampling.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     project: ProjectOption = Path(),
 ) -> None:
-    """Say which settings mattered in a study's runs, with intervals, and what cannot be said."""
+    """Say which settings mattered in a study's runs, or in imported ones, with intervals, and what cannot be said."""
     from hotlap.cli.screen import print_json
     from hotlap.core.study_folder import ProjectFolder
-    from hotlap.study.study import read_study
+    from hotlap.study.subject import analysis_of, read_subject
 
-    config, history, protocol = read_study(ProjectFolder(project.absolute()), study)
-    found = analysis_of(history, protocol, metric, maximize=maximize, seed=seed)
+    subject = read_subject(ProjectFolder(project.absolute()), study)
+    found = analysis_of(subject, metric, maximize=maximize, seed=seed)
     if json:
-        print_json({"study": config.name, **found.document()})
+        print_json({"study": subject.name, **found.document()})
     else:
-        typer.echo("\n".join(analysis_lines(config.name, found)))
-
-
-def analysis_of(
-    history: "History", protocol: Mapping[str, Any], metric: str | None = None, *, maximize: bool = False, seed: int = 0
-) -> "Analysis":
-    """Return the analysis of a study's runs.
-
-    By default a sweep is analysed by its own metric, a speedrun by the time to its targets.
-    """
-    from hotlap.analysis.table import LOG_SECONDS, metric_scores
-    from hotlap.analysis.whole import analyse
-    from hotlap.core.errors import ConfigError
-    from hotlap.search.score import score_run, yardstick_of
-    from hotlap.search.sweep_score import TIME_TO_TARGET
-
-    judged = [run for run in history.runs if not run.is_infrastructure_failure and run.role not in ("timing", "manual")]
-    if maximize and metric is None:
-        raise ConfigError("--maximize says how to read --metric; name that, too")
-    chosen = metric or protocol.get("metric") or TIME_TO_TARGET
-    is_own = metric is None or metric == protocol.get("metric")
-    is_maximized = protocol.get("goal") == "maximize" if is_own else maximize
-    if chosen == TIME_TO_TARGET:
-        yardstick = yardstick_of(history)
-        scores = {run.run_id: score_run(run, history, yardstick).value for run in judged}
-        name = LOG_SECONDS
-    else:
-        name, scores = metric_scores(judged, chosen, "maximize" if is_maximized else "minimize")
-    keys, conditions = _varied(protocol.get("space") or {})
-    return analyse(
-        judged, scores, name, baseline=dict(history.base_config), keys=keys, conditions=conditions, seed=seed
-    )
-
-
-def _varied(space: Mapping[str, Any]) -> tuple[list[str] | None, dict[str, dict[str, tuple[Any, ...]]]]:
-    """Return the keys that a sweep varies, and when each of them counts; None for whatever differs."""
-    parameters = space.get("parameters") or ()
-    keys = [str(parameter["key"]) for parameter in parameters]
-    conditions = {
-        str(parameter["key"]): {other: tuple(values) for other, values in parameter["when"].items()}
-        for parameter in parameters
-        if parameter.get("when")
-    }
-    return keys or None, conditions
+        typer.echo("\n".join(analysis_lines(subject.name, found)))
 
 
 def analysis_lines(name: str, found: "Analysis") -> list[str]:

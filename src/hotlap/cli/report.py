@@ -19,7 +19,7 @@ Format = Literal["html", "md", "json"]
 
 
 def report(
-    study: Annotated[str | None, typer.Argument(help="Study (default: the one touched last).")] = None,
+    study: Annotated[str | None, typer.Argument(help="Study or import (default: the study touched last).")] = None,
     form: Annotated[Format, typer.Option("--format", help="One page, Markdown with pictures, or data.")] = "html",
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="File to write (default: report-STUDY.FORMAT).")
@@ -41,15 +41,14 @@ def analysed(project: "ProjectFolder", study: str | None) -> "ReportData":
     """Return the data of a study's report with what its runs teach, or with the reason why they teach nothing yet."""
     from dataclasses import replace
 
-    from hotlap.cli.analyze import analysis_of
     from hotlap.core.errors import ConfigError
     from hotlap.study.report_view import report_data
-    from hotlap.study.study import read_study
+    from hotlap.study.subject import analysis_of, read_subject
 
-    _, history, protocol = read_study(project, study)
-    data = report_data(project, history, protocol)
+    subject = read_subject(project, study)
+    data = report_data(project, subject)
     try:
-        found = analysis_of(history, protocol)
+        found = analysis_of(subject)
     except ConfigError as error:
         return replace(data, no_analysis_because=str(error))
     return replace(data, analysis=found)

@@ -72,7 +72,7 @@ def best_points_figure(places: Sequence[Place], value_name: str) -> Figure:
     return figure([marks], 100 + 36 * len(places), xaxis={"title": {"text": value_name}}, yaxis=rows)
 
 
-def curves_figure(curves: Sequence[ReportCurve], metric: str, clock: str, target: float | None) -> Figure:
+def curves_figure(curves: Sequence[ReportCurve], metric: str, axis: str, target: float | None) -> Figure:
     """Return each run's metric against a logarithmic clock, the named ones labelled at their end."""
     styles = _styles(curves)
     nameless_first = sorted(zip(curves, styles, strict=True), key=lambda pair: pair[0].kind != "other")
@@ -90,7 +90,7 @@ def curves_figure(curves: Sequence[ReportCurve], metric: str, clock: str, target
         for curve, style in nameless_first
     ]
     layout: dict[str, Any] = {
-        "xaxis": {"title": {"text": f"{clock} clock, seconds"}, "type": "log"},
+        "xaxis": {"title": {"text": axis}, "type": "log"},
         "yaxis": {"title": {"text": metric}},
         "margin": {"l": 60, "r": 190, "t": 20, "b": 50},
         "annotations": _end_labels(curves, styles),

@@ -15,10 +15,13 @@ from hotlap.core.files import write_atomic
 from hotlap.report.report_data import Change, ReportData
 from hotlap.report.report_tables import (
     Grid,
+    best_title,
     clear_correlation_grid,
     correlation_text,
     curve_grid,
     curve_text,
+    curve_title,
+    difference_grid,
     effect_grid,
     effect_text,
     importance_grid,
@@ -37,6 +40,7 @@ from hotlap.report.text import fenced, inside_html, one_line, table
 MARKER: Final = "<!-- written by hotlap report -->"
 MOST_CORRELATIONS: Final = 20
 MOST_CHANGES: Final = 10
+KINDS: Final = {"speedrun": "speedrun", "sweep": "sweep", "import": "imported runs"}
 
 
 def write_markdown(data: ReportData, path: Path, suffix: str = ".svg") -> Path:
@@ -60,7 +64,7 @@ def render_markdown(data: ReportData, pictures: Mapping[str, str], no_pictures_b
     """Return the report; `pictures` maps the names of pictures to their paths, relative to it."""
     parts = [
         MARKER,
-        f"# {one_line(data.name)}: {'speedrun' if data.kind == 'speedrun' else 'sweep'}",
+        f"# {one_line(data.name)}: {KINDS[data.kind]}",
         f"**{one_line(data.headline)}**",
         _bullets(data.facts),
         f"*No pictures: {one_line(no_pictures_because)}*" if no_pictures_because else "",
@@ -70,10 +74,10 @@ def render_markdown(data: ReportData, pictures: Mapping[str, str], no_pictures_b
         "## Best config",
         _best_config(data),
         *_analysis(data, pictures),
-        f"## {one_line(data.metric)} against the clock",
+        f"## {one_line(curve_title(data))}",
         _picture("curves", pictures, curve_text(data)),
         one_line(curve_text(data)),
-        _grid(curve_grid(data.curves, data.metric)),
+        _grid(curve_grid(data)),
         "## Samples",
         _samples(data),
         "## Changes",
@@ -128,7 +132,9 @@ def _best_config(data: ReportData) -> str:
     if not data.differences:
         return f"{one_line(data.best_name)} has the baseline's config."
     lines = "\n".join(f"- {key}: {before}\n+ {key}: {after}" for key, before, after in data.differences)
-    return f"{one_line(data.best_name)}, against the baseline:\n\n{fenced(lines, 'diff')}"
+    if data.kind == "import":
+        return f"{one_line(best_title(data))}:\n\n{_grid(difference_grid(data))}"
+    return f"{one_line(best_title(data))}:\n\n{fenced(lines, 'diff')}"
 
 
 def _samples(data: ReportData) -> str:

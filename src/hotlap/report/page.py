@@ -24,10 +24,12 @@ from hotlap.report.charts import (
 from hotlap.report.report_data import ReportData
 from hotlap.report.report_tables import (
     Grid,
+    best_title,
     correlation_grid,
     correlation_text,
     curve_grid,
     curve_text,
+    curve_title,
     difference_grid,
     effect_grid,
     effect_text,
@@ -119,9 +121,9 @@ def page_sections(data: ReportData) -> Iterator[Section]:
     yield Section(
         "places", place_title(data), charts=(chart,) if data.places else (), text="" if data.places else chart.text
     )
-    curves = curves_figure(data.curves, data.metric, data.clock, data.target)
-    chart = Chart("curves", curve_text(data), curves, curve_grid(data.curves, data.metric))
-    title = f"{data.metric} against the clock"
+    curves = curves_figure(data.curves, data.metric, data.axis, data.target)
+    chart = Chart("curves", curve_text(data), curves, curve_grid(data))
+    title = curve_title(data)
     yield Section("curves", title, charts=(chart,) if data.curves else (), text="" if data.curves else chart.text)
     if data.analysis is None:
         yield Section("analysis", "What the runs say", data.no_analysis_because or "They were not analysed.")
@@ -130,7 +132,7 @@ def page_sections(data: ReportData) -> Iterator[Section]:
         yield from _analysis_sections(data.analysis)
     samples = (("The same prompts, at the end of both runs", sample_grid(data)),) if data.samples else ()
     yield Section("samples", "Samples", "" if samples else "No run has generated text.", grids=samples)
-    grids = ((f"{data.best_name}, against the baseline", difference_grid(data)),) if data.differences else ()
+    grids = ((best_title(data), difference_grid(data)),) if data.differences else ()
     text = "" if grids else "Nothing is better than the baseline so far." if not data.best_name else "Nothing differs."
     yield Section("best", "Best config", text, grids=grids)
 

@@ -1,6 +1,6 @@
 """Everything that a report shows, as plain values; drawing and writing start from here and add no number of their own.
 
-data = report_data(project, history, protocol)             # hotlap.study.report_view
+data = report_data(project, subject)                       # hotlap.study.report_view
 write_page(replace(data, analysis=found), path)            # found: hotlap.analysis.whole.Analysis
 """
 
@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
 from hotlap.analysis.whole import Analysis
-from hotlap.core.clock import ClockName
 from hotlap.runs.views import finite
 
 SCHEMA: Final = "hotlap/report/1"
@@ -22,7 +21,7 @@ class Place:
 
     label: str
     value: float
-    """Seconds to target (infinite for a miss), or the metric of a sweep."""
+    """Seconds to target (infinite for a miss), or the metric of a sweep or import."""
     low: float
     high: float
     text: str
@@ -74,7 +73,7 @@ class ReportData:
     """A study as its report shows it."""
 
     name: str
-    kind: Literal["speedrun", "sweep"]
+    kind: Literal["speedrun", "sweep", "import"]
     headline: str
     facts: tuple[tuple[str, str], ...]
     """Label and sentence: what came out."""
@@ -87,7 +86,8 @@ class ReportData:
     """What the values of the places are."""
     metric: str
     """Metric of the curves."""
-    clock: ClockName
+    axis: str
+    """What the curves are drawn against: `train clock, seconds`, or `steps` where no clock of hotlap's ran."""
     target: float | None
     """Wanted value of the metric; None when nothing asks for one."""
     curves: tuple[ReportCurve, ...]

@@ -4,14 +4,13 @@ Each function takes plain values and returns a `Grid` of texts or a sentence; th
 """
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from hotlap.analysis.correlation import Correlation, Correlations
 from hotlap.analysis.effects import Effect
 from hotlap.analysis.importance import Importances
 from hotlap.analysis.table import RunTable
-from hotlap.report.report_data import Cell, Cells, ReportCurve, ReportData
+from hotlap.report.report_data import Cell, Cells, ReportData
 from hotlap.report.text import NOTHING, count_text, seconds_text
 
 YES, NO = "✓ yes", "✗ no"
@@ -29,13 +28,23 @@ class Grid(NamedTuple):
 def place_grid(data: ReportData) -> Grid:
     """Return the ladder or the best points."""
     rows = tuple(tuple(map(cell_text, row)) for row in data.place_table.rows)
-    words = ("change", "verdict", "run", "outcome", "what differs from the baseline")
+    words = ("change", "verdict", "run", "outcome", "what differs from the baseline", "name")
     return Grid(data.place_table.headers, rows, words)
 
 
 def place_title(data: ReportData) -> str:
     """Return what the places are called."""
-    return "Ladder" if data.kind == "speedrun" else "Best points"
+    return {"speedrun": "Ladder", "sweep": "Best points", "import": "Best runs"}[data.kind]
+
+
+def curve_title(data: ReportData) -> str:
+    """Return what the curves are called."""
+    return f"{data.metric} against the {'steps' if data.kind == 'import' else 'clock'}"
+
+
+def best_title(data: ReportData) -> str:
+    """Return what the best config is held against; imported runs have no baseline."""
+    return data.best_name if data.kind == "import" else f"{data.best_name}, against the baseline"
 
 
 def place_text(data: ReportData) -> str:
@@ -46,10 +55,11 @@ def place_text(data: ReportData) -> str:
     if data.kind == "speedrun":
         steps = f"{count_text(len(data.places) - 1, 'kept change')} above the baseline"
         return f"Time to target of each rung: {steps}, from {first.text} to {last.text}."
-    return f"The metric of the best points, best first: {first.text} for {first.label}."
+    what = "runs" if data.kind == "import" else "points"
+    return f"The metric of the best {what}, best first: {first.text} for {first.label}."
 
 
-def curve_grid(curves: Sequence[ReportCurve], metric: str) -> Grid:
+def curve_grid(data: ReportData) -> Grid:
     """Return where each curve begins, ends and is lowest."""
     rows = tuple(
         (
@@ -60,12 +70,12 @@ def curve_grid(curves: Sequence[ReportCurve], metric: str) -> Grid:
             value_text(min(curve.values)),
             value_text(max(curve.values)),
             value_text(curve.values[-1]),
-            seconds_text(curve.seconds[-1]),
+            f"{curve.seconds[-1]:,.0f}" if data.kind == "import" else seconds_text(curve.seconds[-1]),
         )
-        for curve in curves
+        for curve in data.curves
     )
     return Grid(
-        ("run", "what", "points", f"first {metric}", "lowest", "highest", "last", "ends at"), rows, ("run", "what")
+        ("run", "what", "points", f"first {data.metric}", "lowest", "highest", "last", "ends at"), rows, ("run", "what")
     )
 
 
@@ -75,8 +85,9 @@ def curve_text(data: ReportData) -> str:
         return f"No run has told its {data.metric} yet."
     ends = [curve.values[-1] for curve in data.curves]
     wanted = f" The dashed line is the target, {data.target:g}." if data.target is not None else ""
+    axis = data.axis.partition(",")[0]
     return (
-        f"{data.metric} of {count_text(len(data.curves), 'run')} against the {data.clock} clock; they end between "
+        f"{data.metric} of {count_text(len(data.curves), 'run')} against the {axis}; they end between "
         f"{value_text(min(ends))} and {value_text(max(ends))}.{wanted} Long curves are thinned out evenly."
     )
 
@@ -193,7 +204,9 @@ def parallel_text(table: RunTable) -> str:
 
 
 def difference_grid(data: ReportData) -> Grid:
-    """Return the best config as its differences from the baseline's."""
+    """Return the best config as its differences from the baseline's; imported runs have none."""
+    if data.kind == "import":
+        return Grid(("key", "best"), tuple((key, best) for key, _, best in data.differences), ("key", "best"))
     return Grid(("key", "baseline", "best"), data.differences, ("key", "baseline", "best"))
 
 

@@ -113,7 +113,7 @@ def _draw_curves(figure: Any, data: ReportData) -> None:
         axes.axhline(data.target, color=BLACK, linewidth=0.8, linestyle=(0, (4, 3)))
         axes.annotate(f"target {data.target:g}", (0, data.target), (3, 3), **_AT_THE_LEFT)
     _log_x(axes)
-    axes.set_xlabel(f"{data.clock} clock, seconds")
+    axes.set_xlabel(data.axis)
     axes.set_ylabel(data.metric)
     if any(curve.label for curve in data.curves):
         axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))

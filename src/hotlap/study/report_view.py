@@ -19,7 +19,9 @@ from hotlap.report.sweep_summary import HEADERS, PointFigures, SweepSummary, swe
 from hotlap.report.text import seconds_text
 from hotlap.runs.views import config_differences, flatten
 from hotlap.search.sweep_score import TIME_TO_TARGET, final_value
+from hotlap.study.imported_report import imported_report
 from hotlap.study.study import SWEEP_SCHEMA
+from hotlap.study.subject import Subject
 from hotlap.study.sweep import stored_settings
 from hotlap.study.sweep_view import sweep_summary
 from hotlap.study.view import study_summary
@@ -37,8 +39,11 @@ MOST_CHANGES: Final = 60
 Points = Sequence[Mapping[str, Any]]
 
 
-def report_data(project: ProjectFolder, history: History, protocol: Mapping[str, Any]) -> ReportData:
-    """Return the data of a study's report but for its analysis."""
+def report_data(project: ProjectFolder, subject: Subject) -> ReportData:
+    """Return the data of a report but for its analysis."""
+    history, protocol = subject.history, subject.protocol
+    if subject.imported:
+        return imported_report(project, subject)
     if protocol.get("schema") == SWEEP_SCHEMA:
         return sweep_report(project, history, protocol)
     return speedrun_report(project, history, protocol)
@@ -75,7 +80,7 @@ def speedrun_report(project: ProjectFolder, history: History, protocol: Mapping[
         places=tuple(_rung(row) for row in summary.ladder),
         value_name=SECONDS_TO_TARGET,
         metric=METRIC,
-        clock=history.clock,
+        axis=f"{history.clock} clock, seconds",
         target=info.target,
         curves=tuple(curves),
         **_against_baseline(project, history, number, drawn.get(best) if best else None),
@@ -110,7 +115,7 @@ def sweep_report(project: ProjectFolder, history: History, protocol: Mapping[str
         places=(*places, *([_point(summary.baseline)] if summary.baseline else [])),
         value_name=SECONDS_TO_TARGET if is_timed else metric,
         metric=metric,
-        clock=history.clock,
+        axis=f"{history.clock} clock, seconds",
         target=min(targets, default=None) if is_timed else settings.target,
         curves=_sweep_curves(project, history, summary, metric),
         **_against_baseline(project, history, summary.best, first),
