@@ -12,8 +12,8 @@ from synthetic_sweep import KEYS, NUM_POINTS, sweep_history, write_folders
 
 from hotlap.core.errors import StorageError
 from hotlap.core.study_folder import ProjectFolder
-from hotlap.report.markdown_report import MARKER, render_markdown, write_markdown
-from hotlap.report.report_data import ReportData
+from hotlap.report.markdown_report import render_markdown, write_markdown
+from hotlap.report.report_data import MARKER, ReportData
 from hotlap.report.static_plots import draw_pictures
 from hotlap.study.report_view import sweep_report
 

@@ -59,3 +59,40 @@ def test_what_cannot_be_analysed_yet_has_a_report_that_says_so(
 def test_an_unknown_form_is_refused(project: ProjectFolder) -> None:
     result = RUNNER.invoke(app, ["report", "--format", "pdf", "-p", str(project.project)])
     assert result.exit_code == 2
+
+
+def test_the_form_is_taken_from_the_name_of_the_file(project: ProjectFolder, tmp_path: Path) -> None:
+    path = tmp_path / "here.md"
+    result = RUNNER.invoke(app, ["report", "-o", str(path), "-p", str(project.project)])
+    assert result.exit_code == 0, result.output
+    assert path.read_text().startswith("<!-- written by hotlap report -->\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--format", "html", "-o", "here.md"], "the name says md, --format says html"),
+        (["-o", "here.txt"], "the name does not tell the form"),
+        (["-o", "."], "the name does not tell the form"),
+    ],
+)
+def test_a_name_and_a_form_that_do_not_fit_are_refused(
+    project: ProjectFolder, monkeypatch: pytest.MonkeyPatch, arguments: list[str], told: str
+) -> None:
+    monkeypatch.chdir(project.project)
+    result = RUNNER.invoke(app, ["report", *arguments])
+    assert isinstance(result.exception, ConfigError) and told in str(result.exception)
+    assert not list(project.project.glob("here*"))
+
+
+@pytest.mark.parametrize("form", ["html", "md", "json"])
+def test_a_report_is_written_anew_but_nothing_else_is_lost(project: ProjectFolder, form: str) -> None:
+    path = project.project / f"own.{form}"
+    arguments = ["report", "-o", str(path), "-p", str(project.project)]
+    for _ in range(2):
+        assert RUNNER.invoke(app, arguments).exit_code == 0
+    foreign = f"<!doctype html> {{}}\n# Mine, about hotlap/report/1\n{path.read_text()}"
+    path.write_text(foreign)
+    result = RUNNER.invoke(app, arguments)
+    assert isinstance(result.exception, ConfigError) and "was not written by hotlap report" in str(result.exception)
+    assert path.read_text() == foreign

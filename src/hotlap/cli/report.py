@@ -1,7 +1,7 @@
 """`hotlap report`: a study as one HTML page that opens from disk, as Markdown with pictures, or as JSON.
 
 hotlap report
-hotlap report my-sweep --format md -o README.md
+hotlap report my-sweep -o my-sweep.md
 """
 
 from pathlib import Path
@@ -14,13 +14,21 @@ from hotlap.cli.train import ProjectOption
 if TYPE_CHECKING:
     from hotlap.core.study_folder import ProjectFolder
     from hotlap.report.report_data import ReportData
+    from hotlap.study.subject import Subject
 
 Format = Literal["html", "md", "json"]
 
 
 def report(
     study: Annotated[str | None, typer.Argument(help="Study or import (default: the study touched last).")] = None,
-    form: Annotated[Format, typer.Option("--format", help="One page, Markdown with pictures, or data.")] = "html",
+    form: Annotated[
+        Format | None,
+        typer.Option(
+            "--format",
+            help="One page, Markdown with pictures, or data (default: as -o ends, else html).",
+            show_default=False,
+        ),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="File to write (default: report-STUDY.FORMAT).")
     ] = None,
@@ -29,42 +37,33 @@ def report(
     ] = "svg",
     project: ProjectOption = Path(),
 ) -> None:
-    """Write a report: the result, what mattered, curves, samples, diffs and every run."""
+    """Write a report: the result, what mattered, curves, samples, diffs and every run.
+
+    A report of hotlap's is written anew, any other file is left alone.
+    """
     from hotlap.core.study_folder import ProjectFolder
+    from hotlap.report.report_file import refuse_foreign, report_form, write_report
+    from hotlap.study.subject import read_subject
 
-    data = analysed(ProjectFolder(project.absolute()), study)
-    path = write(data, output or project / f"report-{data.name}.{form}", form, f".{pictures}")
-    typer.echo(f"wrote {path}")
+    chosen = report_form(form, output)
+    folder = ProjectFolder(project.absolute())
+    subject = read_subject(folder, study)
+    path = output or project / f"report-{subject.name}.{chosen}"
+    refuse_foreign(path, chosen)  # before the work, too
+    typer.echo(f"wrote {write_report(analysed(folder, subject), path, chosen, f'.{pictures}')}")
 
 
-def analysed(project: "ProjectFolder", study: str | None) -> "ReportData":
-    """Return the data of a study's report with what its runs teach, or with the reason why they teach nothing yet."""
+def analysed(project: "ProjectFolder", subject: "Subject") -> "ReportData":
+    """Return the data of a report with what the runs teach, or with the reason why they teach nothing yet."""
     from dataclasses import replace
 
     from hotlap.core.errors import ConfigError
     from hotlap.study.report_view import report_data
-    from hotlap.study.subject import analysis_of, read_subject
+    from hotlap.study.subject import analysis_of
 
-    subject = read_subject(project, study)
     data = report_data(project, subject)
     try:
         found = analysis_of(subject)
     except ConfigError as error:
         return replace(data, no_analysis_because=str(error))
     return replace(data, analysis=found)
-
-
-def write(data: "ReportData", path: Path, form: Format, suffix: str) -> Path:
-    """Write a report in one of the forms; return where it lies. `suffix` is that of pictures."""
-    import json
-
-    from hotlap.core.files import write_atomic
-    from hotlap.report.markdown_report import write_markdown
-    from hotlap.report.page import write_page
-
-    if form == "html":
-        return write_page(data, path)
-    if form == "md":
-        return write_markdown(data, path, suffix)
-    write_atomic(path, json.dumps(data.document(), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-    return path

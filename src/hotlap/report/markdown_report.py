@@ -12,7 +12,7 @@ from hotlap.analysis.effects import Effect
 from hotlap.analysis.whole import Analysis
 from hotlap.core.errors import MissingExtraError
 from hotlap.core.files import write_atomic
-from hotlap.report.report_data import Change, ReportData
+from hotlap.report.report_data import MARKER, Change, ReportData
 from hotlap.report.report_tables import (
     Grid,
     best_title,
@@ -37,7 +37,6 @@ from hotlap.report.report_tables import (
 from hotlap.report.static_plots import draw_pictures
 from hotlap.report.text import fenced, inside_html, one_line, table
 
-MARKER: Final = "<!-- written by hotlap report -->"
 MOST_CORRELATIONS: Final = 20
 MOST_CHANGES: Final = 10
 KINDS: Final = {"speedrun": "speedrun", "sweep": "sweep", "import": "imported runs"}

@@ -21,7 +21,7 @@ from hotlap.report.charts import (
     importance_figure,
     ladder_figure,
 )
-from hotlap.report.report_data import ReportData
+from hotlap.report.report_data import MARKER, ReportData
 from hotlap.report.report_tables import (
     Grid,
     best_title,
@@ -99,6 +99,7 @@ def render_page(data: ReportData, script: str) -> str:
     )
     sections = list(page_sections(data))
     page: str = environment.get_template("report.html.jinja").render(
+        marker=MARKER,
         data=data,
         sections=sections,
         figures=finite({chart.key: chart.figure for section in sections for chart in section.charts}),

@@ -12,6 +12,8 @@ from hotlap.analysis.whole import Analysis
 from hotlap.runs.views import finite
 
 SCHEMA: Final = "hotlap/report/1"
+MARKER: Final = "<!-- written by hotlap report -->"
+"""Begins a report as Markdown or HTML: a file without it is somebody else's."""
 Cell = str | float | int | bool | None
 
 
