@@ -17,8 +17,12 @@ from hotlap.core.errors import ConfigError, MissingExtraError, StorageError, Stu
 from hotlap.core.foreign import ForeignRun, ForeignSource
 from hotlap.core.run_folder import RunFolder
 from hotlap.core.study_folder import ProjectFolder
+from hotlap.report.summary import StudySummary
+from hotlap.report.sweep_summary import SweepSummary
 from hotlap.runs.imports import import_runs
 from hotlap.study.study import open_study
+from hotlap.study.sweep import open_sweep, point_proposal
+from hotlap.study.sweep_plan import SweepSettings
 
 POINTS = 500
 NASTY = "<script>alert('x')</script> & \"more\""
@@ -167,6 +171,7 @@ def test_a_study_and_its_journal(opened: Project) -> None:
     study.folder.append("run", {**facts, "phase": "ended"})
     found = opened.study("toy")
     assert [run.run_id for run in found.history.runs] == ["r0001"]
+    assert isinstance(found.summary, StudySummary)
     assert (found.name, found.summary.num_runs) == ("toy", 1)
     assert [each.name for each in opened.studies()] == ["toy"]
     journal = found.journal()
@@ -175,6 +180,25 @@ def test_a_study_and_its_journal(opened: Project) -> None:
     assert not (opened.folder.project / "SPEEDRUN.md").exists()
     with pytest.raises(StudyError, match="there are: toy"):
         opened.study("other")
+
+
+def test_a_sweep_is_told_as_a_sweep(opened: Project) -> None:
+    config = config_from_values({"name": "swept", "budget": {"run": 60.0, "total": 3600.0}})
+    study = open_sweep(opened.folder, config, SweepSettings(run_cap=9), {"method": "random"})
+    study.append(point_proposal(study.history, {"training.learning_rate": 0.25}, "random"))
+    for candidate, run in enumerate(("r0001", "r0002")):
+        facts = {"run": run, "role": "screen" if candidate else "baseline", "candidate": candidate, "seed": 42}
+        study.folder.append("run", {**facts, "phase": "started"})
+        study.folder.append("run", {**facts, "phase": "ended"})
+    found = opened.study("swept")
+    assert isinstance(found.summary, SweepSummary)
+    assert (found.summary.method, found.summary.run_cap, len(found.summary.points)) == ("random", 9, 1)
+    assert repr(found) == "Study(swept: best eval_loss 0.75 (one run), the baseline 0.75: no point is better than that)"
+    text = found._repr_html_()
+    assert "learning_rate 0.25" in text and "time to target" not in text and "<b>" not in text
+    assert repr(found.analysis()) == repr(opened.analysis("swept"))
+    with pytest.raises(StudyError, match="is a sweep"):
+        found.journal()
 
 
 def shown(*objects: Any) -> Iterator[str]:

@@ -27,12 +27,14 @@ from hotlap.core.study_folder import ProjectFolder
 from hotlap.report.header import headline
 from hotlap.report.journal import LADDER_HEADERS, ladder_cells
 from hotlap.report.summary import StudySummary
+from hotlap.report.sweep_summary import HEADERS as SWEEP_HEADERS
+from hotlap.report.sweep_summary import SweepSummary, more_text, sweep_headline, sweep_rows
 from hotlap.runs.aliases import resolve_alias, resolve_id
 from hotlap.runs.export import frame, point_rows, points_json, run_rows, runs_json, table_csv, write_parquet
 from hotlap.runs.rows import StoredRun
 from hotlap.runs.store import RunStore, Sort
 from hotlap.study.subject import analysis_of, read_subject
-from hotlap.study.view import journal_of, view_study
+from hotlap.study.view import journal_of, read_summary
 
 SHOWN_RUNS: Final = 50
 """Runs that a notebook shows of a collection; exports have all of them."""
@@ -172,7 +174,7 @@ class Runs(Sequence[Run]):
     def _repr_html_(self) -> str:
         rows = [_cells(run.record) for run in self._runs[:SHOWN_RUNS]]
         more = len(self) - len(rows)
-        return _table(_HEADERS, rows) + (f"<p>… and {more:,} more</p>" if more else "")
+        return _table(_HEADERS, rows) + _paragraph(f"… and {more:,} more" if more else "")
 
 
 @final
@@ -183,20 +185,35 @@ class Study:
     name: str
     history: History
     """Runs, proposals, decisions and claims, in the order in which they happened."""
-    summary: StudySummary
-    """Where it stands: baseline, best time, noise, ladder."""
+    summary: StudySummary | SweepSummary
+    """Where it stands: a speedrun with its noise and ladder, a sweep with its points and its best."""
     folder: ProjectFolder
 
     def journal(self) -> str:
-        """Return what SPEEDRUN.md says of the study, as it would be written now; nothing is written."""
+        """Return what SPEEDRUN.md says of a speedrun, as it would be written now; nothing is written.
+
+        Raises StudyError for a sweep, of which no journal is kept.
+        """
         return journal_of(self.folder, self.name)
 
+    def analysis(self, *, metric: str | None = None, maximize: bool = False) -> Analysis:
+        """Return what its runs teach; the same as `Project.analysis` with its name."""
+        return analysis_of(read_subject(self.folder, self.name), metric, maximize=maximize)
+
     def __repr__(self) -> str:
-        return f"Study({self.name}: {headline(self.summary)})"
+        return f"Study({self._told()})"
 
     def _repr_html_(self) -> str:
-        head = f"<p><b>{html.escape(self.name)}</b> {html.escape(headline(self.summary))}</p>"
+        head = f"<p>{html.escape(self._told())}</p>"
+        if isinstance(self.summary, SweepSummary):
+            return head + _table(SWEEP_HEADERS, sweep_rows(self.summary)) + _paragraph(more_text(self.summary))
         return head + _table(LADDER_HEADERS, [ladder_cells(row) for row in self.summary.ladder])
+
+    def _told(self) -> str:
+        """Return the result in one line that begins with its name."""
+        if isinstance(self.summary, SweepSummary):
+            return sweep_headline(self.summary)
+        return f"{self.name}: {headline(self.summary)}"
 
 
 @final
@@ -233,8 +250,7 @@ class Project:
 
     def study(self, name: str | None = None) -> Study:
         """Return a study (default: the one touched last); raises StudyError when there is none."""
-        history, summary = view_study(self.folder, name)
-        return Study(summary.name, history, summary, self.folder)
+        return Study(*read_summary(self.folder, name), self.folder)
 
     def analysis(self, name: str | None = None, *, metric: str | None = None, maximize: bool = False) -> Analysis:
         """Return what the runs of a study, or imported ones, teach, as `hotlap analyze` tells it.
@@ -260,6 +276,10 @@ def _cells(record: StoredRun) -> list[str]:
     reached = "-" if seconds is None else format_seconds(seconds)
     loss = _number(record.metrics.get("eval_loss"))
     return [record.run_id, record.study or "-", record.role, outcome, reached, f"{record.steps:,}", loss]
+
+
+def _paragraph(text: str) -> str:
+    return f"<p>{html.escape(text)}</p>" if text else ""
 
 
 def _number(value: object) -> str:

@@ -15,6 +15,7 @@ from hotlap.report.journal import render_journal, write_journal
 from hotlap.report.picture import draw_progress, picture_path, progress_info, shown_runs
 from hotlap.report.sections import Notes
 from hotlap.report.summary import CandidateFigures, NoiseFigures, StudySummary, summarize
+from hotlap.report.sweep_summary import SweepSummary
 from hotlap.runs.notes import read_notes
 from hotlap.search.calibration import calibrate
 from hotlap.search.drift import clock_noise, drifts
@@ -30,6 +31,8 @@ from hotlap.search.race import Recordings
 from hotlap.search.systems import smallest_visible_timing
 from hotlap.study.racing import racing_figures
 from hotlap.study.study import SWEEP_SCHEMA, Study, found_study, read_study
+from hotlap.study.sweep import stored_settings
+from hotlap.study.sweep_view import sweep_summary
 
 _EFFECTS = (0.01, 0.02, 0.05)
 
@@ -38,6 +41,18 @@ def view_study(project: ProjectFolder, name: str | None = None) -> tuple[History
     """Return history and summary of a study (default: the one touched last); raises StudyError when there is none."""
     _, history, protocol = read_study(project, name)
     return history, study_summary(history, protocol)
+
+
+def read_summary(project: ProjectFolder, name: str | None = None) -> tuple[str, History, StudySummary | SweepSummary]:
+    """Return name, history and summary of a study (default: the one touched last), a sweep as a sweep.
+
+    Raises StudyError when there is none.
+    """
+    config, history, protocol = read_study(project, name)
+    if protocol.get("schema") != SWEEP_SCHEMA:
+        return config.name, history, study_summary(history, protocol)
+    method = str((protocol.get("space") or {}).get("method", "unknown"))
+    return config.name, history, sweep_summary(config.name, method, history, stored_settings(config, protocol))
 
 
 def study_summary(history: History, protocol: Mapping[str, Any]) -> StudySummary:
