@@ -261,12 +261,12 @@ def visible(text: str) -> str:
 
 
 def _sample(generated: str | None, expected: str) -> str:
-    """Return a generation, marked where it is known to be right or wrong."""
+    """Return a generation, marked where it is known to be right or wrong: as `eval_exact_match` counts."""
     if generated is None:
         return NOTHING
     if not expected:
         return visible(generated)
-    return f"{'✓' if generated == expected else '✗'} {visible(generated)}"
+    return f"{'✓' if generated.strip() == expected.strip() else '✗'} {visible(generated)}"
 
 
 def _strength(pair: Correlation) -> float:
