@@ -63,6 +63,12 @@ def test_what_others_wrote_cannot_break_the_page(data: ReportData) -> None:
     assert text.count("<details>") == text.count("</details>") == 11
 
 
+def test_the_most_telling_diffs_are_shown_and_the_others_can_be_found(data: ReportData) -> None:
+    text = render_markdown(data, {}).split("## Changes")[1].split("## ")[0]
+    assert text.count("<details>") == 10
+    assert "And 8 more: `--format html` and `--format json` have every diff, `hotlap runs show RUN` tells" in text
+
+
 def test_without_an_analysis_the_report_says_why(data: ReportData) -> None:
     text = render_markdown(replace(data, analysis=None, no_analysis_because="no run has ended"), {})
     assert "## What the runs say\n\nno run has ended" in text and "## Importance" not in text

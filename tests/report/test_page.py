@@ -14,7 +14,8 @@ from synthetic_sweep import NASTY, NUM_POINTS, sweep_history, write_folders
 
 from hotlap.core.errors import MissingExtraError
 from hotlap.core.study_folder import ProjectFolder
-from hotlap.report.page import diff_lines, page_sections, plotly_script, render_page, write_page
+from hotlap.report import page
+from hotlap.report.page import diff_lines, first_changes, page_sections, plotly_script, render_page, write_page
 from hotlap.report.report_data import ReportData
 from hotlap.study.report_view import sweep_report
 
@@ -169,3 +170,10 @@ def test_the_whole_page_is_one_file_below_six_megabytes(data: ReportData, tmp_pa
 def test_the_parser_of_these_tests_finds_a_tag_that_is_left_open() -> None:
     with pytest.raises(AssertionError):
         Page("<p><b></p>")
+
+
+def test_every_diff_is_in_the_page_unless_there_is_no_room(data: ReportData, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert render_page(data, STAND_IN).count('<pre class="diff">') == NUM_POINTS
+    monkeypatch.setattr(page, "MOST_DIFF_SIGNS", 3 * len(data.changes[0].diff))
+    assert 0 < len(first_changes(data.changes)) < NUM_POINTS
+    assert "more have no room in this page" in render_page(data, STAND_IN)

@@ -80,7 +80,7 @@ def render_markdown(data: ReportData, pictures: Mapping[str, str], no_pictures_b
         "## Samples",
         _samples(data),
         "## Changes",
-        _changes(data.changes, data.changes_left_out),
+        _changes(data.changes),
         "## All runs",
         _folded(f"{len(data.runs.rows)} runs", _grid(run_grid(data.runs))),
         *(("## How it was measured", _bullets(data.measured)) if data.measured else ()),
@@ -142,8 +142,8 @@ def _samples(data: ReportData) -> str:
     return _grid(sample_grid(data))
 
 
-def _changes(changes: Sequence[Change], left_out: int) -> str:
-    """Return the exact diffs, folded."""
+def _changes(changes: Sequence[Change]) -> str:
+    """Return the first exact diffs, folded, and where the others are."""
     if not changes:
         return "None yet."
     shown = [
@@ -152,8 +152,10 @@ def _changes(changes: Sequence[Change], left_out: int) -> str:
         )
         for change in changes[:MOST_CHANGES]
     ]
-    more = len(changes) - len(shown) + left_out
-    return "\n\n".join([*shown, *([f"And {more} more: `hotlap runs ls`."] if more else [])])
+    if more := len(changes) - len(shown):
+        where = "`--format html` and `--format json` have every diff, `hotlap runs show RUN` tells what one run changes"
+        shown.append(f"And {more} more: {where}.")
+    return "\n\n".join(shown)
 
 
 def _folded(title: str, body: str) -> str:

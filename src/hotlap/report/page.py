@@ -6,7 +6,8 @@ Nothing is fetched: plotly.js is written into the page once, from the installed 
 forbids every request. Whatever stands in a chart also stands in a table, which needs no script.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -21,7 +22,7 @@ from hotlap.report.charts import (
     importance_figure,
     ladder_figure,
 )
-from hotlap.report.report_data import MARKER, ReportData
+from hotlap.report.report_data import MARKER, Change, ReportData
 from hotlap.report.report_tables import (
     Grid,
     best_title,
@@ -49,6 +50,8 @@ from hotlap.runs.views import finite
 
 _TEMPLATES: Final = Path(__file__).parent / "templates"
 MOST_SLICES: Final = 12
+MOST_DIFF_SIGNS: Final = 600_000
+"""Length of all diffs together; a page has 5 MB without them."""
 _MARKS: Final = {"+": "added", "-": "removed", "@": "hunk"}
 
 
@@ -98,6 +101,7 @@ def render_page(data: ReportData, script: str) -> str:
         lstrip_blocks=True,
     )
     sections = list(page_sections(data))
+    shown = first_changes(data.changes)
     page: str = environment.get_template("report.html.jinja").render(
         marker=MARKER,
         data=data,
@@ -106,7 +110,8 @@ def render_page(data: ReportData, script: str) -> str:
         runs=run_grid(data.runs),
         run_values=finite({"headers": data.runs.headers, "rows": data.runs.rows}),
         run_order=data.analysis.table.run_ids if data.analysis else (),
-        changes=[(change, list(diff_lines(change.diff))) for change in data.changes],
+        changes=[(change, list(diff_lines(change.diff))) for change in shown],
+        left_out=len(data.changes) - len(shown),
         plotly=script,
         style=(_TEMPLATES / "report.css").read_text(encoding="utf-8"),
         program=(_TEMPLATES / "report.js").read_text(encoding="utf-8"),
@@ -167,6 +172,12 @@ def _analysis_sections(found: Analysis) -> Iterator[Section]:
     text = "Rings are runs, diamonds the medians of groups of them with 90 % intervals; the other settings vary along."
     text += f" The {MOST_SLICES} weightiest parameters; the Markdown report has {left_out} more." if left_out else ""
     yield Section("slices", "Slices", text if slices else "No parameter varies.", slices)
+
+
+def first_changes(changes: Sequence[Change]) -> Sequence[Change]:
+    """Return the changes whose diffs have room in a page: all of them, but for studies of more than a thousand."""
+    sizes = accumulate(len(change.diff) for change in changes)
+    return changes[: sum(size <= MOST_DIFF_SIGNS for size in sizes)]
 
 
 def diff_lines(diff: str) -> Iterator[tuple[str, str]]:

@@ -101,8 +101,7 @@ class ReportData:
     differences: tuple[tuple[str, str, str], ...]
     """Key, the baseline's value and the best's."""
     changes: tuple[Change, ...]
-    """The most telling first."""
-    changes_left_out: int
+    """All of them, the most telling first."""
     runs: Cells
     """Every run; the first column is its id."""
     analysis: Analysis | None = None

@@ -49,7 +49,6 @@ def imported_report(project: ProjectFolder, subject: Subject) -> ReportData:
         best_name=f"Settings of {_label(subject, best)}" if best else "",
         differences=tuple((key, "–", _text(flatten(best.config).get(key))) for key in keys) if best else (),
         changes=(),
-        changes_left_out=0,
         runs=_runs_table(subject, metric, keys),
     )
 

@@ -34,7 +34,6 @@ NAMED_CURVES: Final = 4
 SHOWN_PLACES: Final = 10
 SECONDS_TO_TARGET: Final = "seconds to target"
 MOST_SAMPLES: Final = 12
-MOST_CHANGES: Final = 60
 
 Points = Sequence[Mapping[str, Any]]
 
@@ -85,8 +84,7 @@ def speedrun_report(project: ProjectFolder, history: History, protocol: Mapping[
         curves=tuple(curves),
         **_against_baseline(project, history, number, drawn.get(best) if best else None),
         best_name=f"#{best} {history.proposal(best).title}" if best else "",
-        changes=_changes(history, numbers[:MOST_CHANGES]),
-        changes_left_out=max(0, len(numbers) - MOST_CHANGES),
+        changes=_changes(history, numbers),
         runs=_runs_table(history, METRIC, _patched_keys(history)),
     )
 
@@ -120,8 +118,7 @@ def sweep_report(project: ProjectFolder, history: History, protocol: Mapping[str
         curves=_sweep_curves(project, history, summary, metric),
         **_against_baseline(project, history, summary.best, first),
         best_name=f"{best.run_id}: {best.title}" if best else "",
-        changes=_changes(history, numbers[:SHOWN_PLACES]),
-        changes_left_out=max(0, len(numbers) - SHOWN_PLACES),
+        changes=_changes(history, numbers),
         runs=_runs_table(history, metric, keys),
     )
 
