@@ -197,6 +197,16 @@ def test_settings_come_back_as_they_were(tmp_path: Path, config: dict[str, Any])
         ("WANDB_API_KEY", "abc", "***"),
         ("password", "abc", "***"),
         ("keys", ["abc"], ["***"]),
+        *((name, "abc", "***") for name in ("hubToken", "accessToken", "authToken", "HUBTOKEN", "APIKey", "secretKey")),
+        *((name, "abc", "***") for name in ("AWS_SECRET_ACCESS_KEY", "api-key", "huggingface.hub_token", "dbPassword")),
+        ("api_key", {"value": "abc"}, {"value": "***"}),
+        ("hubToken", [{"value": {"text": "abc", "length": 3}}], [{"value": {"text": "***", "length": 3}}]),
+        *(
+            (name, "abc", "abc")
+            for name in ("pad_token", "eos_token", "bosToken", "additional_special_tokens", "monkey")
+        ),
+        *((name, "1B", "1B") for name in ("num_tokens", "max_new_tokens", "trainTokens", "tokens_per_second")),
+        ("tokens", "abc", "***"),
         ("tokenizer_name", "gpt2", "gpt2"),
         ("max_tokens", 512, 512),
         ("num_key_value_heads", 4, 4),

@@ -32,6 +32,7 @@ from hotlap.runs.import_table import read_table
 from hotlap.runs.import_trainer import STATE_NAME, read_trainer_states
 from hotlap.runs.import_wandb import read_wandb_folders, run_folders
 from hotlap.runs.ingest import last_metrics
+from hotlap.runs.secret_names import is_secret
 
 IMPORT_SCHEMA: Final = "hotlap/import/1"
 GROUP_SUFFIX: Final = f"{REPLAY_SIGN}import"
@@ -39,7 +40,6 @@ GROUP_SUFFIX: Final = f"{REPLAY_SIGN}import"
 
 _CLOCKS: Final = ("train_seconds", "wall_seconds", "tokens")
 """Names of hotlap's own readings; what another program called so is kept as `source_train_seconds` and so on."""
-_SECRET: Final = re.compile(r"(^|[^a-z])(key|token)s?($|[^a-z])|api_?key|secret|password", re.IGNORECASE)
 _FORMS: Final = (
     "a table (.csv, .tsv, .jsonl, .json), a trainer_state.json or a folder of them, a run folder of wandb or a folder "
     "of them, or an Optuna storage (SQLite or journal file)"
@@ -126,14 +126,14 @@ def group_name(label: str) -> str:
 
 
 def plain(value: Any, name: str = "") -> Any:
-    """Return a value as JSON has it, with `***` for text under the name of a secret."""
+    """Return a value as JSON has it, with `***` for text under the name of a secret, however deep it lies there."""
     if isinstance(value, Mapping):
-        return {_whole(str(key)): plain(inner, str(key)) for key, inner in value.items()}
+        return {_whole(str(key)): plain(inner, f"{name}.{key}") for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [plain(inner, name) for inner in value]
     if value is None or isinstance(value, bool | int | float):
         return value
-    return "***" if _SECRET.search(name) else _whole(str(value))
+    return "***" if is_secret(name) else _whole(str(value))
 
 
 def _whole(text: str) -> str:
