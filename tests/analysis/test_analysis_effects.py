@@ -102,3 +102,10 @@ def test_the_best_config_is_a_difference_by_key() -> None:
         Difference(key="training.seed", baseline=1, best=7),
     )
     assert config_difference(baseline, baseline) == ()
+
+
+def test_one_run_at_a_third_value_hides_no_clear_difference() -> None:
+    names = ["a"] * 20 + ["b"] * 20 + ["c"]
+    scores = [1.0 + 0.01 * n for n in range(20)] + [5.0 + 0.01 * n for n in range(20)] + [7.0]
+    (effect,) = marginal_effects(table(scores, {}, optim=names))
+    assert (effect.best.label, effect.worst.label, effect.is_visible) == ("a", "b", True)

@@ -2,6 +2,7 @@
 
 import math
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -130,3 +131,21 @@ def test_chance_alone_is_rarely_clear() -> None:
 
 def test_a_category_with_one_value_has_no_link() -> None:
     assert correlations(table([float(n) for n in range(20)], optim=["a"] * 20), 0).categories == ()
+
+
+def test_what_goes_between_two_parameters_is_marked() -> None:
+    rate, batch = [float(n) for n in range(12)], [float(n % 5) for n in range(12)]
+    optim = ["muon" if n % 2 else "sgd" for n in range(12)]
+    runs = table([float(n) for n in range(12)], {"grad_norm": batch}, rate=rate, batch=batch, optim=optim)
+    found = correlations(runs, seed=0)
+    assert [pair.names for pair in found.pairs if pair.is_of_design] == [("rate", "batch")]
+    assert ("rate", "grad_norm") in [pair.names for pair in found.learned_pairs]
+    assert {link.number for link in found.categories if link.is_of_design} == {"rate", "batch"}
+    assert {link.number for link in found.learned_categories} == {"grad_norm", runs.metric}
+
+
+def test_a_score_that_was_not_measured_has_the_last_rank_and_no_place_of_its_own() -> None:
+    rate = [float(n) for n in range(12)]
+    runs = replace(table([*rate[:10], 10.0, 99.0], {}, rate=rate), imputed=("r0011", "r0012"))
+    (pair,) = correlations(runs, seed=0).pairs
+    assert 0.99 < pair.rho < 1  # the two share a rank

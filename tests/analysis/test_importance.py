@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from run_tables import additive, made, table, together
 
@@ -129,3 +130,14 @@ def test_no_pair_is_found_where_every_parameter_acts_for_itself() -> None:
 def test_pairs_wait_for_a_hundred_runs() -> None:
     assert importance(made(99), 0).interactions == ()
     assert len(importance(made(100), 0).interactions) == 6
+
+
+@pytest.mark.parametrize("loss", [10.0, 1000.0, 1e200])
+def test_one_run_that_blew_up_is_not_all_of_the_variance(loss: float) -> None:
+    generator = np.random.default_rng(3)
+    rate, other = generator.random(60), generator.random(60)
+    scores = [float(3 + r + 0.1 * o) for r, o in zip(rate, other, strict=True)]
+    scores[7] = loss
+    found = importance(table(scores, {}, rate=rate.tolist(), other=other.tolist()), seed=0)
+    assert [one.parameter for one in found.visible] == ["rate"]
+    assert found.held_out_r2 > 0.1

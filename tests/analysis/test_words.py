@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -9,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from run_tables import made, table
 
+from hotlap.analysis import words
 from hotlap.analysis.correlation import CategoryLink, Correlation, Correlations, correlations
 from hotlap.analysis.effects import Difference, Effect, Level, marginal_effects
 from hotlap.analysis.importance import Importance, Importances, Interaction, importance
 from hotlap.analysis.table import LOG_SECONDS, RunTable
-from hotlap.analysis.words import describe
 
 RUNS = table(
     [float(n) for n in range(1, 26)],
@@ -26,6 +27,19 @@ RUNS = table(
 )
 NOTHING = Correlations(names=(), matrix=(), pairs=(), categories=())
 RATE, BATCH, COMPILE = (column.name for column in RUNS.parameters)
+
+
+def describe(
+    runs: RunTable,
+    found: Importances,
+    known: Correlations,
+    effects: Sequence[Effect],
+    differences: Sequence[Difference] = (),
+) -> str:
+    """Return the paragraph where the best is the run with the best score."""
+    best = min(zip(runs.scores, runs.run_ids, strict=True), default=None)
+    chosen = None if best is None else words.Best(best[1], best[0], 1)
+    return words.describe(runs, found, known, effects, chosen, differences)
 
 
 def share(parameter: str, value: float, low: float, high: float, chance: float = 0.05) -> Importance:
@@ -115,7 +129,8 @@ def test_what_the_runs_themselves_show_is_not_called_invisible() -> None:
 
 
 def test_correlations_between_parameters_are_the_samplers_and_left_out() -> None:
-    text = describe(RUNS, importances(), linked(correlation(RATE, BATCH, 0.9, 0.8, 1.0)), ())
+    pair = replace(correlation(RATE, BATCH, 0.9, 0.8, 1.0), is_of_design=True)
+    text = describe(RUNS, importances(), linked(pair), ())
     assert "correlat" not in text
 
 
@@ -198,5 +213,31 @@ def test_seconds_to_target_are_told_in_seconds() -> None:
     scores = [math.log(30.0 if value == "true" else 60.0) for value in switch]
     runs = replace(table(scores, {}, smear=switch), score_name=LOG_SECONDS)
     text = describe(runs, importances(), NOTHING, marginal_effects(runs))
-    assert "smear: the median of seconds to target is 30 [30 to 30] at true and 60 [60 to 60] at false." in text
+    assert "smear: the median of seconds to target is 30 at true and 60 at false." in text
     assert "(seconds to target 30)" in text
+
+
+def test_what_was_not_measured_is_told_as_such_and_never_as_a_number() -> None:
+    switch = ["true"] * 6 + ["false"] * 6
+    scores = [math.log(30.0 + n) for n in range(6)] + [math.log(18_000.0)] * 6
+    runs = replace(
+        table(scores, {}, smear=switch), score_name=LOG_SECONDS, imputed=tuple(f"r{n:04}" for n in range(7, 13))
+    )
+    text = describe(runs, importances(num_runs=12), NOTHING, marginal_effects(runs))
+    assert "6 of 12 runs did not reach the target and count as worse than the others." in text
+    assert "at true and a miss at false." in text
+    assert "8e+04" not in text and "18000" not in text
+
+
+def test_a_metric_that_was_maximised_is_told_in_its_own_sign() -> None:
+    switch = ["true", "false", "true", "false", "true"] * 5
+    scores = [-0.9 if value == "true" else -0.5 for value in switch]
+    runs = replace(table(scores, {}, smear=switch), score_name="-eval_sacrebleu")
+    text = describe(runs, importances(), NOTHING, marginal_effects(runs))
+    assert "the median of eval_sacrebleu is 0.9 at true and 0.5 at false." in text
+    assert "(eval_sacrebleu 0.9)" in text
+
+
+def test_a_config_that_was_repeated_is_told_with_its_runs_and_not_asked_to_be_repeated() -> None:
+    text = words.describe(RUNS, importances(), NOTHING, (), words.Best("r0003", 2.5, 3))
+    assert "The best config is r0003 (eval_loss 2.5, median of 3 runs)." in text and "repeat it" not in text

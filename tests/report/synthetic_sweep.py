@@ -98,8 +98,8 @@ def write_folders(project: ProjectFolder, history: History) -> None:
 
 def analysis(history: History) -> Analysis:
     """Return the analysis; the shares are made up, since nineteen runs are too few for a forest."""
-    name, scores = metric_scores(history.runs, "eval_loss", "minimize")
-    found = analyse(history.runs, scores, name, baseline=dict(history.base_config), keys=KEYS)
+    scores = metric_scores(history.runs, "eval_loss", "minimize")
+    found = analyse(history.runs, scores, baseline=dict(history.base_config), keys=KEYS)
     shares = (
         Importance(parameter=KEYS[0], share=0.6, low=0.4, high=0.8, spread=0.2, chance=0.1),
         Importance(parameter=KEYS[1], share=0.1, low=0.0, high=0.2, spread=0.1, chance=0.12),
@@ -108,7 +108,7 @@ def analysis(history: History) -> Analysis:
         state="few",
         text="A first hint.",
         evaluator="fanova",
-        score_name=name,
+        score_name=scores.name,
         num_runs=19,
         parameters=shares,
         held_out_r2=0.5,

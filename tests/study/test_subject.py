@@ -6,12 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from hotlap.config.load import config_from_values
 from hotlap.core.errors import ConfigError, StudyError
 from hotlap.core.foreign import ForeignRun, ForeignSource
+from hotlap.core.records import History, Proposal, RunRecord
 from hotlap.core.study_folder import ProjectFolder
 from hotlap.report.markdown_report import write_markdown
 from hotlap.runs.imports import import_runs
 from hotlap.study.report_view import report_data
+from hotlap.study.study import SWEEP_SCHEMA
 from hotlap.study.subject import Subject, analysis_of, metric_of, read_subject
 
 RUNS = 24
@@ -59,14 +62,14 @@ def test_imported_runs_are_analysed_by_what_their_source_optimised(swept: Subjec
     assert [column.name for column in found.table.parameters] == ["lr", "optim"]
     assert [one.parameter for one in found.importances.visible] == ["lr"]
     assert found.differences == ()
-    assert found.table.run_ids[found.table.best] == "r0001"
+    assert found.best is not None and found.best.run_id == "r0001"
 
 
 def test_a_source_that_maximised_ranks_the_other_way_round(project: ProjectFolder) -> None:
     import_runs(project, source(*map(foreign, range(RUNS)), directions={"value": "maximize"}))
     subject = read_subject(project)
     assert metric_of(subject) == ("value", True)
-    assert analysis_of(subject).table.best == RUNS - 1
+    assert (best := analysis_of(subject).best) is not None and best.run_id == f"r{RUNS:04}"
     assert report_data(project, subject).places[0].label == f"r{RUNS:04} run-{RUNS - 1}"
 
 
@@ -110,3 +113,57 @@ def test_the_report_on_imported_runs_claims_no_clock(project: ProjectFolder, swe
     text = write_markdown(data, tmp_path / "report.md").read_text(encoding="utf-8")
     assert "# there@import: imported runs" in text and "| lr | 0.0001 |" in text
     assert "baseline" not in text.replace("best config", "") and "None of hotlap's" in text
+
+
+def record(number: int, candidate: int, loss: float, **changes: object) -> RunRecord:
+    made = RunRecord(
+        run_id=f"r{number:04}",
+        role="screen" if candidate else "baseline",
+        candidate=candidate,
+        seed=42,
+        outcome="out_of_budget",
+        evaluations=({"step": 10, "eval_loss": loss},),
+        metrics={"eval_loss": loss, "train_loss": 1.1 * loss},
+        config={"training": {"learning_rate": candidate / 10}},
+    )
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def sweep(runs: list[RunRecord], points: int) -> Subject:
+    base = config_from_values({"name": "swept"}).model_dump(mode="json")
+    blank = {"observation": "", "hypothesis": "", "predicted_ratio": 1.0, "parent": 0, "family": "sweep", "title": ""}
+    proposals = tuple(
+        Proposal(number=number, patch={"training.learning_rate": number / 10}, **blank)  # type: ignore[arg-type]
+        for number in range(1, points + 1)
+    )
+    history = History(clock="train", base_config=base, runs=tuple(runs), proposals=proposals)
+    protocol = {
+        **{"schema": SWEEP_SCHEMA, "config": base, "metric": "eval_loss", "goal": "minimize", "slots": 1},
+        **{"space": {"parameters": [{"key": "training.learning_rate"}]}, "spending": {"top": 2, "seeds": 3}},
+    }
+    return Subject("swept", history, protocol)
+
+
+def test_a_point_counts_once_however_often_it_was_repeated_and_the_baseline_of_a_sweep_not_at_all() -> None:
+    runs = [record(1, 0, 9.0), *(record(1 + n, n, 5.0 - n / 10) for n in range(1, 6))]
+    repeats = [record(7 + n, 5, 4.6 + n / 10, role="confirm", seed=43 + n) for n in range(2)]
+    found = analysis_of(sweep([*runs, *repeats], 5))
+    assert found.table.run_ids == ("r0002", "r0003", "r0004", "r0005", "r0006")
+    assert found.table.scores == pytest.approx((4.9, 4.8, 4.7, 4.6, 4.6))
+    assert found.best is not None and (found.best.run_id, found.best.runs) == ("r0006", 3)
+    assert "median of 3 runs" in found.words and "repeat it" not in found.words
+
+
+def test_the_best_is_the_point_that_the_sweep_names_and_no_lucky_run_whose_repetitions_failed() -> None:
+    runs = [record(1, 0, 9.0), record(2, 1, 3.0), record(3, 2, 4.0)]
+    failed = [record(4 + n, 1, 0.0, role="confirm", seed=43 + n, outcome="crashed", evaluations=()) for n in range(2)]
+    again = [record(6 + n, 2, 4.1, role="confirm", seed=43 + n) for n in range(2)]
+    found = analysis_of(sweep([*runs, *failed, *again], 2))
+    assert found.best is not None and found.best.run_id == "r0003"
+
+
+def test_what_failed_is_no_measurement() -> None:
+    runs = [record(1, 0, 9.0), record(2, 1, 3.0), record(3, 2, 0.0, outcome="diverged"), record(4, 3, 4.0)]
+    found = analysis_of(sweep(runs, 3))
+    assert found.table.imputed == ("r0003",)
+    assert "1 of 3 runs failed or never told it and counts as worse than the others." in found.words

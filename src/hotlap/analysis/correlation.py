@@ -8,7 +8,7 @@ grows with the number of categories by chance alone, so it comes with a p from p
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
 from statistics import NormalDist
@@ -41,6 +41,8 @@ class Correlation:
     low: float
     high: float
     num_runs: int
+    is_of_design: bool = False
+    """Between two parameters: it tells which points were tried, not what came of them."""
 
     @property
     def is_clear(self) -> bool:
@@ -58,6 +60,8 @@ class CategoryLink:
     p_value: float
     """Share of the shuffled runs with an eta at least as large."""
     num_runs: int
+    is_of_design: bool = False
+    """Between two parameters."""
 
     @property
     def is_clear(self) -> bool:
@@ -78,19 +82,29 @@ class Correlations:
     categories: tuple[CategoryLink, ...]
     source: str = INTERVALS
 
+    @property
+    def learned_pairs(self) -> tuple[Correlation, ...]:
+        """The pairs that tell of the runs, and not of the points that were tried."""
+        return tuple(pair for pair in self.pairs if not pair.is_of_design)
+
+    @property
+    def learned_categories(self) -> tuple[CategoryLink, ...]:
+        """The same for categories."""
+        return tuple(link for link in self.categories if not link.is_of_design)
+
 
 def correlations(table: RunTable, seed: int) -> Correlations:
     """Return what goes with what; `seed` is that of the permutations."""
-    score = Column(table.score_name, "number", table.scores)
-    columns = (*table.parameters, *table.measures, score)
+    columns = (*table.parameters, *table.measures, table.outcomes())
+    chosen = {column.name for column in table.parameters}
     numbers = [column for column in columns if column.kind == "number"]
     names = tuple(column.name for column in numbers)
-    pairs = tuple(_correlations(numbers))
+    pairs = tuple(_correlations(numbers, chosen))
     rhos = {pair.names: pair.rho for pair in pairs}
     matrix = tuple(tuple(1.0 if a == b else rhos.get((a, b), rhos.get((b, a))) for b in names) for a in names)
     generator = np.random.default_rng(seed)
     categories = [column for column in columns if column.kind == "category"]
-    links = (_link(category, number, generator) for category, number in product(categories, numbers))
+    links = (_link(category, number, generator, chosen) for category, number in product(categories, numbers))
     found = tuple(link for link in links if link is not None)
     return Correlations(names=names, matrix=matrix, pairs=pairs, categories=found)
 
@@ -108,17 +122,21 @@ def spearman(first: Sequence[float], second: Sequence[float]) -> tuple[float, fl
     return rho, math.tanh(z - half), math.tanh(z + half)
 
 
-def _correlations(numbers: Sequence[Column]) -> Iterator[Correlation]:
+def _correlations(numbers: Sequence[Column], chosen: Collection[str]) -> Iterator[Correlation]:
     """Yield the correlation of every pair that enough runs have and that is not constant."""
     for a, b in combinations(numbers, 2):
         both = [(x, y) for x, y in zip(a.values, b.values, strict=True) if x is not None and y is not None]
         told = spearman([float(x) for x, _ in both], [float(y) for _, y in both]) if len(both) >= LEAST_PAIRS else None
         if told is not None:
             rho, low, high = told
-            yield Correlation(names=(a.name, b.name), rho=rho, low=low, high=high, num_runs=len(both))
+            is_of_design = a.name in chosen and b.name in chosen
+            names = (a.name, b.name)
+            yield Correlation(names=names, rho=rho, low=low, high=high, num_runs=len(both), is_of_design=is_of_design)
 
 
-def _link(category: Column, number: Column, generator: np.random.Generator) -> CategoryLink | None:
+def _link(
+    category: Column, number: Column, generator: np.random.Generator, chosen: Collection[str]
+) -> CategoryLink | None:
     """Return how a category goes with a number; None where too few runs have the number or one of the two is constant.
 
     An absent category is a category of its own.
@@ -139,6 +157,7 @@ def _link(category: Column, number: Column, generator: np.random.Generator) -> C
         eta=math.sqrt(min(float(etas[0]), 1.0)),
         p_value=(1 + as_large) / (1 + _PERMUTATIONS),
         num_runs=len(both),
+        is_of_design=category.name in chosen and number.name in chosen,
     )
 
 

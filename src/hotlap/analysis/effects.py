@@ -55,13 +55,17 @@ class Effect:
 
     @property
     def best(self) -> Level:
-        """The level with the best median."""
-        return min(self.levels, key=lambda level: level.median)
+        """The level with the best median, of those that have an interval where any has."""
+        return min(self._telling, key=lambda level: level.median)
 
     @property
     def worst(self) -> Level:
-        """The level with the worst median."""
-        return max(self.levels, key=lambda level: level.median)
+        """The level with the worst median, of those that have an interval where any has."""
+        return max(self._telling, key=lambda level: level.median)
+
+    @property
+    def _telling(self) -> Sequence[Level]:
+        return [level for level in self.levels if level.interval is not None] or self.levels
 
     @property
     def is_visible(self) -> bool:

@@ -47,6 +47,8 @@ LEVEL: Final = 0.9
 BIAS: Final = 0.14
 """What the share of a forest is off from the true one, however many runs it saw: with it the intervals of
 `benchmarks/importance.py` hold about as often as they say."""
+FENCE: Final = 3.0
+"""Distances of the quartiles beyond which a score lies too far out to count in full."""
 _NUM_TREES: Final = 80
 _RESAMPLINGS, _SHUFFLINGS, _ADDITIVE = 12, 4, 4
 """Forests for the intervals, for chance, and for the chance of pairs: 20 in all."""
@@ -232,8 +234,15 @@ def _shares(evaluate: Callable[[Forest], Array], full: Forest, refits: Sequence[
 
 
 def _standardised(scores: Sequence[float]) -> Array:
-    """Return scores with mean 0 and variance 1: shares do not depend on the unit."""
+    """Return scores with mean 0 and variance 1: shares do not depend on the unit.
+
+    What lies beyond three times the distance of the quartiles counts as lying there (the outer fences of Tukey,
+    Exploratory Data Analysis, 1977): one run that blew up would be all of the variance.
+    """
     values = np.array(scores, dtype=np.float64)
+    low, high = np.quantile(values, (0.25, 0.75))
+    if high > low:
+        values = np.clip(values, low - FENCE * (high - low), high + FENCE * (high - low))
     found: Array = (values - values.mean()) / values.std()
     return found
 

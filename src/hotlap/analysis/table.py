@@ -1,7 +1,7 @@
 """Runs as a table: one row a run, one column a parameter or a measure, and one score a run.
 
-    name, scores = metric_scores(runs, "eval_loss", "minimize")
-    table = run_table(runs, scores, name, keys=[parameter.key for parameter in sweep.parameters])
+    scores = metric_scores(runs, "eval_loss", "minimize")
+    table = run_table(runs, scores, keys=[parameter.key for parameter in sweep.parameters])
 
 Everything else in `analysis` works on such a table and returns plain numbers and strings.
 """
@@ -9,7 +9,7 @@ Everything else in `analysis` works on such a table and returns plain numbers an
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -70,6 +70,17 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
+class Scores:
+    """What runs are worth, by run id."""
+
+    name: str
+    values: Mapping[str, float]
+    """Finite; lower is better."""
+    imputed: Collection[str] = ()
+    """Runs whose score was not measured."""
+
+
+@dataclass(frozen=True, slots=True)
 class RunTable:
     """Runs with their parameters, measures and scores."""
 
@@ -81,6 +92,9 @@ class RunTable:
     scores: tuple[float, ...]
     """What each run is worth; lower is better. Finite, also for runs that failed or were stopped."""
     score_name: str
+    """Begins with a minus where the scores are a metric of which more is better, with its sign turned."""
+    imputed: tuple[str, ...] = ()
+    """Runs whose score was not measured: they failed or missed, and count as worse than those that did not."""
 
     def __post_init__(self) -> None:
         columns = (*self.parameters, *self.measures)
@@ -91,24 +105,40 @@ class RunTable:
             raise ValueError(f"a table has each column once, got {twice[0]!r} twice")
         if not all(map(math.isfinite, self.scores)):
             raise ValueError("a table has a finite score for every run; give failed runs a bad one")
+        if unknown := set(self.imputed).difference(self.run_ids):
+            raise ValueError(f"{min(unknown)} is no run of the table")
         if wrong := [c.name for c in self.parameters if not all(map(math.isfinite, c.numbers()))]:
             raise ValueError(f"parameters are finite, got an infinite {wrong[0]}")
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the parameters, of the measures and of the score, in this order."""
-        return (*(column.name for column in (*self.parameters, *self.measures)), self.score_name)
+        return (*(column.name for column in (*self.parameters, *self.measures)), self.metric)
 
     @property
-    def best(self) -> int:
-        """Row of the run with the best score, of the first one where several share it; the table must not be empty."""
-        return self.scores.index(min(self.scores))
+    def metric(self) -> str:
+        """What was measured, in its own sign."""
+        return self.score_name.removeprefix("-")
+
+    def measured(self, score: float) -> float:
+        """Return a score as it was measured, with the sign of the metric."""
+        return -score if self.score_name.startswith("-") else score
+
+    @property
+    def is_measured(self) -> tuple[bool, ...]:
+        """For each run whether its score was measured."""
+        return tuple(run_id not in self.imputed for run_id in self.run_ids)
+
+    def outcomes(self) -> Column:
+        """Return the metric as a measure of its own: in its own sign, what was not measured in the last rank."""
+        pairs = zip(self.scores, self.is_measured, strict=True)
+        values = tuple(self.measured(score if is_known else math.inf) for score, is_known in pairs)
+        return Column(self.metric, "number", values)
 
 
 def run_table(
     runs: Sequence[AnyRun],
-    scores: Mapping[str, float],
-    score_name: str,
+    scores: Scores,
     *,
     keys: Sequence[str] | None = None,
     conditions: Conditions | None = None,
@@ -116,12 +146,12 @@ def run_table(
 ) -> RunTable:
     """Return the table of the runs that have a score.
 
-    `scores` maps run ids to finite numbers, lower is better. Parameters are the `keys` in which the configs differ,
-    without `keys` all dotted keys that differ and do not belong to the measurement (seeds, evaluation, budget, …).
-    `conditions` tells when a key counts: its value is None in runs in which another key has none of the listed values.
-    Without `keys`, a text that is another one in each of ten runs or more names the run and is no parameter.
+    Parameters are the `keys` in which the configs differ, without `keys` all dotted keys that differ and do not belong
+    to the measurement (seeds, evaluation, budget, …). `conditions` tells when a key counts: its value is None in runs
+    in which another key has none of the listed values. Without `keys`, a text that is another one in each of ten runs
+    or more names the run and is no parameter.
     """
-    scored = [run for run in runs if run.run_id in scores]
+    scored = [run for run in runs if run.run_id in scores.values]
     configs = [flatten(run.config) for run in scored]
     conditions = conditions or {}
     parameters = []
@@ -132,25 +162,25 @@ def run_table(
         column = _parameter(key, values)
         if len(distinct) > 1 and (keys is not None or not _names_runs(column, len(distinct))):
             parameters.append(column)
-    scored_by = {score_name, TIME_TO_TARGET if score_name == LOG_SECONDS else score_name}
-    told = [_measure(scored, name) for name in measures if name not in scored_by]
+    taken = {TIME_TO_TARGET if scores.name == LOG_SECONDS else scores.name.removeprefix("-")}
+    taken |= {column.name for column in parameters}
+    told = [_measure(scored, name) for name in measures if name not in taken]
     return RunTable(
         run_ids=tuple(run.run_id for run in scored),
         parameters=tuple(parameters),
         measures=tuple(column for column in told if any(map(math.isfinite, column.numbers()))),
-        scores=tuple(float(scores[run.run_id]) for run in scored),
-        score_name=score_name,
+        scores=tuple(float(scores.values[run.run_id]) for run in scored),
+        score_name=scores.name,
+        imputed=tuple(run.run_id for run in scored if run.run_id in scores.imputed),
     )
 
 
-def metric_scores(
-    runs: Iterable[AnyRun], metric: str, goal: Literal["minimize", "maximize"]
-) -> tuple[str, dict[str, float]]:
-    """Return the score's name and the score of each run that says something about its config, by its last `metric`.
+def metric_scores(runs: Iterable[AnyRun], metric: str, goal: Literal["minimize", "maximize"]) -> Scores:
+    """Return the score of each run that says something about its config, by its last `metric`.
 
     A metric that is to be maximised counts with its sign turned, and is named so: `-eval_sacrebleu`. Runs that failed
-    or never told the metric are worse than the worst one by half the distance from the best. Raises ConfigError when no
-    run has the metric.
+    or never told the metric are worse than the worst one by half the distance from the best; these are not measured.
+    Raises ConfigError when no run has the metric.
     """
     judged = [run for run in runs if run.outcome not in _NO_OUTCOMES and not run.contaminated]
     sign = 1.0 if goal == "minimize" else -1.0
@@ -161,11 +191,19 @@ def metric_scores(
             known[run.run_id] = sign * value
     if not known:
         told = sorted({name for run in judged for name in run.metrics})
+        if metric in told:
+            raise ConfigError(f"no run ended well with a finite {metric}: {_outcomes_text(judged)}")
         raise unknown_name("metric", metric, told) if told else ConfigError("there is no finished run to analyse yet")
     best, worst = min(known.values()), max(known.values())
     failed = worst + _FAILED_SPREADS * (worst - best or abs(worst) or 1.0)
     name = metric if goal == "minimize" else f"-{metric}"
-    return name, {run.run_id: known.get(run.run_id, failed) for run in judged}
+    scores = {run.run_id: known.get(run.run_id, failed) for run in judged}
+    return Scores(name, scores, scores.keys() - known.keys())
+
+
+def _outcomes_text(runs: Sequence[AnyRun]) -> str:
+    counts = Counter(run.outcome.replace("_", " ") for run in runs)
+    return ", ".join(f"{count} {outcome}" for outcome, count in counts.most_common())
 
 
 def varying_keys(configs: Sequence[Mapping[str, Any]], keys: Sequence[str] | None) -> dict[str, tuple[Any, ...]]:

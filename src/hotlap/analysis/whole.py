@@ -8,8 +8,8 @@ from typing import Any
 from hotlap.analysis.correlation import Correlations, correlations
 from hotlap.analysis.effects import Difference, Effect, config_difference, marginal_effects
 from hotlap.analysis.importance import DEFAULT_EVALUATOR, Importances, importance
-from hotlap.analysis.table import AnyRun, Conditions, RunTable, run_table
-from hotlap.analysis.words import describe
+from hotlap.analysis.table import AnyRun, Conditions, RunTable, Scores, run_table
+from hotlap.analysis.words import Best, describe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +22,8 @@ class Analysis:
     effects: tuple[Effect, ...]
     differences: tuple[Difference, ...]
     """What the best run's config changes on the baseline's."""
+    best: Best | None
+    """The run whose config is called the best; None where nothing was measured."""
     words: str
 
     def __repr__(self) -> str:
@@ -41,28 +43,31 @@ class Analysis:
 
 def analyse(
     runs: Sequence[AnyRun],
-    scores: Mapping[str, float],
-    score_name: str,
+    scores: Scores,
     *,
     baseline: Mapping[str, Any] | None = None,
     keys: Sequence[str] | None = None,
     conditions: Conditions | None = None,
+    best: Best | None = None,
     seed: int = 0,
     evaluator: str = DEFAULT_EVALUATOR,
 ) -> Analysis:
-    """Analyse the runs that have a score (by run id, lower is better); the best config is held against `baseline`.
+    """Analyse the runs that have a score; the best config is held against `baseline`.
 
-    `keys` and `conditions` say what was varied, as for `run_table`. The same arguments give the same numbers.
+    Runs are to be of different points: repetitions would count as if each told something new. `best` is the one that
+    was chosen, by default the one with the best score that was measured. `keys` and `conditions` say what was varied,
+    as for `run_table`. The same arguments give the same numbers.
     """
-    table = run_table(runs, scores, score_name, keys=keys, conditions=conditions)
+    table = run_table(runs, scores, keys=keys, conditions=conditions)
     importances = importance(table, seed, evaluator)
     known = correlations(table, seed)
     effects = marginal_effects(table)
     configs = {run.run_id: run.config for run in runs}
-    best = configs[table.run_ids[table.best]] if table.run_ids else {}
-    differences = config_difference(baseline, best, keys) if baseline is not None and table.run_ids else ()
-    words = describe(table, importances, known, effects, differences)
+    best = best or _luckiest(table)
+    differences = config_difference(baseline, configs[best.run_id], keys) if baseline is not None and best else ()
+    words = describe(table, importances, known, effects, best, differences)
     return Analysis(
+        best=best,
         table=table,
         importances=importances,
         correlations=known,
@@ -70,3 +75,10 @@ def analyse(
         differences=differences,
         words=words,
     )
+
+
+def _luckiest(table: RunTable) -> Best | None:
+    """Return the run with the best of the measured scores."""
+    known = [row for row, is_measured in enumerate(table.is_measured) if is_measured]
+    row = min(known, key=lambda row: table.scores[row], default=None)
+    return None if row is None else Best(table.run_ids[row], table.scores[row], 1)

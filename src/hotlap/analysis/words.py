@@ -6,6 +6,7 @@ Nothing is claimed whose interval holds chance alone: such parameters are named 
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
 
@@ -21,14 +22,26 @@ _MOST_DIFFERENCES: Final = 8
 Names = Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The run whose config is called the best."""
+
+    run_id: str
+    score: float
+    """The median over its seeds."""
+    runs: int
+    """With different seeds."""
+
+
 def describe(
     table: RunTable,
     importances: Importances,
     correlations: Correlations,
     effects: Sequence[Effect],
+    best: Best | None = None,
     differences: Sequence[Difference] = (),
 ) -> str:
-    """Return the paragraph; `differences` are those of the best run's config against the baseline's.
+    """Return the paragraph; `differences` are those of the best config against the baseline's.
 
     Everything has to come from the same table.
     """
@@ -36,14 +49,22 @@ def describe(
         return "There are no runs to say anything about."
     short = short_names([*table.names, *(difference.key for difference in differences)])
     sentences = [
+        *_failure_words(table),
         *_importance_words(importances, short),
         *_interaction_words(importances, short),
         *_effect_words(table, effects, short),
         *_silence_words(table, importances, correlations, effects, short),
         *_correlation_words(table, correlations, short),
-        *_best_words(table, differences, short),
+        *(_best_words(table, best, differences, short) if best else ()),
     ]
     return " ".join(sentences)
+
+
+def _failure_words(table: RunTable) -> Iterator[str]:
+    if count := len(table.imputed):
+        what = "did not reach the target" if table.score_name == LOG_SECONDS else "failed or never told it"
+        verb = "counts" if count == 1 else "count"
+        yield f"{count} of {_runs(len(table.run_ids))} {what} and {verb} as worse than the others."
 
 
 def _importance_words(found: Importances, short: Names) -> Iterator[str]:
@@ -65,10 +86,10 @@ def _importance_words(found: Importances, short: Names) -> Iterator[str]:
     each = [f"{one.share:.2f} {_interval(one)}" for one in visible]
     names = _listed([short[one.parameter] for one in visible])
     if len(visible) == 1:
-        yield f"{names} explains {each[0]} of the variance of {found.score_name} {source}."
+        yield f"{names} explains {each[0]} of the variance of {score_name(found.score_name)} {source}."
         return
     whole = sum(one.share for one in visible)
-    yield f"{names} explain {whole:.2f} of the variance of {found.score_name}: {_listed(each)} {source}."
+    yield f"{names} explain {whole:.2f} of the variance of {score_name(found.score_name)}: {_listed(each)} {source}."
     if any(above.low <= below.high for above, below in pairwise(visible)):
         yield "Some of these intervals overlap, so their order is not certain."
 
@@ -95,7 +116,7 @@ def _effect_words(table: RunTable, effects: Sequence[Effect], short: Names) -> I
         medians = " and ".join(_levels_words(table, levels, short, group) for levels in ends)
         together = " changed together, so nothing tells them apart" if len(group) > 1 else ""
         names = _listed([short[effect.parameter] for effect in group])
-        yield f"{names}{together}: the median of {_score_name(table)} is {medians}."
+        yield f"{names}{together}: the median of {score_name(table.score_name)} is {medians}."
 
 
 def _levels_words(table: RunTable, levels: Sequence[Level], short: Names, group: Sequence[Effect]) -> str:
@@ -104,17 +125,30 @@ def _levels_words(table: RunTable, levels: Sequence[Level], short: Names, group:
     labels = [level.label]
     if len(levels) > 1:
         labels = [f"{short[effect.parameter]} {one.label}" for effect, one in zip(group, levels, strict=True)]
-    interval = f" [{_score(table, level.interval[0])} to {_score(table, level.interval[1])}]" if level.interval else ""
-    return f"{_score(table, level.median)}{interval} at {', '.join(labels)}"
+    middle = score_text(table, level.median)
+    ends = [score_text(table, end) for end in level.interval or ()]
+    if table.score_name.startswith("-"):
+        ends.reverse()
+    interval = f" [{' to '.join(ends)}]" if ends and set(ends) != {middle} else ""
+    return f"{middle}{interval} at {', '.join(labels)}"
 
 
-def _score_name(table: RunTable) -> str:
-    return "seconds to target" if table.score_name == LOG_SECONDS else table.score_name
+def score_name(name: str) -> str:
+    """Return a score as it is told: seconds in place of their logarithm, a metric in its own sign."""
+    return "seconds to target" if name == LOG_SECONDS else name.removeprefix("-")
 
 
-def _score(table: RunTable, value: float) -> str:
-    """Return a score as text; seconds to target are told as such, though their logarithm is analysed."""
-    return _number(math.exp(value) if table.score_name == LOG_SECONDS else value)
+def score_value(table: RunTable, score: float) -> float:
+    """Return a score in the unit in which it is told."""
+    return math.exp(score) if table.score_name == LOG_SECONDS else table.measured(score)
+
+
+def score_text(table: RunTable, score: float) -> str:
+    """Return a score as text; one that lies beyond all that was measured is none."""
+    known = [value for value, is_measured in zip(table.scores, table.is_measured, strict=True) if is_measured]
+    if known and score > max(known):
+        return "a miss" if table.score_name == LOG_SECONDS else "a failure"
+    return _number(score_value(table, score))
 
 
 def _silence_words(
@@ -126,18 +160,17 @@ def _silence_words(
     seen = {one.parameter for one in found.visible}
     seen |= {name for pair in found.visible_pairs for name in pair.parameters}
     seen |= {effect.parameter for effect in effects if effect.is_visible}
-    seen |= {name for pair in known.pairs if pair.is_clear and table.score_name in pair.names for name in pair.names}
-    seen |= {link.category for link in known.categories if link.is_clear and link.number == table.score_name}
+    seen |= {name for pair in known.pairs if pair.is_clear and table.metric in pair.names for name in pair.names}
+    seen |= {link.category for link in known.categories if link.is_clear and link.number == table.metric}
     hidden = [short[column.name] for column in table.parameters if column.name not in seen]
     if hidden:
         yield f"{_listed(hidden)}: no effect visible with {_runs(found.num_runs)}."
 
 
 def _correlation_words(table: RunTable, known: Correlations, short: Names) -> Iterator[str]:
-    """Name the strongest clear ones that are not between two parameters: those tell of the sampler, not of the runs."""
-    chosen = {column.name for column in table.parameters}
-    pairs = [pair for pair in known.pairs if not chosen.issuperset(pair.names)]
-    links = [link for link in known.categories if link.number not in chosen]
+    """Name the strongest clear ones that tell of the runs, and not of which points were tried."""
+    pairs, links = known.learned_pairs, known.learned_categories
+    short = {**short, table.metric: score_name(table.score_name)}
     clear = sorted((pair for pair in pairs if pair.is_clear), key=lambda pair: -abs(pair.rho))
     told = [_pair_words(pair, short) for pair in clear[:_MOST_CORRELATIONS]]
     clear_links = sorted((link for link in links if link.is_clear), key=lambda link: -link.eta)
@@ -165,17 +198,19 @@ def _link_words(link: CategoryLink, short: Names) -> str:
     return f"{short[link.category]} goes with {short[link.number]} (eta {link.eta:.2f}, p {link.p_value:.3f})"
 
 
-def _best_words(table: RunTable, differences: Sequence[Difference], short: Names) -> Iterator[str]:
-    best = table.best
-    score = f"{table.run_ids[best]} ({_score_name(table)} {_score(table, table.scores[best])})"
+def _best_words(table: RunTable, best: Best, differences: Sequence[Difference], short: Names) -> Iterator[str]:
+    what = "run" if best.runs == 1 else "config"
+    times = "" if best.runs == 1 else f", median of {best.runs} runs"
+    score = f"{best.run_id} ({score_name(table.score_name)} {score_text(table, best.score)}{times})"
     if differences:
         shown = [_difference_words(one, short) for one in differences[:_MOST_DIFFERENCES]]
         more = len(differences) - len(shown)
         rest = f" and {more} more" if more else ""
-        yield f"The best run, {score}, differs from the baseline in {', '.join(shown)}{rest}."
+        yield f"The best {what}, {score}, differs from the baseline in {', '.join(shown)}{rest}."
     else:
-        yield f"The best run is {score}."
-    yield "It was chosen for being the best of them, so repeat it with other seeds before believing its score."
+        yield f"The best {what} is {score}."
+    if best.runs == 1:
+        yield "It was chosen for being the best of them, so repeat it with other seeds before believing its score."
 
 
 def _difference_words(one: Difference, short: Names) -> str:

@@ -23,7 +23,7 @@ def analyze(
     study: Annotated[str | None, typer.Argument(help="Study or import (default: the study touched last).")] = None,
     metric: Annotated[str | None, typer.Option("--metric", help="Analyse this figure of the runs.")] = None,
     maximize: Annotated[bool, typer.Option("--maximize", help="Of --metric more is better.")] = False,
-    seed: Annotated[int, typer.Option("--seed", help="Of the forests and of the resampling.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the forests and of the resampling.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     project: ProjectOption = Path(),
 ) -> None:
@@ -42,14 +42,19 @@ def analyze(
 
 def analysis_lines(name: str, found: "Analysis") -> list[str]:
     """Return the analysis as lines: the paragraph, importance bars, correlations, the best config."""
+    from hotlap.analysis.words import score_name
     from hotlap.cli.screen import bold
 
     importances = found.importances
-    lines = [bold(f"{name}: what {len(found.table.run_ids)} runs say of {found.table.score_name}"), "", found.words, ""]
+    lines = [
+        bold(f"{name}: what {len(found.table.run_ids)} points say of {score_name(found.table.score_name)}"),
+        "",
+        found.words,
+        "",
+    ]
     if importances.parameters:
         lines += [f"importance ({importances.evaluator}, share of the variance, 90 % interval)", *_bars(found), ""]
-    chosen = {column.name for column in found.table.parameters}  # between two of them the sampler shows, not the runs
-    clear = [pair for pair in found.correlations.pairs if pair.is_clear and not chosen.issuperset(pair.names)]
+    clear = [pair for pair in found.correlations.learned_pairs if pair.is_clear]
     if clear:
         lines.append(f"rank correlations whose 95 % interval excludes 0 ({found.correlations.source})")
         strongest = sorted(clear, key=lambda pair: -abs(pair.rho))[:MOST_CORRELATIONS]

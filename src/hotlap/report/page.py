@@ -154,7 +154,7 @@ def _analysis_sections(found: Analysis) -> Iterator[Section]:
     yield Section("importance", "Importance", "" if charts else chart.text, charts, pairs)
     chart = Chart("correlations", correlation_text(links), correlation_figure(links), correlation_grid(links))
     charts = (chart,) if links.pairs else ()
-    categories = (("Categories and numbers", link_grid(links)),) if links.categories else ()
+    categories = (("Categories and numbers", link_grid(links)),) if links.learned_categories else ()
     yield Section("correlations", "Correlations", "" if charts else chart.text, charts, categories)
     weights = {one.parameter: one.share for one in shares.parameters}
     effects = sorted(found.effects, key=lambda effect: -weights.get(effect.parameter, 0.0))[:MOST_SLICES]

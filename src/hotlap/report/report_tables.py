@@ -4,6 +4,7 @@ Each function takes plain values and returns a `Grid` of texts or a sentence; th
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from hotlap.analysis.correlation import Correlation, Correlations
@@ -126,6 +127,16 @@ def pair_grid(found: Importances) -> Grid:
 
 def correlation_grid(found: Correlations) -> Grid:
     """Return every pair of numbers with its rank correlation, the strongest first."""
+    return _pair_grid(found.pairs)
+
+
+def clear_correlation_grid(found: Correlations, most: int) -> Grid:
+    """Return the strongest pairs that tell of the runs and whose interval does not hold 0."""
+    grid = _pair_grid([pair for pair in found.learned_pairs if pair.is_clear])
+    return Grid(grid.headers[:-1], tuple(row[:-1] for row in grid.rows[:most]), grid.words)
+
+
+def _pair_grid(pairs: Sequence[Correlation]) -> Grid:
     rows = tuple(
         (
             *pair.names,
@@ -134,37 +145,31 @@ def correlation_grid(found: Correlations) -> Grid:
             str(pair.num_runs),
             _yes(pair.is_clear),
         )
-        for pair in sorted(found.pairs, key=_strength)
+        for pair in sorted(pairs, key=_strength)
     )
     headers = ("first", "second", "rank correlation", "95 % interval", "runs", "clear")
     return Grid(headers, rows, ("first", "second", "clear"))
 
 
-def clear_correlation_grid(found: Correlations, most: int) -> Grid:
-    """Return the strongest pairs whose interval does not hold 0."""
-    grid = correlation_grid(found)
-    rows = tuple(row for row in grid.rows if row[-1] == YES)[:most]
-    return Grid(grid.headers[:-1], tuple(row[:-1] for row in rows), grid.words)
-
-
 def link_grid(found: Correlations) -> Grid:
-    """Return how each category goes with each number."""
+    """Return how each category goes with each number that was measured."""
     rows = tuple(
         (link.category, link.number, f"{link.eta:.2f}", f"{link.p_value:.3f}", str(link.num_runs), _yes(link.is_clear))
-        for link in sorted(found.categories, key=lambda link: (link.p_value, -link.eta))
+        for link in sorted(found.learned_categories, key=lambda link: (link.p_value, -link.eta))
     )
     return Grid(("category", "number", "eta", "p", "runs", "clear"), rows, ("category", "number", "clear"))
 
 
 def correlation_text(found: Correlations) -> str:
     """Say what the heat map shows."""
-    if not found.pairs:
+    pairs = found.learned_pairs
+    if not pairs:
         return "There are too few runs, or too little varies, for a correlation."
-    clear = sum(pair.is_clear for pair in found.pairs)
-    strongest = min(found.pairs, key=_strength)
+    clear = sum(pair.is_clear for pair in pairs)
+    strongest = min(pairs, key=_strength)
     return (
         f"Rank correlation of each number with each; in brackets where the interval holds 0. {clear} of "
-        f"{count_text(len(found.pairs), 'pair')} are clear; the strongest is {' with '.join(strongest.names)}, "
+        f"{count_text(len(pairs), 'pair')} are clear; the strongest is {' with '.join(strongest.names)}, "
         f"{strongest.rho:+.2f}. {found.source}."
     )
 

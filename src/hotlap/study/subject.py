@@ -4,23 +4,29 @@ subject = read_subject(project, "my-sweep")                # or "wandb@import"
 analysis_of(subject).words
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import median
 from typing import Any, Final
 
-from hotlap.analysis.table import LOG_SECONDS, metric_scores
+from hotlap.analysis.table import LOG_SECONDS, Scores, metric_scores
 from hotlap.analysis.whole import Analysis, analyse
+from hotlap.analysis.words import Best
+from hotlap.config.load import config_from_values
+from hotlap.core.clock import ClockName
 from hotlap.core.errors import ConfigError, StudyError
-from hotlap.core.records import History
+from hotlap.core.records import History, RunRecord
 from hotlap.core.run_folder import RunFolder
 from hotlap.core.study_folder import ProjectFolder
 from hotlap.runs.imports import GROUP_SUFFIX
 from hotlap.runs.ingest import ingest
 from hotlap.runs.rows import StoredRun
 from hotlap.runs.store import RunStore
-from hotlap.search.score import score_run, yardstick_of
-from hotlap.search.sweep_score import TIME_TO_TARGET
-from hotlap.study.study import read_study
+from hotlap.search.score import score_candidates, yardstick_of
+from hotlap.search.sweep_score import FAILURES, TIME_TO_TARGET
+from hotlap.study.study import SWEEP_SCHEMA, read_study
+from hotlap.study.sweep import stored_settings
+from hotlap.study.sweep_plan import best_candidate
 
 _NO_POINTS: Final = ("timing", "manual")
 """Roles of runs that are no point of a study's search."""
@@ -70,19 +76,59 @@ def analysis_of(subject: Subject, metric: str | None = None, *, maximize: bool =
     if maximize and metric is None:
         raise ConfigError("--maximize says how to read --metric; name that, too")
     history, (chosen, is_maximized) = subject.history, metric_of(subject, metric, maximize=maximize)
-    judged = [
-        run
-        for run in history.runs
-        if not run.is_infrastructure_failure and (subject.imported or run.role not in _NO_POINTS)
-    ]
-    if chosen == TIME_TO_TARGET:
-        yardstick = yardstick_of(history)
-        name, scores = LOG_SECONDS, {run.run_id: score_run(run, history, yardstick).value for run in judged}
-    else:
-        name, scores = metric_scores(judged, chosen, "maximize" if is_maximized else "minimize")
+    points = history.runs if subject.imported else tuple(_points(subject))
+    scores = _scores(subject, points, chosen, is_maximized=is_maximized)
+    best = _best(subject, points, scores.values) if metric in (None, _own_metric(subject)) else None
     keys, conditions = _varied(subject.protocol.get("space") or {})
     baseline = None if subject.imported else dict(history.base_config)
-    return analyse(judged, scores, name, baseline=baseline, keys=keys, conditions=conditions, seed=seed)
+    return analyse(points, scores, baseline=baseline, keys=keys, conditions=conditions, best=best, seed=seed)
+
+
+def _points(subject: Subject) -> Iterator[RunRecord]:
+    """Yield one run for each point that was tried: its first, with the medians of all of its runs.
+
+    Repetitions of a point tell nothing new of its settings, and the best are repeated most. The baseline of a sweep is
+    no point of its space.
+    """
+    history = subject.history
+    for number in range(1 if subject.protocol.get("space") else 0, len(history.proposals) + 1):
+        runs = [
+            run for run in history.runs_of(number) if not run.is_infrastructure_failure and run.role not in _NO_POINTS
+        ]
+        if runs:
+            yield _merged(runs, history.clock)
+
+
+def _merged(runs: Sequence[RunRecord], clock: ClockName) -> RunRecord:
+    """Return the first of some runs of one config, with the median time and the median of every metric of them."""
+    well = [run for run in runs if run.outcome not in FAILURES]
+    told: dict[str, list[float]] = {}
+    for run in well:
+        for name, value in run.metrics.items():
+            told.setdefault(name, []).append(value)
+    middle = sorted(runs, key=lambda run: run.clock_to_target(clock))[(len(runs) - 1) // 2]
+    metrics = {name: median(values) for name, values in told.items()}
+    return replace(runs[0], outcome=(well or runs)[0].outcome, metrics=metrics, time_to_target=middle.time_to_target)
+
+
+def _scores(subject: Subject, points: Sequence[RunRecord], metric: str, *, is_maximized: bool) -> Scores:
+    """Return the score of each point by its run."""
+    if metric == TIME_TO_TARGET:
+        graded = score_candidates(subject.history, yardstick_of(subject.history))
+        known = [run for run in points if run.candidate in graded]
+        missed = {run.run_id for run in known if not graded[run.candidate].is_reached}
+        return Scores(LOG_SECONDS, {run.run_id: graded[run.candidate].value for run in known}, missed)
+    return metric_scores(points, metric, "maximize" if is_maximized else "minimize")
+
+
+def _best(subject: Subject, points: Sequence[RunRecord], scores: Mapping[str, float]) -> Best | None:
+    """Return the point that the study itself calls the best; None leaves it to the scores."""
+    history, number = subject.history, subject.history.incumbent
+    if subject.protocol.get("schema") == SWEEP_SCHEMA:
+        config = config_from_values(subject.protocol["config"])
+        number = best_candidate(history, stored_settings(config, subject.protocol)) or 0
+    run = next((run for run in points if number and run.candidate == number and run.run_id in scores), None)
+    return None if run is None else Best(run.run_id, scores[run.run_id], len(history.runs_of(number)))
 
 
 def metric_of(subject: Subject, metric: str | None = None, *, maximize: bool = False) -> tuple[str, bool]:
@@ -91,8 +137,7 @@ def metric_of(subject: Subject, metric: str | None = None, *, maximize: bool = F
     Imported runs go by what their source optimised (an Optuna study says so), else by eval_loss, value or train_loss,
     the first that any of them has. Raises ConfigError where none of these is there.
     """
-    protocol = subject.protocol
-    own = protocol.get("metric") or (None if subject.imported else TIME_TO_TARGET)
+    protocol, own = subject.protocol, _own_metric(subject)
     directions = _directions(subject)
     if own is None and len(directions) == 1:
         own = next(iter(directions))
@@ -106,6 +151,11 @@ def metric_of(subject: Subject, metric: str | None = None, *, maximize: bool = F
         goal = protocol.get("goal") or directions.get(str(own), "minimize")
         return str(own), goal == "maximize" or (maximize and metric is not None)
     return metric, maximize or directions.get(metric) == "maximize"
+
+
+def _own_metric(subject: Subject) -> str | None:
+    """Return what a study is about; imported runs do not say it."""
+    return subject.protocol.get("metric") or (None if subject.imported else TIME_TO_TARGET)
 
 
 def _directions(subject: Subject) -> Mapping[str, str]:
