@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from synthetic_sweep import KEYS, analysis, sweep_history
 
-from hotlap.analysis.table import Column, RunTable
+from hotlap.analysis.correlation import correlations
+from hotlap.analysis.effects import marginal_effects
+from hotlap.analysis.table import LOG_SECONDS, Column, RunTable
 from hotlap.analysis.whole import Analysis
 from hotlap.report.chart_base import log_ticks, whiskers
 from hotlap.report.charts import (
@@ -22,6 +24,7 @@ from hotlap.report.charts import (
     matrix_texts,
 )
 from hotlap.report.report_data import Place, ReportCurve
+from hotlap.report.report_tables import correlation_grid, correlation_text, effect_grid, effect_text, parallel_text
 from hotlap.report.space_charts import MOST_AXES, parallel_figure, slice_figure
 
 PLACES = (
@@ -143,13 +146,50 @@ def test_no_more_axes_than_can_be_read(found: Analysis) -> None:
 def test_slices_show_runs_and_medians(found: Analysis) -> None:
     columns = {column.name: column for column in found.table.parameters}
     for effect in found.effects:
-        figure = slice_figure(columns[effect.parameter], effect, found.table.scores, found.table.score_name)
+        figure = slice_figure(columns[effect.parameter], effect, found.table)
         dots, medians = figure["data"]
         assert dots["y"] == list(found.table.scores)
         assert medians["y"] == [level.median for level in effect.levels] and len(medians["x"]) == len(medians["y"])
         if effect.parameter == KEYS[1]:
             assert all(abs(x - round(x)) <= 0.25 for x in dots["x"])
         assert json.dumps(figure, allow_nan=False)
+
+
+def test_times_are_drawn_in_seconds_and_not_as_logarithms(found: Analysis) -> None:
+    rates = Column("rate", "number", (1.0, 2.0, 3.0, 4.0, 5.0))
+    seconds = (3.0, 6.0, 12.0, 300.0, 9000.0)
+    scores = tuple(map(math.log, seconds))
+    table = RunTable(("r1", "r2", "r3", "r4", "r5"), (rates,), (), scores, LOG_SECONDS, imputed=("r5",))
+    (effect,) = marginal_effects(table)
+    figure = slice_figure(rates, effect, table)
+    dots, medians = figure["data"]
+    assert dots["y"] == pytest.approx(seconds) and medians["y"] == pytest.approx(seconds)
+    assert dots["marker"]["symbol"] == [*["circle-open"] * 4, "x-thin-open"]
+    assert dots["hovertext"][0] == "r1: 3" and dots["hovertext"][4] == "r5: a miss"
+    assert figure["layout"]["yaxis"] == {"title": {"text": "seconds to target"}, "type": "log"}
+    axis = parallel_figure(table, found.importances)["data"][0]["dimensions"][-1]
+    assert axis["label"] == "seconds to target" and axis["values"] == pytest.approx(list(map(math.log10, seconds)))
+    assert {"10", "100", "1000"} <= set(axis["ticktext"])
+    assert effect_text(effect, table).startswith("Median seconds to target is best at 1 (3) and worst at 5 (a miss)")
+    assert effect_grid(effect, table).headers[2] == "median seconds to target"
+    assert [row[2] for row in effect_grid(effect, table).rows] == ["3", "6", "12", "300", "a miss"]
+    assert "seconds to target, lower is better; 1 run of them failed or missed" in parallel_text(table)
+    names = correlations(table, seed=0)
+    assert LOG_SECONDS not in repr((correlation_grid(names), correlation_text(names), correlation_figure(names)))
+
+
+def test_a_metric_of_which_more_is_better_has_its_own_sign(found: Analysis) -> None:
+    rates = Column("rate", "number", (1.0, 1.0, 1.0, 1.0, 1.0, 2.0))
+    table = RunTable(tuple("abcdef"), (rates,), (), (-1.0, -2.0, -3.0, -4.0, -5.0, -6.0), "-eval_chrf")
+    (effect,) = marginal_effects(table)
+    assert effect_grid(effect, table).rows[0] == ("1", "5", "3", "1 to 5")
+    assert effect_text(effect, table) == "Median eval_chrf is 3 at 1; of no other value are there five runs."
+    assert "higher is better" in parallel_text(table)
+    figure = slice_figure(rates, effect, table)
+    dots, medians = figure["data"]
+    assert dots["y"] == [1, 2, 3, 4, 5, 6] and medians["y"] == [3, 6]
+    assert (medians["error_y"]["array"], medians["error_y"]["arrayminus"]) == ([2, 0], [2, 0])
+    assert parallel_figure(table, found.importances)["data"][0]["dimensions"][-1]["values"] == [1, 2, 3, 4, 5, 6]
 
 
 @given(st.floats(1e-8, 1e6), st.floats(1.0, 1e9))

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from hotlap.analysis.correlation import Correlations
 from hotlap.analysis.importance import Importances
-from hotlap.analysis.words import short_names
+from hotlap.analysis.words import score_name, short_names
 from hotlap.report.chart_base import BLUE, GREY, ORANGE, Figure, cut, escaped, figure, named_rows, whiskers
 from hotlap.report.picture import OKABE_ITO
 from hotlap.report.report_data import Place, ReportCurve
@@ -138,7 +138,7 @@ def importance_figure(found: Importances) -> Figure:
 def correlation_figure(found: Correlations) -> Figure:
     """Return the matrix of rank correlations with its numbers; those that may be chance stand in brackets."""
     short = short_names(found.names)
-    names = [short[name] for name in found.names]
+    names = [score_name(short[name]) for name in found.names]
     rows = list(range(len(names)))
     cells = {
         "type": "heatmap",

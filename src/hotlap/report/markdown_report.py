@@ -9,7 +9,9 @@ from typing import Final
 from urllib.parse import quote
 
 from hotlap.analysis.effects import Effect
+from hotlap.analysis.table import RunTable
 from hotlap.analysis.whole import Analysis
+from hotlap.analysis.words import score_name
 from hotlap.core.errors import MissingExtraError
 from hotlap.core.files import write_atomic
 from hotlap.report.report_data import MARKER, Change, ReportData
@@ -33,9 +35,11 @@ from hotlap.report.report_tables import (
     place_title,
     run_grid,
     sample_grid,
+    slice_text,
 )
 from hotlap.report.static_plots import draw_pictures
-from hotlap.report.text import fenced, inside_html, one_line, table
+from hotlap.report.text import fenced, inside_html, one_line
+from hotlap.report.text import table as markdown_table
 
 MOST_CORRELATIONS: Final = 20
 MOST_CHANGES: Final = 10
@@ -114,14 +118,15 @@ def _analysis(data: ReportData, pictures: Mapping[str, str]) -> list[str]:
 def _effects(found: Analysis, pictures: Mapping[str, str]) -> str:
     if not found.effects:
         return "No parameter varies."
-    alt = f"Median {found.table.score_name} along each parameter; the tables below hold the numbers"
-    sections = [_effect(effect, found.table.score_name) for effect in found.effects]
-    return "\n\n".join([part for part in (_picture("effects", pictures, alt), *sections) if part])
+    alt = f"Median {score_name(found.table.score_name)} along each parameter; the tables below hold the numbers"
+    sections = [_effect(effect, found.table) for effect in found.effects]
+    drawn = [_picture("effects", pictures, alt), slice_text(found.table)] if "effects" in pictures else []
+    return "\n\n".join([*drawn, *sections])
 
 
-def _effect(effect: Effect, score_name: str) -> str:
+def _effect(effect: Effect, table: RunTable) -> str:
     title = one_line(effect.parameter)
-    return f"### {title}\n\n{one_line(effect_text(effect, score_name))}\n\n{_grid(effect_grid(effect))}"
+    return f"### {title}\n\n{one_line(effect_text(effect, table))}\n\n{_grid(effect_grid(effect, table))}"
 
 
 def _best_config(data: ReportData) -> str:
@@ -167,7 +172,7 @@ def _bullets(facts: Sequence[tuple[str, str]]) -> str:
 
 
 def _grid(grid: Grid) -> str:
-    return table(grid.headers, grid.rows, grid.words) if grid.rows else ""
+    return markdown_table(grid.headers, grid.rows, grid.words) if grid.rows else ""
 
 
 def _picture(name: str, pictures: Mapping[str, str], alt: str) -> str:

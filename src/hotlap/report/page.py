@@ -44,6 +44,7 @@ from hotlap.report.report_tables import (
     place_title,
     run_grid,
     sample_grid,
+    slice_text,
 )
 from hotlap.report.space_charts import parallel_figure, slice_figure
 from hotlap.runs.views import finite
@@ -162,14 +163,14 @@ def _analysis_sections(found: Analysis) -> Iterator[Section]:
     slices = tuple(
         Chart(
             f"slice-{number}",
-            f"{effect.parameter}: {effect_text(effect, table.score_name)}",
-            slice_figure(columns[effect.parameter], effect, table.scores, table.score_name),
-            effect_grid(effect),
+            f"{effect.parameter}: {effect_text(effect, table)}",
+            slice_figure(columns[effect.parameter], effect, table),
+            effect_grid(effect, table),
         )
         for number, effect in enumerate(effects)
     )
     left_out = len(found.effects) - len(effects)
-    text = "Rings are runs, diamonds the medians of groups of them with 90 % intervals; the other settings vary along."
+    text = slice_text(table)
     text += f" The {MOST_SLICES} weightiest parameters; the Markdown report has {left_out} more." if left_out else ""
     yield Section("slices", "Slices", text if slices else "No parameter varies.", slices)
 

@@ -11,6 +11,7 @@ from hotlap.analysis.correlation import Correlation, Correlations
 from hotlap.analysis.effects import Effect
 from hotlap.analysis.importance import Importances
 from hotlap.analysis.table import RunTable
+from hotlap.analysis.words import score_name, score_text
 from hotlap.report.report_data import Cell, Cells, ReportData
 from hotlap.report.text import NOTHING, count_text, seconds_text
 
@@ -111,8 +112,9 @@ def importance_text(found: Importances) -> str:
         return found.text or "There is no parameter that varies."
     names = ", ".join(one.parameter for one in found.visible) or "none"
     return (
-        f"Share of the variance of {found.score_name} by {found.evaluator} over {count_text(found.num_runs, 'run')}; "
-        f"whiskers are 90 % intervals, the mark is what a shuffled copy gets. Above chance: {names}. {found.text}"
+        f"Share of the variance of {score_name(found.score_name)} by {found.evaluator} over "
+        f"{count_text(found.num_runs, 'run')}; whiskers are 90 % intervals, the mark is what a shuffled copy gets. "
+        f"Above chance: {names}. {found.text}"
     ).strip()
 
 
@@ -139,7 +141,7 @@ def clear_correlation_grid(found: Correlations, most: int) -> Grid:
 def _pair_grid(pairs: Sequence[Correlation]) -> Grid:
     rows = tuple(
         (
-            *pair.names,
+            *map(score_name, pair.names),
             f"{pair.rho:+.2f}",
             f"{pair.low:+.2f} to {pair.high:+.2f}",
             str(pair.num_runs),
@@ -154,7 +156,14 @@ def _pair_grid(pairs: Sequence[Correlation]) -> Grid:
 def link_grid(found: Correlations) -> Grid:
     """Return how each category goes with each number that was measured."""
     rows = tuple(
-        (link.category, link.number, f"{link.eta:.2f}", f"{link.p_value:.3f}", str(link.num_runs), _yes(link.is_clear))
+        (
+            link.category,
+            score_name(link.number),
+            f"{link.eta:.2f}",
+            f"{link.p_value:.3f}",
+            str(link.num_runs),
+            _yes(link.is_clear),
+        )
         for link in sorted(found.learned_categories, key=lambda link: (link.p_value, -link.eta))
     )
     return Grid(("category", "number", "eta", "p", "runs", "clear"), rows, ("category", "number", "clear"))
@@ -167,44 +176,59 @@ def correlation_text(found: Correlations) -> str:
         return "There are too few runs, or too little varies, for a correlation."
     clear = sum(pair.is_clear for pair in pairs)
     strongest = min(pairs, key=_strength)
+    names = " with ".join(map(score_name, strongest.names))
     return (
         f"Rank correlation of each number with each; in brackets where the interval holds 0. {clear} of "
-        f"{count_text(len(pairs), 'pair')} are clear; the strongest is {' with '.join(strongest.names)}, "
+        f"{count_text(len(pairs), 'pair')} are clear; the strongest is {names}, "
         f"{strongest.rho:+.2f}. {found.source}."
     )
 
 
-def effect_grid(effect: Effect) -> Grid:
-    """Return the median score at each value of a parameter."""
+def effect_grid(effect: Effect, table: RunTable) -> Grid:
+    """Return the median at each value of a parameter, in the unit of what was measured."""
     rows = tuple(
         (
             level.label,
             str(level.num_runs),
-            value_text(level.median),
-            f"{value_text(level.interval[0])} to {value_text(level.interval[1])}" if level.interval else NOTHING,
+            score_text(table, level.median),
+            _range_text(table, level.interval) if level.interval else NOTHING,
         )
         for level in effect.levels
     )
-    return Grid(("value", "runs", "median score", "90 % interval"), rows, ("value",))
+    return Grid(("value", "runs", f"median {score_name(table.score_name)}", "90 % interval"), rows, ("value",))
 
 
-def effect_text(effect: Effect, score_name: str) -> str:
-    """Say where the score is best along a parameter, and whether that can be told."""
+def effect_text(effect: Effect, table: RunTable) -> str:
+    """Say where runs are best along a parameter, and whether that can be told."""
     sure = (
         "the intervals of best and worst do not meet" if effect.is_visible else "the intervals do not tell them apart"
     )
     best, worst = effect.best, effect.worst
+    if best is worst:
+        middle = score_text(table, best.median)
+        return f"Median {score_name(table.score_name)} is {middle} at {best.label}; of no other value are there five runs."
     return (
-        f"Median {score_name} is lowest at {best.label} ({value_text(best.median)}) and highest at {worst.label} "
-        f"({value_text(worst.median)}); {sure}."
+        f"Median {score_name(table.score_name)} is best at {best.label} ({score_text(table, best.median)}) and worst "
+        f"at {worst.label} ({score_text(table, worst.median)}); {sure}."
     )
 
 
 def parallel_text(table: RunTable) -> str:
     """Say what the parallel coordinates show."""
+    better = "higher" if table.score_name.startswith("-") else "lower"
     return (
         f"{count_text(len(table.run_ids), 'run')} as lines through their settings; the axis on the right is "
-        f"{table.score_name}, lower is better. Drag along an axis to choose runs: the table of all runs follows."
+        f"{score_name(table.score_name)}, {better} is better{_rank_text(table)}. Drag along an axis to choose runs: "
+        "the table of all runs follows."
+    )
+
+
+def slice_text(table: RunTable) -> str:
+    """Say what the slices show."""
+    crosses = ", crosses those that have only a rank, behind the others" if table.imputed else ""
+    return (
+        f"Rings are runs{crosses}, diamonds the medians of groups of them with 90 % intervals; the other settings vary "
+        "along."
     )
 
 
@@ -272,6 +296,21 @@ def _sample(generated: str | None, expected: str) -> str:
     if not expected:
         return visible(generated)
     return f"{'✓' if generated.strip() == expected.strip() else '✗'} {visible(generated)}"
+
+
+def _rank_text(table: RunTable) -> str:
+    """Return a clause on the runs whose score was not measured."""
+    if not table.imputed:
+        return ""
+    return (
+        f"; {count_text(len(table.imputed), 'run')} of them failed or missed, and stand beyond the others by rank only"
+    )
+
+
+def _range_text(table: RunTable, interval: tuple[float, float]) -> str:
+    """Return an interval of scores, the smaller number first."""
+    ends = [score_text(table, end) for end in interval]
+    return " to ".join(reversed(ends) if table.score_name.startswith("-") else ends)
 
 
 def _strength(pair: Correlation) -> float:

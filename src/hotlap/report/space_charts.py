@@ -1,13 +1,13 @@
 """The charts of a space of settings as plotly figures: parallel coordinates, and slices along one parameter."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final
 
 from hotlap.analysis.effects import ABSENT, Effect, Level
 from hotlap.analysis.importance import Importances
-from hotlap.analysis.table import Column, RunTable
-from hotlap.analysis.words import short_names
+from hotlap.analysis.table import LOG_SECONDS, Column, RunTable
+from hotlap.analysis.words import score_name, score_text, score_value, short_names
 from hotlap.report.chart_base import BLUE, GREY, Figure, cut, escaped, figure, log_ticks, whiskers
 
 MOST_AXES: Final = 10
@@ -22,54 +22,75 @@ def parallel_figure(table: RunTable, importances: Importances) -> Figure:
     order = {one.parameter: rank for rank, one in enumerate(importances.parameters)}
     ranked = sorted(table.parameters, key=lambda column: order.get(column.name, len(order)))[:MOST_AXES]
     short = short_names(table.names)
-    score = Column(table.score_name, "number", table.scores)
+    values = tuple(score_value(table, score) for score in table.scores)
+    score = Column(score_name(table.score_name), "number", values, is_log=table.score_name == LOG_SECONDS)
     lines = {
         "type": "parcoords",
         "line": {"color": list(table.scores), "colorscale": _SCORE_COLORS, "showscale": False},
-        "dimensions": [_axis(column, short[column.name]) for column in (*reversed(ranked), score)],
+        "dimensions": [*(_axis(column, short[column.name]) for column in reversed(ranked)), _axis(score, score.name)],
         "labelangle": -18,
     }
     return figure([lines], 440, margin={"l": 130, "r": 90, "t": 90, "b": 30})
 
 
-def slice_figure(column: Column, effect: Effect, scores: Sequence[float], score_name: str) -> Figure:
+def slice_figure(column: Column, effect: Effect, table: RunTable) -> Figure:
     """Return the runs along one parameter, and the median of each group of them with its interval."""
     is_number = column.kind == "number"
     shown = [level for level in effect.levels if not is_number or level.low is not None]
-    pairs: list[tuple[Any, float]]
     if is_number:
-        pairs = [(value, score) for value, score in zip(column.values, scores, strict=True) if value is not None]
-        places = [_middle(level, is_log=column.is_log) for level in shown]
+        places: list[float] = [_middle(level, is_log=column.is_log) for level in shown]
         axis: dict[str, Any] = {"type": "log", "dtick": 1} if column.is_log else {"type": "linear"}
     else:
         names = [level.label for level in effect.levels]
-        rows = [names.index(ABSENT if value is None else str(value)) for value in column.values]
-        beside = [row + 0.5 * ((_GOLDEN * run) % 1 - 0.5) for run, row in enumerate(rows)]
-        pairs = list(zip(beside, scores, strict=True))
         places = [float(index) for index in range(len(names))]
         texts = [escaped(cut(name, 18)) for name in names]
         axis = {"tickvals": list(range(len(names))), "ticktext": texts, "range": [-0.6, len(names) - 0.4]}
-    dots = {
-        "type": "scatter",
-        "mode": "markers",
-        "x": [value for value, _ in pairs],
-        "y": [score for _, score in pairs],
-        "marker": {"symbol": "circle-open", "color": GREY, "size": 7},
-        "hoverinfo": "y",
-    }
     medians = {
         "type": "scatter",
         "mode": "lines+markers" if is_number else "markers",
         "x": places,
-        "y": [level.median for level in shown],
+        "y": [score_value(table, level.median) for level in shown],
         "line": {"color": BLUE, "width": 1.5, "dash": "dot"},
         "marker": {"symbol": "diamond", "color": BLUE, "size": 11},
-        "error_y": whiskers([(level.median, *(level.interval or (math.nan, math.nan))) for level in shown]),
-        "hovertext": [escaped(f"{level.label}: {level.median:.4g}") for level in shown],
+        "error_y": whiskers([_reach(level, table) for level in shown]),
+        "hovertext": [escaped(f"{level.label}: {score_text(table, level.median)}") for level in shown],
         "hoverinfo": "text",
     }
-    axis["title"] = {"text": column.name}
-    return figure([dots, medians], 320, xaxis=axis, yaxis={"title": {"text": score_name}})
+    axis["title"] = {"text": escaped(column.name)}
+    is_log = table.score_name == LOG_SECONDS
+    axis_y = {"title": {"text": escaped(score_name(table.score_name))}, "type": "log" if is_log else "linear"}
+    return figure([_dots(column, effect, table), medians], 320, xaxis=axis, yaxis=axis_y)
+
+
+def _dots(column: Column, effect: Effect, table: RunTable) -> dict[str, Any]:
+    """Return the runs: those of a category beside each other, those whose score was not measured as crosses."""
+    places: list[float | None]
+    if column.kind == "number":
+        places = [value if isinstance(value, int | float) else None for value in column.values]
+    else:
+        names = [level.label for level in effect.levels]
+        rows = [names.index(ABSENT if value is None else str(value)) for value in column.values]
+        places = [row + 0.5 * ((_GOLDEN * run) % 1 - 0.5) for run, row in enumerate(rows)]
+    shown = [row for row, place in enumerate(places) if place is not None]
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "x": [places[row] for row in shown],
+        "y": [score_value(table, table.scores[row]) for row in shown],
+        "marker": {
+            "symbol": ["circle-open" if table.is_measured[row] else "x-thin-open" for row in shown],
+            "color": GREY,
+            "size": 7,
+        },
+        "hovertext": [escaped(f"{table.run_ids[row]}: {score_text(table, table.scores[row])}") for row in shown],
+        "hoverinfo": "text",
+    }
+
+
+def _reach(level: Level, table: RunTable) -> tuple[float, float, float]:
+    """Return median and interval of a level in the unit of what was measured."""
+    low, high = sorted(score_value(table, end) for end in level.interval or (math.nan, math.nan))
+    return score_value(table, level.median), low, high
 
 
 def _axis(column: Column, label: str) -> dict[str, Any]:

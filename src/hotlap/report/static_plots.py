@@ -11,8 +11,8 @@ from typing import Any, Final
 from hotlap.analysis.correlation import Correlations
 from hotlap.analysis.effects import ABSENT, Effect
 from hotlap.analysis.importance import Importances
-from hotlap.analysis.table import Column, RunTable
-from hotlap.analysis.words import short_names
+from hotlap.analysis.table import LOG_SECONDS, Column, RunTable
+from hotlap.analysis.words import score_name, score_value, short_names
 from hotlap.core.errors import import_optional
 from hotlap.report.chart_base import ORANGE, cut
 from hotlap.report.charts import matrix_texts
@@ -112,7 +112,7 @@ def _draw_curves(figure: Any, data: ReportData) -> None:
     if data.target is not None:
         axes.axhline(data.target, color=BLACK, linewidth=0.8, linestyle=(0, (4, 3)))
         axes.annotate(f"target {data.target:g}", (0, data.target), (3, 3), **_AT_THE_LEFT)
-    _log_x(axes)
+    _log_axis(axes, "x")
     axes.set_xlabel(data.axis)
     axes.set_ylabel(data.metric)
     if any(curve.label for curve in data.curves):
@@ -133,8 +133,13 @@ def _draw_shares(figure: Any, found: Importances) -> None:
         axes.plot([one.chance], [row], marker="|", markersize=13, markeredgewidth=2, color=ORANGE, linestyle="none")
         axes.annotate(f"{one.share:.2f}", (one.high, row), (6, 0), textcoords="offset points", va="center")
     _name_rows(axes, [one.parameter for one in found.parameters])
-    axes.set_xlim(0, 1.2 * max(*(one.high for one in found.parameters), 0.05))
+    axes.set_xlim(0, share_axis_end(found))
     axes.set_xlabel("share of the variance, 90 % interval; the mark is what chance gives")
+
+
+def share_axis_end(found: Importances) -> float:
+    """Return how far the axis of shares goes, so that every interval and every mark of chance lies on it."""
+    return 1.2 * max(*(max(one.high, one.chance) for one in found.parameters), 0.05)
 
 
 def _hatch(is_visible: bool) -> str | None:
@@ -145,7 +150,7 @@ def _draw_correlations(figure: Any, found: Correlations) -> None:
     colors = import_optional("matplotlib.colors", "report")
     axes = figure.subplots()
     short = short_names(found.names)
-    names = [cut(short[name], 24) for name in found.names]
+    names = [cut(score_name(short[name]), 24) for name in found.names]
     values = [[math.nan if rho is None else rho for rho in row] for row in found.matrix]
     shades = colors.LinearSegmentedColormap.from_list("hotlap", [BLUE, _PALE, ORANGE])
     mesh = axes.pcolormesh(values, cmap=shades, vmin=-1, vmax=1, edgecolors="white", linewidth=0.5)
@@ -168,35 +173,39 @@ def _draw_effects(figure: Any, table: RunTable, effects: Sequence[Effect]) -> No
     grid = figure.subplots(rows, _SLICES_A_ROW, squeeze=False, sharey=True)
     places = [axes for line in grid for axes in line]
     for axes, effect in zip(places, effects, strict=False):
-        _draw_slice(axes, columns[effect.parameter], effect, table.scores)
+        _draw_slice(axes, columns[effect.parameter], effect, table)
         axes.set_xlabel(short[effect.parameter])
     for axes in places[len(effects) :]:
         axes.set_visible(False)
-    figure.supylabel(table.score_name, fontsize=9)
+    if table.score_name == LOG_SECONDS:
+        _log_axis(places[0], "y")  # the others share it
+    figure.supylabel(score_name(table.score_name), fontsize=9)
 
 
-def _draw_slice(axes: Any, column: Column, effect: Effect, scores: Sequence[float]) -> None:
-    """Draw the runs as rings and the medians of their groups as diamonds with intervals."""
+def _draw_slice(axes: Any, column: Column, effect: Effect, table: RunTable) -> None:
+    """Draw the runs as rings (crosses where only a rank is known) and the medians of their groups with intervals."""
     names = [level.label for level in effect.levels]
     if column.kind == "number":
-        known = [(value, score) for value, score in zip(column.values, scores, strict=True) if value is not None]
-        axes.plot([value for value, _ in known], [score for _, score in known], "o", **_RINGS)
+        rows = [value if isinstance(value, int | float) else math.nan for value in column.values]
         if column.is_log:
-            _log_x(axes)
+            _log_axis(axes, "x")
     else:
-        rows = [names.index(ABSENT if value is None else str(value)) for value in column.values]
-        axes.plot(rows, list(scores), "o", **_RINGS)
+        rows = [float(names.index(ABSENT if value is None else str(value))) for value in column.values]
         axes.set_xticks(range(len(names)), [cut(name, 14) for name in names], rotation=25, ha="right")
         axes.margins(x=0.2)
+    for sign, is_measured in (("o", True), ("x", False)):
+        some = [row for row, known in enumerate(table.is_measured) if known == is_measured]
+        heights = [score_value(table, table.scores[row]) for row in some]
+        axes.plot([rows[row] for row in some], heights, sign, **_RINGS)
     for index, level in enumerate(effect.levels):
         if column.kind == "number" and (level.low is None or level.high is None):
             continue
         at = float(index)
         if level.low is not None and level.high is not None:
             at = math.sqrt(level.low * level.high) if column.is_log else (level.low + level.high) / 2
-        axes.plot([at], [level.median], "D", color=BLUE, markersize=6)
+        axes.plot([at], [score_value(table, level.median)], "D", color=BLUE, markersize=6)
         if level.interval:
-            axes.plot([at, at], list(level.interval), color=BLUE, linewidth=1.4)
+            axes.plot([at, at], [score_value(table, end) for end in level.interval], color=BLUE, linewidth=1.4)
 
 
 _RINGS: Final = {"markerfacecolor": "none", "markeredgecolor": GREY, "markersize": 4}
@@ -209,10 +218,11 @@ def _name_rows(axes: Any, names: Sequence[str]) -> None:
     axes.tick_params(axis="y", length=0)
 
 
-def _log_x(axes: Any) -> None:
-    """Put x on a logarithmic axis with plain numbers."""
+def _log_axis(axes: Any, name: str) -> None:
+    """Put `x` or `y` on a logarithmic axis with plain numbers."""
     ticker = import_optional("matplotlib.ticker", "report")
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.xaxis.set_minor_formatter(ticker.NullFormatter())
+    getattr(axes, f"set_{name}scale")("log")
+    axis = getattr(axes, f"{name}axis")
+    axis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.set_minor_formatter(ticker.NullFormatter())
