@@ -166,16 +166,29 @@ def test_times_are_drawn_in_seconds_and_not_as_logarithms(found: Analysis) -> No
     assert dots["y"] == pytest.approx(seconds) and medians["y"] == pytest.approx(seconds)
     assert dots["marker"]["symbol"] == [*["circle-open"] * 4, "x-thin-open"]
     assert dots["hovertext"][0] == "r1: 3" and dots["hovertext"][4] == "r5: a miss"
-    assert figure["layout"]["yaxis"] == {"title": {"text": "seconds to target"}, "type": "log"}
+    assert figure["layout"]["yaxis"] == {"title": {"text": "seconds to target"}, "type": "log", "dtick": 1}
     axis = parallel_figure(table, found.importances)["data"][0]["dimensions"][-1]
     assert axis["label"] == "seconds to target" and axis["values"] == pytest.approx(list(map(math.log10, seconds)))
     assert {"10", "100", "1000"} <= set(axis["ticktext"])
     assert effect_text(effect, table).startswith("Median seconds to target is best at 1 (3) and worst at 5 (a miss)")
     assert effect_grid(effect, table).headers[2] == "median seconds to target"
     assert [row[2] for row in effect_grid(effect, table).rows] == ["3", "6", "12", "300", "a miss"]
-    assert "seconds to target, lower is better; 1 run of them failed or missed" in parallel_text(table)
+    assert "seconds to target, lower is better; 1 of them failed or missed" in parallel_text(table)
     names = correlations(table, seed=0)
     assert LOG_SECONDS not in repr((correlation_grid(names), correlation_text(names), correlation_figure(names)))
+
+
+def test_names_of_columns_are_no_markup_in_a_chart() -> None:
+    nasty = "<b>x</b>"
+    rates = Column(nasty, "number", (1.0, 2.0))
+    table = RunTable(("a", "b"), (rates,), (), (1.0, 2.0), nasty + "y")
+    (effect,) = marginal_effects(table)
+    figures = [
+        slice_figure(rates, effect, table),
+        best_points_figure(PLACES, nasty),
+        curves_figure([curve(nasty, "best", 1.0)], nasty, nasty, 0.5),
+    ]
+    assert nasty not in json.dumps(figures)
 
 
 def test_a_metric_of_which_more_is_better_has_its_own_sign(found: Analysis) -> None:

@@ -13,7 +13,7 @@ from synthetic_sweep import KEYS, NUM_POINTS, sweep_history, write_folders
 from hotlap.core.errors import StorageError
 from hotlap.core.study_folder import ProjectFolder
 from hotlap.report.markdown_report import render_markdown, write_markdown
-from hotlap.report.report_data import MARKER, ReportData
+from hotlap.report.report_data import MARKER, ReportData, SamplePair
 from hotlap.report.static_plots import draw_pictures
 from hotlap.study.report_view import sweep_report
 
@@ -61,6 +61,25 @@ def test_what_others_wrote_cannot_break_the_page(data: ReportData) -> None:
     text = render_markdown(data, {})
     assert "<script>" not in text.replace("\\<script>", "")
     assert text.count("<details>") == text.count("</details>") == 11
+
+
+def test_samples_are_shown_as_they_were_written(data: ReportData) -> None:
+    nasty = "![x](http://a.b/c.png) **b** `c` _d_ e_f ~~g~~ &lt; \\* $1$\n  two  <i>|"
+    shown = replace(data, samples=(SamplePair("say ", "", nasty, " so"),))
+    (row,) = re.findall(r"^\| say.*$", render_markdown(shown, {}), flags=re.MULTILINE)
+    assert row == (
+        r"| say"
+        "\u00a0 |  | "
+        r"\!\[x\](http://a.b/c.png) \*\*b\*\* \`c\` \_d\_ e_f \~\~g\~\~ \&lt; \\\* \$1\$↵"
+        " \u00a0two \u00a0"
+        r"\<i>\| | "
+        "\u00a0so |"
+    )
+
+
+def test_names_of_columns_make_no_links(data: ReportData) -> None:
+    text = render_markdown(replace(data, headline="best ![x](http://a.b/c.png)"), {})
+    assert r"**best ![x]\(http://a.b/c.png)**" in text
 
 
 def test_the_most_telling_diffs_are_shown_and_the_others_can_be_found(data: ReportData) -> None:

@@ -69,7 +69,7 @@ def best_points_figure(places: Sequence[Place], value_name: str) -> Figure:
         "error_x": whiskers([(place.value, place.low, place.high) for _, place in known]),
     }
     rows = named_rows([place.label for place in places])
-    return figure([marks], 100 + 36 * len(places), xaxis={"title": {"text": value_name}}, yaxis=rows)
+    return figure([marks], 100 + 36 * len(places), xaxis={"title": {"text": escaped(value_name)}}, yaxis=rows)
 
 
 def curves_figure(curves: Sequence[ReportCurve], metric: str, axis: str, target: float | None) -> Figure:
@@ -90,8 +90,8 @@ def curves_figure(curves: Sequence[ReportCurve], metric: str, axis: str, target:
         for curve, style in nameless_first
     ]
     layout: dict[str, Any] = {
-        "xaxis": {"title": {"text": axis}, "type": "log"},
-        "yaxis": {"title": {"text": metric}},
+        "xaxis": {"title": {"text": escaped(axis)}, "type": "log"},
+        "yaxis": {"title": {"text": escaped(metric)}},
         "margin": {"l": 60, "r": 190, "t": 20, "b": 50},
         "annotations": _end_labels(curves, styles),
     }

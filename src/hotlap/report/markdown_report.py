@@ -38,7 +38,7 @@ from hotlap.report.report_tables import (
     slice_text,
 )
 from hotlap.report.static_plots import draw_pictures
-from hotlap.report.text import fenced, inside_html, one_line
+from hotlap.report.text import fenced, inside_html, markup_free, one_line, unbroken
 from hotlap.report.text import table as markdown_table
 
 MOST_CORRELATIONS: Final = 20
@@ -125,7 +125,7 @@ def _effects(found: Analysis, pictures: Mapping[str, str]) -> str:
 
 
 def _effect(effect: Effect, table: RunTable) -> str:
-    title = one_line(effect.parameter)
+    title = markup_free(effect.parameter)
     return f"### {title}\n\n{one_line(effect_text(effect, table))}\n\n{_grid(effect_grid(effect, table))}"
 
 
@@ -144,7 +144,8 @@ def _best_config(data: ReportData) -> str:
 def _samples(data: ReportData) -> str:
     if not data.samples:
         return "No text was generated: the task or the targets ask for none, or the cheap targets never held."
-    return _grid(sample_grid(data))
+    grid = sample_grid(data)
+    return _grid(Grid(grid.headers, tuple(tuple(map(unbroken, row)) for row in grid.rows), grid.words))
 
 
 def _changes(changes: Sequence[Change]) -> str:

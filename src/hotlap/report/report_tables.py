@@ -206,7 +206,9 @@ def effect_text(effect: Effect, table: RunTable) -> str:
     best, worst = effect.best, effect.worst
     if best is worst:
         middle = score_text(table, best.median)
-        return f"Median {score_name(table.score_name)} is {middle} at {best.label}; of no other value are there five runs."
+        return (
+            f"Median {score_name(table.score_name)} is {middle} at {best.label}; of no other value are there five runs."
+        )
     return (
         f"Median {score_name(table.score_name)} is best at {best.label} ({score_text(table, best.median)}) and worst "
         f"at {worst.label} ({score_text(table, worst.median)}); {sure}."
@@ -225,11 +227,9 @@ def parallel_text(table: RunTable) -> str:
 
 def slice_text(table: RunTable) -> str:
     """Say what the slices show."""
-    crosses = ", crosses those that have only a rank, behind the others" if table.imputed else ""
-    return (
-        f"Rings are runs{crosses}, diamonds the medians of groups of them with 90 % intervals; the other settings vary "
-        "along."
-    )
+    crosses = ", crosses those that failed or missed, where they are ranked" if table.imputed else ""
+    groups = "diamonds are the medians of groups with 90 % intervals"
+    return f"Rings are runs{crosses}; {groups}. The other settings vary along."
 
 
 def difference_grid(data: ReportData) -> Grid:
@@ -300,11 +300,7 @@ def _sample(generated: str | None, expected: str) -> str:
 
 def _rank_text(table: RunTable) -> str:
     """Return a clause on the runs whose score was not measured."""
-    if not table.imputed:
-        return ""
-    return (
-        f"; {count_text(len(table.imputed), 'run')} of them failed or missed, and stand beyond the others by rank only"
-    )
+    return f"; {len(table.imputed)} of them failed or missed and stand where they are ranked" if table.imputed else ""
 
 
 def _range_text(table: RunTable, interval: tuple[float, float]) -> str:

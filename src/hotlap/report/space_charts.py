@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from hotlap.analysis.effects import ABSENT, Effect, Level
 from hotlap.analysis.importance import Importances
-from hotlap.analysis.table import LOG_SECONDS, Column, RunTable
+from hotlap.analysis.table import LOG_RATIO, LOG_SECONDS, Column, RunTable
 from hotlap.analysis.words import score_name, score_text, score_value, short_names
 from hotlap.report.chart_base import BLUE, GREY, Figure, cut, escaped, figure, log_ticks, whiskers
 
@@ -58,7 +58,12 @@ def slice_figure(column: Column, effect: Effect, table: RunTable) -> Figure:
     }
     axis["title"] = {"text": escaped(column.name)}
     is_log = table.score_name == LOG_SECONDS
-    axis_y = {"title": {"text": escaped(score_name(table.score_name))}, "type": "log" if is_log else "linear"}
+    axis_y: dict[str, Any] = {
+        "title": {"text": escaped(score_name(table.score_name))},
+        "type": "log" if is_log else "linear",
+    }
+    if is_log and max(table.scores) - min(table.scores) > math.log(LOG_RATIO):
+        axis_y["dtick"] = 1  # powers of ten alone
     return figure([_dots(column, effect, table), medians], 320, xaxis=axis, yaxis=axis_y)
 
 
@@ -72,17 +77,20 @@ def _dots(column: Column, effect: Effect, table: RunTable) -> dict[str, Any]:
         rows = [names.index(ABSENT if value is None else str(value)) for value in column.values]
         places = [row + 0.5 * ((_GOLDEN * run) % 1 - 0.5) for run, row in enumerate(rows)]
     shown = [row for row, place in enumerate(places) if place is not None]
+    heights, is_measured = [score_value(table, table.scores[row]) for row in shown], table.is_measured
+    failure = "a miss" if table.score_name == LOG_SECONDS else "a failure"
+    told = [f"{y:.4g}" if is_measured[row] else failure for row, y in zip(shown, heights, strict=True)]
     return {
         "type": "scatter",
         "mode": "markers",
         "x": [places[row] for row in shown],
-        "y": [score_value(table, table.scores[row]) for row in shown],
+        "y": heights,
         "marker": {
-            "symbol": ["circle-open" if table.is_measured[row] else "x-thin-open" for row in shown],
+            "symbol": ["circle-open" if is_measured[row] else "x-thin-open" for row in shown],
             "color": GREY,
             "size": 7,
         },
-        "hovertext": [escaped(f"{table.run_ids[row]}: {score_text(table, table.scores[row])}") for row in shown],
+        "hovertext": [escaped(f"{table.run_ids[row]}: {text}") for row, text in zip(shown, told, strict=True)],
         "hoverinfo": "text",
     }
 

@@ -10,7 +10,12 @@ from hotlap.core.durations import format_seconds
 from hotlap.core.records import RunRecord
 
 NOTHING = "–"
+LINE_END = "↵"
 _OPENS_A_TAG = re.compile(r"<(?=[A-Za-z/!?])")
+_MARKUP = re.compile(r"[\\`*\[\]~|$]|<(?=[A-Za-z/!?])|&(?=#?\w+;)|(?<![^\W_])_|_(?![^\W_])|!(?=\[)")
+"""What Markdown may read as markup; an underscore inside of a word is none."""
+_BLANKS = re.compile(r"[^\S\u00a0]+")
+_LOST_BLANK = re.compile(r"^ | $|(?<= ) ")
 
 
 def seconds_text(seconds: float) -> str:
@@ -89,8 +94,18 @@ def count_text(count: int, noun: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return text for a Markdown paragraph: on one line, and unable to open an HTML tag."""
-    return _OPENS_A_TAG.sub(r"\\<", " ".join(text.split()))
+    """Return text for a Markdown paragraph: on one line, and unable to open an HTML tag, a link or a picture."""
+    return _OPENS_A_TAG.sub(r"\\<", _BLANKS.sub(" ", text).strip(" ")).replace("](", r"]\(")
+
+
+def unbroken(text: str) -> str:
+    """Return text for a cell that shows it as it was written: line ends as `↵`, every blank as one that stays."""
+    return _LOST_BLANK.sub("\u00a0", text.replace("\n", LINE_END))
+
+
+def markup_free(text: str) -> str:
+    """Return text for one line of Markdown in which no sign is markup."""
+    return _MARKUP.sub(r"\\\g<0>", _BLANKS.sub(" ", text).strip(" "))
 
 
 def inside_html(text: str) -> str:
@@ -106,7 +121,7 @@ def fenced(text: str, language: str = "") -> str:
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]], words: Container[str]) -> str:
-    """Return a Markdown table; columns whose header is in `words` align left, the others right."""
+    """Return a Markdown table of plain text; columns whose header is in `words` align left, the others right."""
     marks = ["---" if header in words else "--:" for header in headers]
-    lines = [headers, marks, *([one_line(cell).replace("|", r"\|") for cell in row] for row in rows)]
+    lines = [list(map(markup_free, headers)), marks, *(list(map(markup_free, row)) for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
