@@ -41,7 +41,7 @@ def test_a_table_is_taken_in_and_what_was_read_is_told(table: Path, tmp_path: Pa
     assert result.exit_code == 0
     assert result.stdout.splitlines() == [
         f"imported 2 runs from {table} (table of runs) as r0001 to r0002 (sweep@import)",
-        f"next: hotlap runs ls --study sweep@import -p {tmp_path}",
+        f"next: hotlap runs ls --study sweep@import -p {tmp_path} · hotlap analyze sweep@import -p {tmp_path}",
     ]
     assert "note: columns read as settings: learning_rate, optim; metrics: eval_loss" in result.stderr
     assert "note: 1 of 3 runs left out" in result.stderr
@@ -50,6 +50,20 @@ def test_a_table_is_taken_in_and_what_was_read_is_told(table: Path, tmp_path: Pa
         ["r0001", "sweep@import", "manual", "missed"],
         ["r0002", "sweep@import", "manual", "crashed"],
     ]
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("https://wandb.ai/me/proj", "export the runs table on that page as CSV"),
+        ("s3://bucket/runs.csv", "fetches nothing; download it"),
+        ("mysql+pymysql://host/db", "only SQLite is read here; copy the study"),
+    ],
+)
+def test_an_address_is_told_what_to_do_instead(tmp_path: Path, address: str, told: str) -> None:
+    error = refused(tmp_path, address)
+    assert isinstance(error, DataError) and told in str(error) and str(error).startswith(address)
+    assert ("optuna" in str(error)) == address.startswith("mysql")
 
 
 def test_importing_again_adds_only_what_is_new(table: Path, tmp_path: Path) -> None:

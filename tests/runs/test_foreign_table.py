@@ -93,6 +93,17 @@ def test_lines_of_json_lose_nothing(tmp_path: Path, rows: list[dict[str, Any]]) 
         ("runs.csv", "a,b\n1,2\n1,2,3\n", r"runs\.csv:3: 3 cells, but the header names 2 columns"),
         ("runs.csv", "a,b\n1\n", r"runs\.csv:2: 1 cells, but the header names 2 columns"),
         ("runs.csv", "a,a\n1,2\n", r"runs\.csv:1: the column 'a' appears twice"),
+        (
+            "runs.csv",
+            "id;lr;eval_loss\na;0,1;2,5\n",
+            r"runs\.csv:1: the columns are separated by ';', expected commas; save",
+        ),
+        ("runs.csv", "id\tlr\na\t1\n", r"runs\.csv:1: the columns are separated by '\\t', .* name it runs\.tsv"),
+        (
+            "runs.tsv",
+            "id,lr\na,1\n",
+            r"runs\.tsv:1: the columns are separated by ',', expected tabs; name it runs\.csv",
+        ),
         ("runs.csv", 'a,b\n"x"y,2\n', r"runs\.csv:2: not valid CSV"),
         ("runs.csv", "name,summary\nx,{oops\n", r"runs\.csv:2: column summary: cannot be read as a mapping"),
         ("runs.jsonl", '{"a": 1}\n{"a":\n', r"runs\.jsonl:2: not valid JSON"),

@@ -129,7 +129,8 @@ def test_what_may_be_a_storage(tmp_path: Path) -> None:
     (tmp_path / "runs.jsonl").write_text('{"id": "a", "lr": 0.1}\n')
     (tmp_path / "empty").write_text("")
     assert is_optuna_storage("postgresql://host/db")
-    assert is_optuna_storage("sqlite:///gone.db")
+    assert is_optuna_storage("sqlite:///gone.db") and is_optuna_storage("mysql+pymysql://host/db")
+    assert not is_optuna_storage("https://wandb.ai/me/proj")
     assert is_optuna_storage(str(journal(tmp_path / "study.log")))
     assert is_optuna_storage(str(sqlite(tmp_path / "study.db")))
     for name in ("runs.jsonl", "empty", "gone", ""):

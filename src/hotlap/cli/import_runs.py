@@ -45,7 +45,9 @@ def import_runs(
         if imported.changed:
             typer.echo(f"note: {_changed_line(imported)}", err=True)
     place = [] if project == Path() else ["-p", str(project)]
-    typer.echo(f"next: {shlex.join(['hotlap', 'runs', 'ls', '--study', done[-1][1].group, *place])}")
+    group = done[-1][1].group
+    commands = (["hotlap", "runs", "ls", "--study", group], ["hotlap", "analyze", group])
+    typer.echo(f"next: {' · '.join(shlex.join([*command, *place]) for command in commands)}")
 
 
 import_runs.__name__ = "import"  # Python keeps the word for itself: no function can be defined under it
@@ -54,10 +56,11 @@ import_runs.__name__ = "import"  # Python keeps the word for itself: no function
 def _read(path: str, config: Sequence[str], metrics: Sequence[str]) -> "Sequence[ForeignSource]":
     from hotlap.core.errors import ConfigError
     from hotlap.runs.foreign_columns import Chosen
-    from hotlap.runs.imports import read_source
+    from hotlap.runs.imports import read_source, refuse_address
     from hotlap.search.optuna_storage import is_optuna_storage, read_optuna_storage
 
     if not is_optuna_storage(path):
+        refuse_address(path)
         return [read_source(Path(path), Chosen(tuple(config), tuple(metrics)))]
     if config or metrics:
         raise ConfigError(f"{path} is no table, so it has no columns to choose with --config and --metric")

@@ -13,7 +13,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -94,6 +94,7 @@ def _csv_rows(path: Path, text: str, delimiter: str) -> Iterator[Row]:
     reader = csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True, strict=True)
     try:
         header = next(reader, [])
+        _refuse_other_separator(path, header, delimiter)
         twice = sorted({name for name in header if name and header.count(name) > 1})
         if twice:
             raise DataError(f"{path}:1: the column {twice[0]!r} appears twice; give each a name of its own")
@@ -107,6 +108,18 @@ def _csv_rows(path: Path, text: str, delimiter: str) -> Iterator[Row]:
             yield _row(place, cells)
     except csv.Error as error:
         raise DataError(f"{path}:{reader.line_num}: not valid CSV: {error}") from error
+
+
+def _refuse_other_separator(path: Path, header: Sequence[str], delimiter: str) -> None:
+    """Raise DataError for a header that is one column with the separators of another kind of table in it."""
+    found = next((sign for sign in "\t;,|" if len(header) == 1 and sign in header[0] and sign != delimiter), None)
+    if found is None:
+        return
+    expected = "tabs" if delimiter == "\t" else "commas"
+    advice = f"save it with {expected} between the cells and with decimal points"
+    if found in "\t,":
+        advice = f"name it {path.stem}{'.tsv' if found != ',' else '.csv'}"
+    raise DataError(f"{path}:1: the columns are separated by {found!r}, expected {expected}; {advice}")
 
 
 def _cell(name: str, text: str) -> Any:

@@ -68,6 +68,18 @@ class _Known:
     """Whether it was written to its end."""
 
 
+def refuse_address(place: str) -> None:
+    """Raise DataError for an address of the web: nothing is fetched."""
+    if "://" not in place:
+        return
+    if "wandb" in place:
+        raise DataError(
+            f"{place}: hotlap import reads files and fetches nothing; export the runs table on that page as CSV (the "
+            "download button above the table) and import that file, or import the wandb/ folder that the runs wrote"
+        )
+    raise DataError(f"{place}: hotlap import reads files and fetches nothing; download it, then import {_FORMS}")
+
+
 def read_source(path: Path, chosen: Chosen | None = None) -> ForeignSource:
     """Read a file or folder with runs of another program, apart from an Optuna storage.
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 _ADDRESS: Final = "sqlite:///"
+_DATABASES: Final = ("cockroachdb", "mariadb", "mssql", "mysql", "oracle", "postgres", "postgresql", "redis", "sqlite")
+"""How addresses of databases begin."""
 _SQLITE: Final = b"SQLite format 3\0"
 _HEAD_BYTES: Final = 4096
 _BESIDE: Final = ("", "-wal", "-journal")
@@ -37,8 +39,9 @@ _NO_NAME: Final = "no-name-"
 
 def is_optuna_storage(place: str) -> bool:
     """Say whether a place is an address of a database, or a file that Optuna may have written."""
-    if "://" in place:
-        return True
+    scheme, separator, _ = place.partition("://")
+    if separator:
+        return scheme.lower().partition("+")[0] in _DATABASES
     if not Path(place).is_file():
         return False
     head = _head(Path(place))
