@@ -4,7 +4,7 @@ import errno
 import glob
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -135,8 +135,8 @@ class LineReader:
         self._offset = 0
         self._inode = 0
 
-    def read_new(self) -> Iterator[dict[str, Any]]:
-        """Yield every complete, well-formed line added since the last call."""
+    def read_new(self) -> list[dict[str, Any]]:
+        """Return every complete, well-formed line added since the last call."""
         try:
             with self._path.open("rb") as file:
                 facts = os.fstat(file.fileno())
@@ -145,29 +145,30 @@ class LineReader:
                 file.seek(self._offset)
                 data = file.read()
         except FileNotFoundError:
-            return
+            return []
         complete = data.rfind(b"\n") + 1
         self._offset += complete
-        yield from (value for value in _parsed(data[:complete].splitlines()) if isinstance(value, dict))
+        return [value for value in _parsed(data[:complete].splitlines()) if isinstance(value, dict)]
 
 
-def _parsed(lines: Sequence[bytes]) -> Iterator[Any]:
-    """Yield the value of every line that holds one, quickly where all of them do."""
+def _parsed(lines: Sequence[bytes]) -> list[Any]:
+    """Return the value of every line that holds one, quickly where all of them do."""
     try:
-        values = json.loads(b"[" + b",".join(lines) + b"]")
+        values: list[Any] = json.loads(b"[" + b",".join(lines) + b"]")
     except ValueError:
         values = []
     if len(values) == len(lines):
-        yield from values
-        return
+        return values
+    values = []
     for line in lines:
         with suppress(ValueError):  # the closed-off fragment of a writer that was killed
-            yield json.loads(line)
+            values.append(json.loads(line))
+    return values
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
     """Return all complete lines of a file; an absent file has none."""
-    return list(LineReader(path).read_new())
+    return LineReader(path).read_new()
 
 
 def move_lines(path: Path, aside: Path, is_moved: Callable[[dict[str, Any]], bool]) -> int:

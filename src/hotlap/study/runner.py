@@ -152,7 +152,7 @@ def _follow(
     deadline = time.monotonic() + max(budget_left, 0.0)
     while not job.poll():
         now = time.monotonic()
-        new = list(reader.read_new())
+        new = reader.read_new()
         points.extend(new)
         # What passed while this process itself was held says nothing of the run.
         silence = 0.0 if new else silence + min(now - looked, LONGEST_LOOK_SECONDS)
@@ -168,7 +168,7 @@ def _follow(
             job.stop("interrupted", "the study's budget was used up")
         watcher.follows(job.folder, points)
         time.sleep(POLL_SECONDS)
-    now, new = time.monotonic(), list(reader.read_new())
+    now, new = time.monotonic(), reader.read_new()
     clock.look(now - job.launched_monotonic, new[-1] if new else None, job.folder.read("result"))
 
 

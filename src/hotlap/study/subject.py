@@ -51,10 +51,9 @@ def read_subject(project: ProjectFolder, name: str | None = None) -> Subject:
 
     Raises StudyError when there is none.
     """
-    groups = _groups(project) if name is None or name.endswith(GROUP_SUFFIX) else {}
-    chosen = name
-    if name is None and groups and not any(folder.protocol() is not None for folder in project.studies()):
-        chosen = next(reversed(groups))
+    has_study = any(folder.protocol() is not None for folder in project.studies())
+    groups = _groups(project) if (name or "").endswith(GROUP_SUFFIX) or (name is None and not has_study) else {}
+    chosen = name or next(reversed(groups), None)
     if chosen is None or not chosen.endswith(GROUP_SUFFIX):
         config, history, protocol = read_study(project, chosen)
         return Subject(config.name, history, protocol)
