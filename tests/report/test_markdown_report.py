@@ -14,7 +14,7 @@ from hotlap.core.errors import StorageError
 from hotlap.core.study_folder import ProjectFolder
 from hotlap.report.markdown_report import render_markdown, write_markdown
 from hotlap.report.report_data import MARKER, ReportData, SamplePair
-from hotlap.report.static_plots import draw_pictures
+from hotlap.report.static_plots import draw_pictures, share_axis_end
 from hotlap.study.report_view import sweep_report
 
 SECTIONS = (
@@ -108,6 +108,14 @@ def test_pictures_lie_beside_it_and_are_linked(data: ReportData, tmp_path: Path,
     for alt, link in links:
         file = tmp_path / unquote(link)
         assert alt and file.suffix == suffix and file.stat().st_size > 1000
+
+
+def test_the_mark_of_chance_lies_in_the_picture(data: ReportData) -> None:
+    assert data.analysis is not None
+    found = data.analysis.importances
+    assert share_axis_end(found) == pytest.approx(1.2 * 0.8)
+    one = replace(found.parameters[0], share=0.1, high=0.2, chance=1.0)
+    assert share_axis_end(replace(found, parameters=(one,))) > 1.0
 
 
 def test_same_data_same_pictures(data: ReportData, tmp_path: Path) -> None:

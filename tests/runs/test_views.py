@@ -120,3 +120,20 @@ def test_flat_rows_have_every_fact(project: ProjectFolder, make_run: MakeRun) ->
 def test_what_guards_found_is_told_in_words(guards: dict[str, Any], told: str) -> None:
     assert told in views.guards_text(guards)
     assert bool(views.guards_text(guards)) == bool(guards)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "none"),
+        (False, "false"),
+        (50.0, "50"),
+        (0.0003, "0.0003"),
+        (12, "12"),
+        ("adamw", "adamw"),
+        ([0.9, None], "[0.9, null]"),
+        ({"a": True}, '{"a": true}'),
+    ],
+)
+def test_a_setting_reads_the_same_wherever_it_is_shown(value: object, text: str) -> None:
+    assert views.setting_text(value) == text

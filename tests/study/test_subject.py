@@ -49,6 +49,14 @@ def swept(project: ProjectFolder) -> Subject:
     return read_subject(project)
 
 
+def test_settings_that_hardly_differ_are_settings_that_differ(project: ProjectFolder) -> None:
+    configs = ({"lr": 0.30001, "bf16": True, "layers": 2}, {"lr": 0.30002, "bf16": False, "layers": 2})
+    import_runs(project, source(*(foreign(number, config=config) for number, config in enumerate(configs))))
+    found = report_data(project, read_subject(project))
+    assert found.runs.headers[-2:] == ("lr", "bf16")
+    assert {key: after for key, _, after in found.differences} == {"lr": "0.3", "bf16": "true"}
+
+
 def test_the_last_import_is_the_subject_where_there_is_no_study(project: ProjectFolder, swept: Subject) -> None:
     assert (swept.name, len(swept.history.runs), len(swept.imported)) == ("there@import", RUNS, RUNS)
     import_runs(project, source(foreign(RUNS), label="later"))

@@ -8,12 +8,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Final
+from typing import Final
 
 from hotlap.analysis.correlation import ALPHA, CategoryLink, Correlation, Correlations
 from hotlap.analysis.effects import Difference, Effect, Level
 from hotlap.analysis.importance import PAIR_RUNS, Importance, Importances, Interaction
 from hotlap.analysis.table import LOG_SECONDS, RunTable
+from hotlap.runs.views import setting_text
 
 _MOST_CORRELATIONS: Final = 5
 _MOST_LINKS: Final = 3
@@ -214,15 +215,7 @@ def _best_words(table: RunTable, best: Best, differences: Sequence[Difference], 
 
 
 def _difference_words(one: Difference, short: Names) -> str:
-    return f"{short[one.key]} ({_value(one.baseline)} → {_value(one.best)})"
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        return _number(value)
-    return "none" if value is None else str(value)
+    return f"{short[one.key]} ({setting_text(one.baseline)} → {setting_text(one.best)})"
 
 
 def short_names(names: Sequence[str]) -> dict[str, str]:

@@ -44,6 +44,7 @@ def analysis_lines(name: str, found: "Analysis") -> list[str]:
     """Return the analysis as lines: the paragraph, importance bars, correlations, the best config."""
     from hotlap.analysis.words import score_name
     from hotlap.cli.screen import bold
+    from hotlap.runs.views import setting_text
 
     importances = found.importances
     lines = [
@@ -62,7 +63,7 @@ def analysis_lines(name: str, found: "Analysis") -> list[str]:
         lines.append("")
     if found.differences:
         lines.append("best config, against the baseline")
-        lines += [f"  {one.key}: {one.baseline} → {one.best}" for one in found.differences]
+        lines += [f"  {one.key}: {setting_text(one.baseline)} → {setting_text(one.best)}" for one in found.differences]
         lines.append("")
     return [*lines, f"next: hotlap report {name}"]
 

@@ -11,7 +11,7 @@ from hotlap.core.run_folder import RunFolder
 from hotlap.core.study_folder import ProjectFolder
 from hotlap.report.report_data import Cell, Cells, Place, ReportCurve, ReportData, thinned
 from hotlap.report.text import count_text
-from hotlap.runs.views import flatten
+from hotlap.runs.views import config_differences, flatten, setting_text
 from hotlap.study.subject import Subject, metric_of
 
 SHOWN: Final = 10
@@ -47,7 +47,7 @@ def imported_report(project: ProjectFolder, subject: Subject) -> ReportData:
         sample_runs=("", ""),
         samples=(),
         best_name=f"Settings of {_label(subject, best)}" if best else "",
-        differences=tuple((key, "–", _text(flatten(best.config).get(key))) for key in keys) if best else (),
+        differences=tuple((key, "–", setting_text(flatten(best.config).get(key))) for key in keys) if best else (),
         changes=(),
         runs=_runs_table(subject, metric, keys),
     )
@@ -113,11 +113,7 @@ def _runs_table(subject: Subject, metric: str, keys: Sequence[str]) -> Cells:
 
 def _varied_keys(runs: Sequence[RunRecord]) -> list[str]:
     """Return the settings in which runs differ, in the order in which they first come."""
-    values: dict[str, set[str]] = {}
-    configs = [flatten(run.config) for run in runs]
-    for key in dict.fromkeys(key for config in configs for key in config):
-        values[key] = {_text(config.get(key)) for config in configs}
-    return [key for key, found in values.items() if len(found) > 1]
+    return list(config_differences([run.config for run in runs]))
 
 
 def _label(subject: Subject, run: RunRecord) -> str:
@@ -140,9 +136,3 @@ def _is_finite(value: object) -> bool:
 
 def _cell(value: Any) -> Cell:
     return value if value is None or isinstance(value, str | int | float | bool) else str(value)
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return "none" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)

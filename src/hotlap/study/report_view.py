@@ -17,7 +17,7 @@ from hotlap.report.report_data import Cell, Cells, Change, Place, ReportCurve, R
 from hotlap.report.summary import LadderRow
 from hotlap.report.sweep_summary import HEADERS, PointFigures, SweepSummary, sweep_facts, sweep_headline, sweep_rows
 from hotlap.report.text import seconds_text
-from hotlap.runs.views import config_differences, flatten
+from hotlap.runs.views import config_differences, flatten, setting_text
 from hotlap.search.sweep_score import TIME_TO_TARGET, final_value
 from hotlap.study.imported_report import imported_report
 from hotlap.study.study import SWEEP_SCHEMA
@@ -199,7 +199,9 @@ def _last_samples(project: ProjectFolder, run: RunRecord | None) -> dict[str, Ma
 def _differences(history: History, number: int) -> tuple[tuple[str, str, str], ...]:
     base = config_from_values(history.base_config).model_dump(mode="json")
     changed = config_from_values(history.base_config, history.config_of(number)).model_dump(mode="json")
-    return tuple((key, _setting(old), _setting(new)) for key, (old, new) in config_differences([base, changed]).items())
+    return tuple(
+        (key, setting_text(old), setting_text(new)) for key, (old, new) in config_differences([base, changed]).items()
+    )
 
 
 def _changes(history: History, numbers: Iterable[int]) -> tuple[Change, ...]:
@@ -247,11 +249,3 @@ def _known(value: float | None) -> float | None:
 
 def _cell(value: Any) -> Cell:
     return value if value is None or isinstance(value, str | int | float | bool) else str(value)
-
-
-def _setting(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return "none" if value is None else str(value)

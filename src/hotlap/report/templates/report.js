@@ -123,6 +123,7 @@
       }
       const told = isBrushed ? `${chosen.size} of ${page.order.length} runs chosen; the table shows these.` : "";
       document.getElementById("chosen").textContent = told;
+      document.getElementById("shown").textContent = isBrushed ? `, ${chosen.size} of them shown: those chosen above` : "";
     });
   }
 })();
