@@ -177,3 +177,9 @@ def test_every_diff_is_in_the_page_unless_there_is_no_room(data: ReportData, mon
     monkeypatch.setattr(page, "MOST_DIFF_SIGNS", 3 * len(data.changes[0].diff))
     assert 0 < len(first_changes(data.changes)) < NUM_POINTS
     assert "more have no room in this page" in render_page(data, STAND_IN)
+
+
+def test_the_table_of_all_runs_has_a_place_for_how_many_are_chosen(text: str) -> None:
+    caption = text.split('id="runs-table">')[1].split("</caption>")[0]
+    assert f'{NUM_POINTS + 1} runs<span id="shown"></span>; ' in caption
+    assert 'getElementById("shown")' in text, "the script fills it in"
