@@ -1,11 +1,10 @@
 """Decisions on proposals: pure functions of the history and the runs that were made for them.
 
 A change is kept when its screen and one confirming run with another seed beat the incumbent's median by the margin of
-`noise.required_log_gain` in the mean, each of them by a part of it, and when fresh runs do not contradict it: one if it is
-faster, else two. A kept change is removed again when
-runs without it are not slower, and two fresh runs do not contradict that. Runs that were stopped are never treated as
-times. Whatever is not kept says what would reopen it. Changes of the step time alone have a judge of their
-own, in systems.py.
+`noise.required_log_gain` in the mean, each of them by a part of it, and when fresh runs do not contradict it: one, or
+two where the first is not faster. A kept change is removed again when runs without it are not slower, and two fresh
+runs do not contradict that. Runs that were stopped are never treated as times. Whatever is not kept says what would
+reopen it. Changes of the step time alone have a judge of their own, in systems.py.
 """
 
 import math
@@ -196,7 +195,10 @@ def judge_fresh(history: History, proposal: Proposal, noise: Noise) -> Decision 
 
 
 def is_in_doubt(history: History, proposal: Proposal, runs: Sequence[RunRecord]) -> bool:
-    """Say whether the fresh runs of a kept change, so far, leave open whether it is faster; a removal must be no luck."""
+    """Say whether the fresh runs of a kept change, so far, leave open whether it is faster.
+
+    A removal is measured twice: a tie is sooner a matter of luck than a gain.
+    """
     before = estimate(history, rival_of(history, proposal)).median_seconds
     is_slow = any(not run.clock_to_target(history.clock) < before for run in runs)
     return is_slow or not runs or proposal.role == "ablation"

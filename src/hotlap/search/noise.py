@@ -27,6 +27,8 @@ SCREEN_SHARE: Final = 2 / 3
 """Share of that by which the first of the two must be faster by itself: then there is a second one."""
 CONFIRM_SHARE: Final = 1 / 3
 """The same for the second, which nobody chose."""
+LONGEST_ERROR: Final = 8
+"""Tries after which the incumbent runs again at the latest, and its median has another error."""
 FEWEST_RUNS: Final = 3
 """Runs of an incumbent, where nothing else is known."""
 STEP_TIME_RATIO: Final = "step_time_ratio"
@@ -258,19 +260,23 @@ def _false_keep_share(margin: float, incumbent_runs: int) -> float:
     """Return the chance that a change without effect is kept, averaged over the error of the incumbent's median.
 
     The screen must pass; then the incumbent runs once more, and the screen must still pass, so must its mean with the
-    confirmation, and two fresh runs be faster. In units of sigma.
+    confirmation, and two fresh runs be faster. An error by which screens pass does not last, as they have the incumbent
+    run again: it is met by as few tries as one of them takes to pass. In units of sigma.
     """
     before, after = _median_error(incumbent_runs), _median_error(incumbent_runs + 1)
     weight = incumbent_runs / (incumbent_runs + 1)
     added = math.sqrt(max(0.0, after**2 - (weight * before) ** 2))
     steps = [_NORMAL.inv_cdf((index + 0.5) / _SLICES) for index in range(_SLICES)]
-    total = 0.0
+    kept = lasted = 0.0
     for first in steps:
+        most = before * first - SCREEN_SHARE * margin
+        lasts = min(LONGEST_ERROR, 1 / _NORMAL.cdf(most))
+        lasted += lasts
         for second in steps:
             shift = weight * before * first + added * second
-            screen = min(before * first, shift) - SCREEN_SHARE * margin
-            total += _both_pass(margin, screen, shift) * _NORMAL.cdf(shift * math.sqrt(2))
-    return total / _SLICES**2
+            screen = min(most, shift - SCREEN_SHARE * margin)
+            kept += lasts * _both_pass(margin, screen, shift) * _NORMAL.cdf(shift * math.sqrt(2)) / _SLICES
+    return kept / lasted
 
 
 def _both_pass(margin: float, screen: float, shift: float) -> float:

@@ -149,8 +149,8 @@ def _calibrate(history: History, settings: StudySettings) -> Action | None:
 def _measure_bar(history: History, settings: StudySettings) -> Action | None:
     """Run what a screen that just passed is held against, where its time or the noise rests on too few runs.
 
-    That is the incumbent's second fresh run, or the baseline's other calibration runs, unless other runs tell as much of
-    the noise by now. A baseline that misses tells nothing of it.
+    That is the incumbent's second fresh run, or the baseline's other calibration runs, unless other runs tell as much
+    of the noise by now. A baseline that misses tells nothing of it.
     """
     if history.incumbent:
         fresh = comparable_runs(history, history.incumbent, "incumbent", "record")
@@ -170,7 +170,7 @@ def _run_baseline(history: History, settings: StudySettings) -> Action:
 def _check_keep(history: History, settings: StudySettings) -> Action | None:
     """Run a kept candidate afresh, and withdraw the keep if two such runs contradict it.
 
-    The second one waits, unless the first is in doubt: until a close screen is held against it, or it is run again anyway.
+    Where the first is faster, the second one waits until a close screen is held against it, or it is due anyway.
     """
     number = history.incumbent
     if not number:
@@ -230,7 +230,7 @@ def _test(history: History, settings: StudySettings, proposal: Proposal) -> Acti
 
 
 def _confirm(history: History, settings: StudySettings, proposal: Proposal, screen: RunRecord, noise: Noise) -> Action:
-    """Run what has passed its screen again, after a look at the bar and at the machine where luck or drift may have helped.
+    """Run what has passed its screen again, after a look at the bar or the machine where that may have helped.
 
     After a screen that was no matter of luck the second run chooses nothing any more, and counts as a fresh one.
     """
