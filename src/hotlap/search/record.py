@@ -84,8 +84,8 @@ def current_look(history: History) -> Look:
 def baseline_readings(history: History) -> tuple[Reading, ...]:
     """Return what a speedup is told against: the readings of all unselected runs of the baseline.
 
-    Where looks stopped at least half of its record runs at twice the incumbent's time, those say no more than that, and
-    the others tell its time: they alone are returned, as a group, so that no single run is left out for being slow.
+    Where looks stopped at least half of its record runs, those say no more than that it is slower, and the others tell
+    its time: they alone are returned, as a group, so that no single run is left out for being slow.
     """
     found = list(zip(counted_runs(history, 0), readings(history, 0), strict=True))
     looks = [reading for run, reading in found if run.role == "record"]
@@ -148,9 +148,9 @@ def judge_record(
 ) -> RecordClaim:
     """Return the claim of a complete look; the claimed time comes from the record runs of the incumbent alone.
 
-    A run of the old side that was stopped at twice the incumbent's time is a miss and ranks last, with every other
-    miss. A median that is a miss is never a record. `baseline` is what the speedup is told against: the readings of all
-    its unselected runs. `noise` is that between seeds: what of the speedup is expected to be luck, in view of the test
+    A run that was stopped once it had shown that it is slower is a miss and ranks last, with every other miss. A median
+    that is a miss is never a record. `baseline` is what the speedup is told against: the readings of all its unselected
+    runs. `noise` is that between seeds: what of the speedup is expected to be luck, in view of the test
     that it had to pass, is taken off it and off the lower end of its interval.
     """
     new = [run.clock_to_target(clock) for run in look.runs if run.candidate == look.candidate]
