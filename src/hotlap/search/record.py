@@ -22,6 +22,7 @@ MAX_LOOKS: Final = 3
 MAX_SPLITS: Final = 200_000
 """Most ways to split the runs in two that are enumerated."""
 INTERVAL_LEVEL: Final = 0.9
+SPREAD_CAUTION: Final = NormalDist().inv_cdf(0.9)
 WORTH_TELLING: Final = 0.005
 """Least share of a speedup for which the journal says that it was taken off."""
 
@@ -158,7 +159,7 @@ def judge_record(
     p_value, level = permutation_p_value(new, old), look_alpha(alpha)
     seconds = median(new)
     confirmed = p_value <= level and math.isfinite(seconds)
-    luck = passing_luck(new, old, level, noise.spread) if confirmed and noise else 0.0
+    luck = passing_luck(new, old, level, _cautious_spread(noise)) if confirmed and noise else 0.0
     if look.against:
         luck /= 2  # the old side's half: it is not what the speedup is told against
     typical = censored_median(baseline) if baseline and math.isfinite(seconds) else math.nan
@@ -193,6 +194,14 @@ def passing_luck(new: Sequence[float], old: Sequence[float], level: float, sigma
     if not 0 < passing < 1 or not math.isfinite(gain) or not error:
         return 0.0
     return error * expected_luck(gain / error, NormalDist().inv_cdf(1 - passing))
+
+
+def _cautious_spread(noise: Noise) -> float:
+    """Return the spread with its upper bound of 90 %: a record passes by luck sooner where the noise was underrated.
+
+    The relative standard error of a standard deviation is one over the root of twice its degrees of freedom.
+    """
+    return noise.spread * (1 + SPREAD_CAUTION / math.sqrt(2 * max(1, noise.degrees_of_freedom)))
 
 
 def speedup_interval(
