@@ -28,7 +28,7 @@ from hotlap.core.clock import GRID_RATIO
 from hotlap.core.records import History, Outcome, Proposal, RecordClaim, RunRecord
 from hotlap.search.audits import upper_share
 from hotlap.search.drift import drifts
-from hotlap.search.noise import estimate, estimate_noise, expected_false_keeps_of, required_log_gain
+from hotlap.search.noise import estimate, estimate_noise, expected_false_keeps_of, screen_log_gain
 from hotlap.study.plan import Claim, Decide, End, Propose, StartRun, next_action
 from hotlap.study.settings import StudySettings
 
@@ -161,7 +161,7 @@ class ClaimStudy:
         """Return where racing stops a screen that can no longer pass."""
         if not action.is_raced:
             return math.inf
-        margin = required_log_gain(estimate_noise(self.history))
+        margin = screen_log_gain(estimate_noise(self.history))
         median = estimate(self.history, self.history.incumbent).median_seconds
         return median * math.exp(-margin) * GRID_RATIO["train"]
 
