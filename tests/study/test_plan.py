@@ -394,7 +394,8 @@ def test_a_change_without_room_does_not_switch_leave_one_out_off() -> None:
     """While removals have room they are asked for, and the one that was proposed is run, so nothing goes in circles."""
     keep = Decision(proposal=1, verdict="keep", reason="r")
     fresh = [run_record(n, "incumbent", 2, 50.0) for n in (6, 7)]
-    look, cost = 8 * (1.5 * 50.0 + START_UP_SECONDS), 50.0 + START_UP_SECONDS
+    slower = math.exp(4 * SIGMA_FLOOR)
+    look, cost = 8 * ((1 + slower) / 2 * 50.0 + START_UP_SECONDS), 50.0 + START_UP_SECONDS
     past = replace(
         EMPTY,
         runs=(*baselines(200.0, 200.0, 200.0), *fresh),
