@@ -401,7 +401,7 @@ def test_a_change_without_room_does_not_switch_leave_one_out_off() -> None:
         runs=(*baselines(200.0, 200.0, 200.0), *fresh),
         proposals=(proposal(1, patch={"training.learning_rate": 0.01}), proposal(2, parent=1), proposal(3, parent=2)),
         decisions=(keep, replace(keep, proposal=2)),
-        seconds_spent=SETTINGS.total_seconds - look - 4.2 * cost,
+        seconds_spent=SETTINGS.total_seconds - look - 4.02 * cost,
     )
     assert can_ablate(past, SETTINGS) and not can_propose(past, SETTINGS)
     assert next_action(past, SETTINGS) == Propose(is_ablation=True)
