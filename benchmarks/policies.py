@@ -1,6 +1,7 @@
 """How fast a recipe each way of searching finds within its budget: hotlap's studies against what people use today.
 
 python benchmarks/policies.py                            # 40 tasks of each family (recorded runs, too), 6 policies
+python benchmarks/policies.py --policies hotlap --update # the others as they were measured before
 python benchmarks/policies.py --seeds 8 --first-seed 100 --families decay --policies hotlap random --dry
 """
 
@@ -265,6 +266,16 @@ def _plain(value: Any) -> Any:
     return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
 
 
+def _measured_before(played: Container[tuple[str, str, int]]) -> list[dict[str, Any]]:
+    """Return the searches of the committed results but for those that were played again."""
+    before = json.loads((RESULTS / "policies.json").read_text(encoding="utf-8"))
+    kept = [one for one in before if (one["family"], one["policy"], one["seed"]) not in played]
+    for one in kept:
+        one["moments"] = [(at, math.inf if seconds is None else seconds) for at, seconds in one["moments"]]
+        one["claimed_ratio"] = math.nan if one["claimed_ratio"] is None else one["claimed_ratio"]
+    return kept
+
+
 def main(play: Callable[..., Iterator[dict[str, Any]]] = play_all) -> None:
     """Play all searches and write what they found."""
     known = (*FAMILIES, REPLAYED)
@@ -274,6 +285,7 @@ def main(play: Callable[..., Iterator[dict[str, Any]]] = play_all) -> None:
     parser.add_argument("--seeds", type=int, default=40, help="tasks of each family")
     parser.add_argument("--first-seed", type=int, default=0, help="tune a policy on others than the ones compared: 100")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--update", action="store_true", help="take what is not played now from results/policies.json")
     parser.add_argument("--dry", action="store_true", help="print only, and leave results/ as it is")
     arguments = parser.parse_args()
     refuse_unrecorded(parser, arguments.families or ())
@@ -281,7 +293,10 @@ def main(play: Callable[..., Iterator[dict[str, Any]]] = play_all) -> None:
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
     jobs = [(family, policy, seed) for family in chosen for policy in arguments.policies for seed in seeds]
     found = list(play(jobs, arguments.processes))
-    families = [Family(name, found) for name in chosen]
+    if arguments.update:
+        found = [*_measured_before(set(jobs)), *found]
+        found.sort(key=lambda one: (known.index(one["family"]), list(TITLES).index(one["policy"]), one["seed"]))
+    families = [Family(name, found) for name in dict.fromkeys(one["family"] for one in found)]
     if arguments.dry:
         print(text_of(families))
     else:

@@ -33,7 +33,7 @@ def test_one_screen_in_twelve_is_audited() -> None:
 
 def test_an_audit_tells_when_it_would_have_been_stopped() -> None:
     (replay,) = replays_of(*audited(SLOW))
-    assert replay.is_audit and [kill.rule for kill in replay.kills] == ["cap", "behind"]
+    assert replay.is_audit and [kill.rule for kill in replay.kills] == ["behind", "cap"]
     assert not replay.passed and not replay.is_false_kill
 
 

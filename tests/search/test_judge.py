@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from hotlap.core.records import Decision, History, Outcome, Proposal, RunRecord
 from hotlap.search.judge import (
+    is_beyond_luck,
+    is_in_doubt,
     judge_ablation,
     judge_confirm,
     judge_fresh,
@@ -21,6 +23,8 @@ from hotlap.search.revisit import is_reopened
 
 NOISE = Noise(sigma=0.05, degrees_of_freedom=2, resolution=0.03)
 FAST, SLOW = 100 * math.exp(-0.075), 100 * math.exp(0.075)
+PASSING = 100 * math.exp(-0.05)
+"""Seconds of a screen that is confirmed."""
 
 
 def run(
@@ -74,9 +78,9 @@ def confirm(first: float, second: float, outcome: Outcome = "reached", history: 
 
 @pytest.mark.parametrize(
     ("seconds", "verdict"),
-    [(FAST - 0.1, None), (FAST + 0.1, "inconclusive"), (SLOW - 0.1, "inconclusive"), (SLOW + 0.1, "discard")],
+    [(PASSING - 0.1, None), (PASSING + 0.1, "inconclusive"), (SLOW - 0.1, "inconclusive"), (SLOW + 0.1, "discard")],
 )
-def test_a_screen_must_beat_the_median_by_the_margin(seconds: float, verdict: str | None) -> None:
+def test_a_screen_must_beat_the_median_by_a_part_of_the_margin(seconds: float, verdict: str | None) -> None:
     decision = screen(seconds)
     assert (decision and decision.verdict) == verdict
 
@@ -105,13 +109,31 @@ def test_stopped_runs_are_told_as_stopped() -> None:
     assert decision is not None and "stopped at 20.0 s without reaching" in decision.reason
 
 
-def test_both_runs_must_pass() -> None:
+def test_both_runs_must_pass_in_the_mean_and_each_by_a_part_of_the_margin() -> None:
     keep = confirm(80, 82)
     assert keep.verdict == "keep"
     assert keep.statistics["ratio"] == pytest.approx(math.sqrt(80 * 82) / 100)
     assert keep.statistics["margin_seconds"] == pytest.approx(FAST) and keep.statistics["incumbent_runs"] == 3
-    assert confirm(80, 97).verdict == "inconclusive"
+    assert confirm(91, 94).verdict == "keep", "the mean counts"
+    assert confirm(91, 95).verdict == "inconclusive"
+    assert confirm(50, 98.5).verdict == "inconclusive", "no screen is so fast that the other run need not gain"
     assert confirm(80, 120).verdict == "discard"
+
+
+def test_a_screen_beyond_luck_needs_less_once_the_noise_is_known() -> None:
+    few, many = (replace(NOISE, degrees_of_freedom=degrees) for degrees in (2, 5))
+    far, farther = run(9, "screen", 1, 85.0), run(9, "screen", 1, 80.0)
+    assert not is_beyond_luck(BASE, propose(), far, few) and is_beyond_luck(BASE, propose(), far, many)
+    assert is_beyond_luck(BASE, propose(), farther, few)
+    assert not is_beyond_luck(BASE, propose(), farther, replace(NOISE, degrees_of_freedom=0)), "one run tells no noise"
+    assert not is_beyond_luck(MISSES, propose(), farther, many)
+
+
+def test_a_fresh_run_that_is_no_faster_leaves_a_keep_in_doubt() -> None:
+    faster, slower = run(11, "incumbent", 1, 90.0), run(12, "incumbent", 1, 101.0)
+    assert is_in_doubt(BASE, propose(), []) and is_in_doubt(BASE, propose(), [slower])
+    assert not is_in_doubt(BASE, propose(), [faster])
+    assert is_in_doubt(BASE, replace(propose(), role="ablation"), [faster]), "a removal is measured twice"
 
 
 def test_any_run_that_reaches_beats_an_incumbent_that_misses() -> None:
@@ -274,7 +296,7 @@ def test_what_is_not_kept_says_what_reopens_it() -> None:
 
 
 def test_a_gain_within_the_noise_waits_for_less_noise() -> None:
-    seen, hardly = screen(94.0), screen(99.0)
+    seen, hardly = screen(95.5), screen(99.0)
     assert seen and hardly and seen.verdict == hardly.verdict == "inconclusive"
-    assert seen.revisit_if == {"keeps": 3, "sigma_below": pytest.approx(math.log(100 / 94) / 1.5)}
+    assert seen.revisit_if == {"keeps": 3, "sigma_below": pytest.approx(math.log(100 / 95.5) / 1.5)}
     assert hardly.revisit_if == {"keeps": 3}, "the grid cannot show so little"

@@ -20,6 +20,7 @@ from hotlap.search.noise import (
     expected_false_keeps_of,
     required_log_gain,
     runs_needed,
+    screen_log_gain,
     smallest_visible_effect,
 )
 
@@ -202,3 +203,14 @@ def test_the_measured_spread_knows_no_caution() -> None:
 def test_a_simplifying_change_needs_a_third_of_the_margin() -> None:
     assert required_log_gain(noise(0.1)) == pytest.approx(0.15)
     assert required_log_gain(noise(0.1), simplifies=True) == pytest.approx(0.05)
+
+
+def test_a_screen_needs_a_part_of_the_margin() -> None:
+    assert screen_log_gain(noise(0.1)) == pytest.approx(0.1)
+    assert screen_log_gain(noise(0.1), simplifies=True) == pytest.approx(0.1 / 3)
+
+
+def test_a_bar_that_lets_everything_pass_does_not_last() -> None:
+    """An incumbent of few runs has a large error; but the screens that pass by it have it run again."""
+    few, many = expected_false_keeps(noise(0.1), 100, 2), expected_false_keeps(noise(0.1), 100, 20)
+    assert 0.5 < many < few < 2.5

@@ -276,11 +276,24 @@ def test_claims_are_true_on_average_where_the_test_can_only_just_see_them(gain: 
     while len(told) < 300:
         new, old = ([generator.lognormvariate(mean, 0.25) for _ in range(4)] for mean in (3.0, 3.0 + gain))
         for sigma, found in ((0.25, told), (0.0, plain)):
-            claim = judge_record(look(new, old), "train", 0.05, [Reading(seconds) for seconds in old], noise_of(sigma))
+            known = replace(noise_of(sigma), degrees_of_freedom=10**6)
+            claim = judge_record(look(new, old), "train", 0.05, [Reading(seconds) for seconds in old], known)
             if claim.confirmed and claim.speedup:
                 found.append(claim.speedup / math.exp(gain))
     assert 0.93 <= fmean(told) <= 1.07
     assert fmean(plain) > fmean(told) + 0.04, "and would not be, were they told as they are seen"
+
+
+def test_the_less_is_known_of_the_noise_the_more_is_taken_off() -> None:
+    new, old = [9.0, 10.0, 11.0, 12.0], [12.5, 13.0, 14.0, 15.0]
+    told = [
+        judge_record(
+            look(new, old), "train", 0.05, [Reading(12.0)] * 4, replace(noise_of(0.1), degrees_of_freedom=degrees)
+        )
+        for degrees in (3, 10, 10**6)
+    ]
+    few, more, many = (claim.speedup or 0.0 for claim in told)
+    assert few < more < many
 
 
 def test_against_an_earlier_record_half_of_the_luck_is_in_the_claim() -> None:

@@ -73,7 +73,7 @@ class CalibrateConfig(Section):
     """How the noise is measured before anything is judged."""
 
     runs: int = Field(3, ge=2)
-    """Baseline runs with different seeds. Two come first; the others are left out where faster runs tell as much."""
+    """Baseline runs with different seeds. Two come first; the others only before a close change of it is confirmed."""
 
 
 class RecordConfig(Section):

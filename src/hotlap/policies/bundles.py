@@ -1,6 +1,6 @@
 """The bundle: everything that an expert would change at sight, in one proposal.
 
-Each kept change costs four runs at the incumbent's time. Where a recipe has several faults that experts agree on,
+Each kept change costs two to four runs at its own time. Where a recipe has several faults that experts agree on,
 mending them together costs them once, and all later runs are short. If the bundle is not faster, its surer half is
 tried, then one that keeps the optimizer, then each change alone; if it is, leave-one-out shows in the end which of its
 parts can go.

@@ -25,9 +25,9 @@ SHARES: Final[Mapping[str, float]] = {"sampler": 0.65, "mutation": 0.25, "prior"
 """How often each proposer has its turn."""
 LEAST_SCORED: Final = 8
 """Scored recipes before TPE has its turn: it splits them into good and bad, and a few split badly."""
-DRAWS: Final = 48
+DRAWS: Final = 128
 """Points that a proposer draws; the one that promises most is proposed."""
-TPE_POINTS: Final = 4
+TPE_POINTS: Final = 8
 """Points that TPE is asked for; draws take some of their coordinates, the others from the incumbent."""
 TOP: Final = 3
 """Recipes that mutations start from."""

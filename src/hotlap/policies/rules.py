@@ -36,7 +36,7 @@ _TOGETHER: Final = (
     ("training.optim", "training.optim_args"),
 )
 """Settings of a bundle that only make sense together."""
-_RUNS_AFTER_A_PASS: Final = 3  # one to confirm, two to estimate the new incumbent
+_RUNS_AFTER_A_PASS: Final = 2  # one to confirm, one to estimate the new incumbent
 
 
 @final

@@ -7,14 +7,14 @@ from typing import Final
 
 from hotlap.core.records import History, RunRecord
 from hotlap.search.judge import FRESH_RUNS
-from hotlap.search.noise import estimate
+from hotlap.search.noise import estimate, estimate_noise
 
 LIMIT_RATIO: Final = 2.0
 """Runs whose reading may be censored are stopped at this many times the incumbent's time."""
 PASSING_RATIO: Final = 0.5
 """Time of a change that is confirmed, relative to the incumbent's: early on, where room is short, gains are large."""
-MEAN_RECORD_RATIO: Final = 1.5
-"""Record runs of the new side cost once the incumbent's time, those of the old side up to twice."""
+SLOWER_SIGMAS: Final = 4.0
+"""Who needs so much longer than a candidate is slower, whatever the seeds are."""
 
 
 def overhead_seconds(runs: Sequence[RunRecord]) -> float:
@@ -35,9 +35,19 @@ def limit_seconds(history: History, candidate: int, run_seconds: float) -> float
     return min(run_seconds, LIMIT_RATIO * estimate(history, candidate).median_seconds)
 
 
+def slower_seconds(history: History, candidate: int, run_seconds: float) -> float:
+    """Return where a run is stopped that has to show no more than whether it is slower than a candidate."""
+    return min(run_seconds, _slower_ratio(history) * estimate(history, candidate).median_seconds)
+
+
+def _slower_ratio(history: History) -> float:
+    return min(LIMIT_RATIO, math.exp(SLOWER_SIGMAS * estimate_noise(history).sigma))
+
+
 def record_cost(history: History, run_seconds: float, runs_per_side: int) -> float:
-    """Return the wall seconds of one record look at the incumbent."""
-    return 2 * runs_per_side * run_cost(history, history.incumbent, run_seconds, MEAN_RECORD_RATIO)
+    """Return the wall seconds of one record look at the incumbent, whose other side is stopped once it is slower."""
+    ratio = (1 + _slower_ratio(history)) / 2
+    return 2 * runs_per_side * run_cost(history, history.incumbent, run_seconds, ratio)
 
 
 def least_record_cost(history: History, run_seconds: float, runs_per_side: int) -> float:
@@ -49,10 +59,10 @@ def proposal_cost(history: History, run_seconds: float) -> float:
     """Return the wall seconds that one more proposal may cost.
 
     With the baseline as incumbent there is no record to lose, and a change may be many times faster: one run. Later
-    it is a screen at the incumbent's time and, since only a faster change gets further, confirmation and fresh runs
+    it is a screen at the incumbent's time and, since only a faster change gets further, a confirmation and a fresh run
     at a part of it.
     """
     screen = run_cost(history, history.incumbent, run_seconds)
     if not history.incumbent:
         return screen
-    return screen + (1 + FRESH_RUNS) * run_cost(history, history.incumbent, run_seconds, PASSING_RATIO)
+    return screen + FRESH_RUNS * run_cost(history, history.incumbent, run_seconds, PASSING_RATIO)

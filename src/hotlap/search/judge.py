@@ -1,10 +1,10 @@
 """Decisions on proposals: pure functions of the history and the runs that were made for them.
 
-A change is kept when its screen and one fresh confirming run both beat the incumbent's median by the margin of
-`noise.required_log_gain`, and when two further fresh runs do not contradict it. A kept change is removed again when
-runs without it are not slower, and two fresh runs do not contradict that. Runs that were stopped are never treated as
-times. Whatever is not kept says what would reopen it. Changes of the step time alone have a judge of their
-own, in systems.py.
+A change is kept when its screen and one confirming run with another seed beat the incumbent's median by the margin of
+`noise.required_log_gain` in the mean, each of them by a part of it, and when fresh runs do not contradict it: one, or
+two where the first is not faster. A kept change is removed again when runs without it are not slower, and two fresh
+runs do not contradict that. Runs that were stopped are never treated as times. Whatever is not kept says what would
+reopen it. Changes of the step time alone have a judge of their own, in systems.py.
 """
 
 import math
@@ -18,7 +18,9 @@ from hotlap.core.durations import format_seconds
 from hotlap.core.records import Decision, History, Proposal, RunRecord, Verdict
 from hotlap.search.drift import comparable_runs, equivalent_factor
 from hotlap.search.noise import (
+    CONFIRM_SHARE,
     MARGIN_SIGMAS,
+    SCREEN_SHARE,
     SIMPLER_MARGIN_SIGMAS,
     TRUSTED_DEGREES_OF_FREEDOM,
     Estimate,
@@ -30,9 +32,11 @@ from hotlap.search.noise import (
 from hotlap.search.revisit import LATER, earlier_try
 
 FRESH_RUNS: Final = 2
-"""Runs of a provisionally kept candidate that were not selected for being fast; and the least of an ablation."""
-BEYOND_LUCK_SIGMAS: Final = 5.0
-"""A screen that gains so much would have passed with any seed."""
+"""Runs of a kept candidate that were not selected for being fast; and the least of an ablation."""
+BEYOND_LUCK_SIGMAS: Final = 2.5
+"""After a screen that gains so much hardly any second run fails."""
+BEYOND_LUCK_OF_FEW_RUNS: Final = 4.0
+"""The same while sigma rests on fewer than five degrees of freedom, and may be twice as large."""
 TRADE_RATIO: Final = 1.10
 """A change is a trade only when the other clock gets worse by more than this (and by more than the noise)."""
 
@@ -44,7 +48,7 @@ class _Bar:
     clock: ClockName
     estimate: Estimate
     gain: float
-    """Log time by which a run must be faster to pass."""
+    """Log time by which screen and confirmation must be faster in the mean."""
     tie: float
     """Log time by which a run may be slower and still count as within the noise."""
     sigma: float
@@ -53,8 +57,12 @@ class _Bar:
 
     @property
     def fast(self) -> float:
-        """Seconds that a run must not exceed to pass; infinite where the rival mostly misses."""
+        """Seconds that screen and confirmation must not exceed in the mean; infinite where the rival mostly misses."""
         return self.estimate.median_seconds * math.exp(-self.gain)
+
+    def part(self, share: float) -> float:
+        """Return the seconds that one of the two must not exceed, who has to gain a share of the margin."""
+        return self.estimate.median_seconds * math.exp(-share * self.gain)
 
     @property
     def slow(self) -> float:
@@ -114,18 +122,20 @@ def judge_screen(history: History, proposal: Proposal, run: RunRecord, noise: No
     bar = _bar(history, proposal, noise)
     seconds = _seconds(history, run, bar.clock)
     statistics = bar.statistics(screen_seconds=seconds)
-    return _not_reached(proposal, run, bar, statistics) or _too_slow(proposal, run, seconds, bar, statistics)
+    most = bar.part(SCREEN_SHARE)
+    return _not_reached(proposal, run, bar, statistics) or _too_slow(proposal, run, seconds, bar, statistics, most)
 
 
 def is_beyond_luck(history: History, proposal: Proposal, run: RunRecord, noise: Noise) -> bool:
     """Say whether a screen gains so much that passing was no matter of its seed.
 
-    Then the next run is not chosen for being fast: it would be there whatever the seeds were.
+    Then the next run is not chosen for being fast: with any seed it would be kept.
     """
     before = estimate(history, rival_of(history, proposal)).median_seconds
-    bound = before * math.exp(-BEYOND_LUCK_SIGMAS * noise.sigma)
-    is_known = noise.degrees_of_freedom >= TRUSTED_DEGREES_OF_FREEDOM and math.isfinite(before)
-    return is_known and _seconds(history, run, history.clock) < bound
+    is_known = noise.degrees_of_freedom >= TRUSTED_DEGREES_OF_FREEDOM
+    sigmas = BEYOND_LUCK_SIGMAS if is_known else BEYOND_LUCK_OF_FEW_RUNS
+    bound = before * math.exp(-sigmas * noise.sigma)
+    return math.isfinite(before) and noise.degrees_of_freedom > 0 and _seconds(history, run, history.clock) < bound
 
 
 def judge_confirm(
@@ -137,7 +147,7 @@ def judge_confirm(
     statistics = bar.statistics(screen_seconds=times[0], confirm_seconds=times[1])
     failed = (
         _not_reached(proposal, confirm, bar, statistics)
-        or _too_slow(proposal, confirm, times[1], bar, statistics)
+        or _too_slow(proposal, confirm, times[1], bar, statistics, min(bar.part(CONFIRM_SHARE), bar.fast**2 / times[0]))
         or _trade(history, proposal, (screen, confirm), noise, allow_trade, statistics)
     )
     if failed is not None:
@@ -150,15 +160,15 @@ def judge_confirm(
         proposal,
         "keep",
         f"screen and confirmation took {readings} against {bar}: {1 - statistics['ratio']:.1%} less, "
-        f"each by more than the margin of {margin:.1%}",
+        f"more than the margin of {margin:.1%}",
         statistics,
     )
 
 
 def judge_fresh(history: History, proposal: Proposal, noise: Noise) -> Decision | None:
-    """Withdraw a provisional keep when its first two fresh runs are not faster than the incumbent before it.
+    """Withdraw a keep when its first two fresh runs are not faster than the incumbent before it.
 
-    Returns None when the keep stands (or when the fresh runs are not there yet). A keep for the step time alone was
+    Returns None when the keep stands (or while the fresh runs are not there yet). A keep for the step time alone was
     measured far more finely than two times to target can tell: only a miss withdraws it. A removal stands while all
     its runs together are as fast as the incumbent before it.
     """
@@ -182,6 +192,16 @@ def judge_fresh(history: History, proposal: Proposal, noise: Noise) -> Decision 
     how = "slower than" if proposal.role == "ablation" else "not faster than"
     reason = f"withdrawn: two fresh runs {what} {format_seconds(seconds)}, {how} {bar}"
     return _decide(proposal, verdict, reason, statistics)
+
+
+def is_in_doubt(history: History, proposal: Proposal, runs: Sequence[RunRecord]) -> bool:
+    """Say whether the fresh runs of a kept change, so far, leave open whether it is faster.
+
+    A removal is measured twice: a tie is sooner a matter of luck than a gain.
+    """
+    before = estimate(history, rival_of(history, proposal)).median_seconds
+    is_slow = any(not run.clock_to_target(history.clock) < before for run in runs)
+    return is_slow or not runs or proposal.role == "ablation"
 
 
 def _is_tie(history: History, proposal: Proposal, bar: _Bar, noise: Noise) -> bool:
@@ -278,15 +298,15 @@ def _not_reached(proposal: Proposal, run: RunRecord, bar: _Bar, statistics: Mapp
 
 
 def _too_slow(
-    proposal: Proposal, run: RunRecord, seconds: float, bar: _Bar, statistics: Mapping[str, float]
+    proposal: Proposal, run: RunRecord, seconds: float, bar: _Bar, statistics: Mapping[str, float], most: float
 ) -> Decision | None:
-    """Decide a run that reached but did not pass the margin."""
-    if seconds <= bar.fast:
+    """Decide a run that reached, in so many `seconds`, but took longer than the `most` that pass."""
+    if seconds <= most or not math.isfinite(bar.estimate.median_seconds):
         return None
     found = f"the {run.role} run took {format_seconds(seconds)} against {bar}"
     if seconds > bar.slow:
         return _decide(proposal, "discard", f"{found}: slower beyond the noise", statistics)
-    reason = f"{found}: cannot be told apart, a keep needs {format_seconds(bar.fast)} or less"
+    reason = f"{found}: cannot be told apart, {format_seconds(most)} or less would pass"
     return _decide(proposal, "inconclusive", reason, statistics, _if_seen_better(proposal, bar, seconds))
 
 

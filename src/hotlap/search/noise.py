@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from statistics import NormalDist, median
+from statistics import NormalDist, fmean, median
 from typing import Final
 
 from hotlap.core.clock import GRID_RATIO, ClockName
@@ -20,9 +20,15 @@ SIGMA_FLOOR: Final = 0.05
 """Least noise believed while few runs were made: three runs that agree by luck prove little."""
 TRUSTED_DEGREES_OF_FREEDOM: Final = 5
 MARGIN_SIGMAS: Final = 1.5
-"""A change must beat the incumbent's median by this many sigma, twice."""
+"""A change must beat the incumbent's median by this many sigma in the mean of two runs."""
 SIMPLER_MARGIN_SIGMAS: Final = 0.5
 """The same for a change that only removes something."""
+SCREEN_SHARE: Final = 2 / 3
+"""Share of that by which the first of the two must be faster by itself: then there is a second one."""
+CONFIRM_SHARE: Final = 1 / 3
+"""The same for the second, which nobody chose."""
+LONGEST_ERROR: Final = 8
+"""Tries after which the incumbent runs again at the latest, and its median has another error."""
 FEWEST_RUNS: Final = 3
 """Runs of an incumbent, where nothing else is known."""
 STEP_TIME_RATIO: Final = "step_time_ratio"
@@ -199,7 +205,7 @@ def _estimate_noise(history: History) -> Noise:
 
 
 def required_log_gain(noise: Noise, *, simplifies: bool = False) -> float:
-    """Return by how much, in log time, a run must beat the incumbent's median (and within how much it is a tie).
+    """Return by how much, in log time, two runs must beat the incumbent's median (and within how much one is a tie).
 
     1.5 sigma, or 0.5 sigma for a change that only removes something. A sigma from three runs is often too small by
     luck; widening the margin for that (by Student's t, 1.6 times) was tried on simulated studies and left out: it
@@ -209,12 +215,17 @@ def required_log_gain(noise: Noise, *, simplifies: bool = False) -> float:
     return (SIMPLER_MARGIN_SIGMAS if simplifies else MARGIN_SIGMAS) * noise.sigma
 
 
+def screen_log_gain(noise: Noise, *, simplifies: bool = False) -> float:
+    """Return by how much, in log time, a screen must beat the incumbent's median to be confirmed."""
+    return SCREEN_SHARE * required_log_gain(noise, simplifies=simplifies)
+
+
 def smallest_visible_effect(noise: Noise, power: float = 0.8) -> float:
     """Return the largest ratio of times (below 1) that a screen and a confirming run see with the given power.
 
-    Both must pass, so each has to pass with the square root of the power.
+    Their mean must pass against the median of two fresh runs of the incumbent.
     """
-    return math.exp(-required_log_gain(noise) - _NORMAL.inv_cdf(math.sqrt(power)) * noise.sigma)
+    return math.exp(-required_log_gain(noise) - _NORMAL.inv_cdf(power) * noise.sigma)
 
 
 def runs_needed(noise: Noise, effect: float, alpha: float = 0.05, power: float = 0.8) -> int:
@@ -247,20 +258,32 @@ def expected_false_keeps(noise: Noise, tries: int, incumbent_runs: int = FEWEST_
 def _false_keep_share(margin: float, incumbent_runs: int) -> float:
     """Return the chance that a change without effect is kept, averaged over the error of the incumbent's median.
 
-    The screen must pass; then the incumbent runs once more, and the screen must still pass, the confirmation too, and
-    two fresh runs be faster. In units of sigma.
+    The screen must pass; then the incumbent runs once more, and the screen must still pass, so must its mean with the
+    confirmation, and two fresh runs be faster. An error by which screens pass does not last, as they have the incumbent
+    run again: it is met by as few tries as one of them takes to pass. In units of sigma.
     """
     before, after = median_error(incumbent_runs), median_error(incumbent_runs + 1)
     weight = incumbent_runs / (incumbent_runs + 1)
     added = math.sqrt(max(0.0, after**2 - (weight * before) ** 2))
     steps = [_NORMAL.inv_cdf((index + 0.5) / _SLICES) for index in range(_SLICES)]
-    total = 0.0
+    kept = lasted = 0.0
     for first in steps:
+        most = before * first - SCREEN_SHARE * margin
+        lasts = min(LONGEST_ERROR, 1 / _NORMAL.cdf(most))
+        lasted += lasts
         for second in steps:
             shift = weight * before * first + added * second
-            screen, confirm = min(before * first, shift) - margin, shift - margin
-            total += _NORMAL.cdf(screen) * _NORMAL.cdf(confirm) * _NORMAL.cdf(shift * math.sqrt(2))
-    return total / _SLICES**2
+            screen = min(most, shift - SCREEN_SHARE * margin)
+            kept += lasts * _both_pass(margin, screen, shift) * _NORMAL.cdf(shift * math.sqrt(2)) / _SLICES
+    return kept / lasted
+
+
+def _both_pass(margin: float, screen: float, shift: float) -> float:
+    """Return the chance that a screen is below `screen`, and a second run and the mean of the two pass, too."""
+    share = _NORMAL.cdf(screen)
+    found = [_NORMAL.inv_cdf((index + 0.5) / _SLICES * share) for index in range(_SLICES)]
+    seconds = (min(shift - CONFIRM_SHARE * margin, 2 * (shift - margin) - first) for first in found)
+    return share * fmean(_NORMAL.cdf(second) for second in seconds)
 
 
 def median_error(runs: int) -> float:

@@ -13,10 +13,8 @@ from hotlap.search.drift import is_comparable
 from hotlap.search.judge import rival_of
 from hotlap.search.kill_rules import CHECK_FRACTIONS, ENVELOPE_FROM_SHARE, earliest_crossing, lag_behind
 from hotlap.search.laps import Allowance, RaceContext, Rung
-from hotlap.search.noise import counted_runs, estimate, estimate_noise, required_log_gain
+from hotlap.search.noise import counted_runs, estimate, estimate_noise, screen_log_gain
 
-UNCERTAIN_CAP_RATIO: Final = 1.1
-"""The cap is so much later while the incumbent's time is known from one run only."""
 MOST_RUNS: Final = 24
 """Of the runs that tell a rule something the latest are looked at, so many of them."""
 ENVELOPE_LEAST_RUNS: Final = 3
@@ -76,9 +74,8 @@ def gather_opponents(
     Running on would cost a tenth of every losing screen and change no ladder.
     """
     rival, noise = rival_of(history, proposal), estimate_noise(history)
-    found = estimate(history, rival)
-    seconds = found.median_seconds
-    passing = seconds * math.exp(-required_log_gain(noise, simplifies=proposal.simplifies))
+    seconds = estimate(history, rival).median_seconds
+    passing = seconds * math.exp(-screen_log_gain(noise, simplifies=proposal.simplifies))
     scale = recordings.scale(history, targets)
     runs = counted_runs(history, rival)
     reached = [run for run in history.runs if math.isfinite(run.clock_to_target(history.clock)) and run.tokens > 0]
@@ -88,7 +85,7 @@ def gather_opponents(
         clock=history.clock,
         incumbent_seconds=seconds,
         pass_seconds=passing,
-        cap_seconds=passing * GRID_RATIO[history.clock] * (UNCERTAIN_CAP_RATIO if found.runs == 1 else 1.0),
+        cap_seconds=passing * GRID_RATIO[history.clock],
         incumbent_curve=_slowest(history, rival, recordings)[1],
         sigma=noise.sigma,
         initial_loss=_initial_loss(history, recordings),

@@ -23,6 +23,7 @@ MAX_LOOKS: Final = 3
 MAX_SPLITS: Final = 200_000
 """Most ways to split the runs in two that are enumerated."""
 INTERVAL_LEVEL: Final = 0.9
+SPREAD_CAUTION: Final = NormalDist().inv_cdf(0.9)
 WORTH_TELLING: Final = 0.005
 """Least share of a speedup for which the journal says that it was taken off."""
 
@@ -94,8 +95,8 @@ def current_look(history: History) -> Look:
 def baseline_readings(history: History) -> tuple[Reading, ...]:
     """Return what a speedup is told against: the readings of all unselected runs of the baseline.
 
-    Where looks stopped at least half of its record runs at twice the incumbent's time, those say no more than that, and
-    the others tell its time: they alone are returned, as a group, so that no single run is left out for being slow.
+    Where looks stopped at least half of its record runs, those say no more than that it is slower, and the others tell
+    its time: they alone are returned, as a group, so that no single run is left out for being slow.
     """
     found = list(zip(counted_runs(history, 0), readings(history, 0), strict=True))
     looks = [reading for run, reading in found if run.role == "record"]
@@ -158,16 +159,16 @@ def judge_record(
 ) -> RecordClaim:
     """Return the claim of a complete look; the claimed time comes from the record runs of the incumbent alone.
 
-    A run of the old side that was stopped at twice the incumbent's time is a miss and ranks last, with every other
-    miss. A median that is a miss is never a record. `baseline` is what the speedup is told against: the readings of all
-    its unselected runs. `noise` is that between seeds: what of the speedup is expected to be luck, in view of the test
+    A run that was stopped once it had shown that it is slower is a miss and ranks last, with every other miss. A median
+    that is a miss is never a record. `baseline` is what the speedup is told against: the readings of all its unselected
+    runs. `noise` is that between seeds: what of the speedup is expected to be luck, in view of the test
     that it had to pass, is taken off it and off the lower end of its interval.
     """
     new, old = look.times(look.candidate, clock), look.times(look.against, clock)
     p_value, level = permutation_p_value(new, old), look_alpha(alpha)
     seconds = median(new)
     confirmed = p_value <= level and math.isfinite(seconds)
-    luck = passing_luck(new, old, level, noise.spread) if confirmed and noise else 0.0
+    luck = passing_luck(new, old, level, _cautious_spread(noise)) if confirmed and noise else 0.0
     if look.against:
         luck /= 2  # the old side's half: it is not what the speedup is told against
     typical = censored_median(baseline) if baseline and math.isfinite(seconds) else math.nan
@@ -202,6 +203,14 @@ def passing_luck(new: Sequence[float], old: Sequence[float], level: float, sigma
     if not 0 < passing < 1 or not math.isfinite(gain) or not error:
         return 0.0
     return error * expected_luck(gain / error, NormalDist().inv_cdf(1 - passing))
+
+
+def _cautious_spread(noise: Noise) -> float:
+    """Return the spread with its upper bound of 90 %: a record passes by luck sooner where the noise was underrated.
+
+    The relative standard error of a standard deviation is one over the root of twice its degrees of freedom.
+    """
+    return noise.spread * (1 + SPREAD_CAUTION / math.sqrt(2 * max(1, noise.degrees_of_freedom)))
 
 
 def speedup_interval(

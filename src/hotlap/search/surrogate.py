@@ -23,7 +23,7 @@ EFFECT: Final = 0.3
 JOINT_LENGTH: Final = 0.5
 JOINT_EFFECT: Final = 0.2
 """The same for what all coordinates do together beyond the sum."""
-BOWL: Final = 4.0
+BOWL: Final = 2.0
 """Log time by which a move of a whole range is expected to be worse, growing with the square: most settings are near
 enough to good ones, and nobody knows to which side those lie."""
 GROUP_EFFECT: Final = 0.5

@@ -2,7 +2,7 @@
 
 Nothing is remembered between two calls, so a killed study goes on by folding its ledger into a History again.
 
-baseline runs → propose → screen → confirm → two fresh runs → propose → … → record look → end
+baseline runs → propose → screen → confirm → fresh run → propose → … → record look → end
 """
 
 from dataclasses import dataclass, replace
@@ -11,12 +11,13 @@ from typing import Final
 from hotlap.core.durations import format_seconds
 from hotlap.core.records import Decision, History, Proposal, RecordClaim, Role, RunRecord
 from hotlap.search.audits import is_audited
-from hotlap.search.cost import least_record_cost, limit_seconds
+from hotlap.search.cost import least_record_cost, limit_seconds, slower_seconds
 from hotlap.search.drift import comparable_runs, suspected_drift
 from hotlap.search.goal import reached_goal
 from hotlap.search.judge import (
     FRESH_RUNS,
     is_beyond_luck,
+    is_in_doubt,
     judge_ablation,
     judge_confirm,
     judge_fresh,
@@ -40,11 +41,10 @@ from hotlap.study.room import can_ablate, can_propose, is_out_of_patience, secon
 from hotlap.study.settings import StudySettings
 
 FIRST_CALIBRATION_RUNS: Final = 2
-"""Baseline runs before the first proposal; the others wait, since a first change that is far faster brings cheaper runs
-to know the noise by."""
+"""Baseline runs before the first proposal; the others wait until the noise decides something."""
 MAX_REPEATS: Final = 3
 """Times in a row that a run lost to the machine is repeated."""
-DRIFT_PROPOSALS: Final = 5
+DRIFT_PROPOSALS: Final = 8
 """Decided proposals after which the incumbent is run once more."""
 PASSED_PROPOSALS: Final = 2
 """The same, counting the present one, where a screen has passed: a faster machine must not pass for a faster recipe."""
@@ -149,11 +149,15 @@ def _calibrate(history: History, settings: StudySettings) -> Action | None:
     return _run_baseline(history, settings)
 
 
-def _calibrate_fully(history: History, settings: StudySettings) -> Action | None:
-    """Run the baseline as often as was asked, unless other runs tell as much of the noise by now.
+def _measure_bar(history: History, settings: StudySettings) -> Action | None:
+    """Run what a screen that just passed is held against, where its time or the noise rests on too few runs.
 
-    A baseline that misses tells nothing of it.
+    That is the incumbent's second fresh run, or the baseline's other calibration runs, unless other runs tell as much
+    of the noise by now. A baseline that misses tells nothing of it.
     """
+    if history.incumbent:
+        fresh = comparable_runs(history, history.incumbent, "incumbent", "record")
+        return _run_fresh(history, settings, len(fresh) + 1) if len(fresh) < FRESH_RUNS else None
     runs, known = history.runs_of(0, "baseline"), estimate_noise(history).degrees_of_freedom
     if len(runs) >= settings.calibrate_runs or known >= settings.calibrate_runs - 1:
         return None
@@ -167,25 +171,31 @@ def _run_baseline(history: History, settings: StudySettings) -> Action:
 
 
 def _check_keep(history: History, settings: StudySettings) -> Action | None:
-    """Run a provisionally kept candidate afresh, and withdraw the keep if those runs contradict it.
+    """Run a kept candidate afresh, and withdraw the keep if two such runs contradict it.
 
-    After its record look nothing of that is open, also where a drift has made some of its runs blind.
+    Where the first is faster, the second one waits until a close screen is held against it, or it is due anyway. After
+    its record look nothing of that is open, also where a drift has made some of its runs blind.
     """
     number = history.incumbent
     if not number or is_claimed(history, number):
         return None
     proposal = history.proposal(number)
     fresh = comparable_runs(history, number, "incumbent")
-    if len(fresh) < FRESH_RUNS:
-        limit = limit_seconds(history, rival_of(history, proposal), settings.run_seconds)
-        why = f"fresh run {len(fresh) + 1} of {FRESH_RUNS} of the new incumbent: the runs that chose it do not count"
-        return _start(history, settings, "incumbent", number, limit, why)
+    if len(fresh) < FRESH_RUNS and is_in_doubt(history, proposal, fresh):
+        return _run_fresh(history, settings, len(fresh) + 1)
     counted = (run for run in reversed(history.runs) if run.role not in ("manual", "audit"))
     last = next((run for run in counted if not run.is_infrastructure_failure), None)
     if len(fresh) > FRESH_RUNS or last is not fresh[-1]:
         return None  # judged once, right after its second fresh run; what comes later cannot reopen it
     decision = judge_fresh(history, proposal, estimate_noise(history))
     return Decide(decision) if decision else None
+
+
+def _run_fresh(history: History, settings: StudySettings, turn: int) -> Action:
+    number = history.incumbent
+    limit = limit_seconds(history, rival_of(history, history.proposal(number)), settings.run_seconds)
+    why = f"fresh run {turn} of the incumbent: the runs that chose it do not count"
+    return _start(history, settings, "incumbent", number, limit, why)
 
 
 def _work_on_proposal(history: History, settings: StudySettings) -> Action | None:
@@ -224,16 +234,17 @@ def _test(history: History, settings: StudySettings, proposal: Proposal) -> Acti
 
 
 def _confirm(history: History, settings: StudySettings, proposal: Proposal, screen: RunRecord, noise: Noise) -> Action:
-    """Run what has passed its screen again, after a look at the noise and at the machine where it is not far faster.
+    """Run what has passed its screen again, after a look at the bar or the machine where that may have helped.
 
     After a screen that was no matter of luck the second run chooses nothing any more, and counts as a fresh one.
     """
     number, before = proposal.number, estimate(history, history.incumbent).median_seconds
+    is_sure = is_beyond_luck(history, proposal, screen, noise)
     is_close = PLAUSIBLE_DRIFT * screen.clock_to_target(history.clock) > before
-    first = _calibrate_fully(history, settings) or _remeasure(history, settings, PASSED_PROPOSALS) if is_close else None
+    first = None if is_sure else _measure_bar(history, settings)
+    first = first or (_remeasure(history, settings, PASSED_PROPOSALS) if is_close else None)
     if first is not None:
         return first
-    is_sure = is_beyond_luck(history, proposal, screen, noise)
     limit = limit_seconds(history, history.incumbent, settings.run_seconds)
     why = f"the screen of proposal {number} passed{' far beyond luck' if is_sure else ''}: one run with another seed"
     return _start(history, settings, "incumbent" if is_sure else "confirm", number, limit, why)
@@ -258,7 +269,7 @@ def _ablate(history: History, settings: StudySettings, proposal: Proposal) -> Ac
         is_last = len(runs) == MOST_ABLATION_RUNS or not can_ablate(history, settings)
         if decision.verdict != "inconclusive" or is_last:
             return Decide(decision)
-    limit = limit_seconds(history, history.incumbent, settings.run_seconds)
+    limit = slower_seconds(history, history.incumbent, settings.run_seconds)
     if len(runs) >= max(FRESH_RUNS, len(counted_runs(history, history.incumbent))):
         why = "the incumbent again: nobody can tell yet whether it is faster than without the change"
         return _start(history, settings, "incumbent", history.incumbent, limit, why)
@@ -280,7 +291,7 @@ def _look(history: History, settings: StudySettings) -> Action:
         return Claim(judge_record(look, settings.clock, settings.alpha, baseline, noise))
     candidate = look.next_candidate(settings.record_runs)
     before = replace(history, runs=history.runs[: look.start])  # the same limit for every run of the look
-    limit = limit_seconds(before, look.candidate, settings.run_seconds)
+    limit = slower_seconds(before, look.candidate, settings.run_seconds)
     side = "the incumbent" if candidate == look.candidate else "the last record"
     why = f"record look {look.number}, run {len(look.runs) + 1} of {2 * settings.record_runs}: {side}"
     return _start(history, settings, "record", candidate, limit, why)
@@ -290,9 +301,7 @@ def _go_on(history: History, settings: StudySettings, ideas_left: bool) -> Actio
     """Ask for the next idea, after a look at the incumbent's drift when that is due."""
     if not ideas_left or is_out_of_patience(history, settings) or not can_propose(history, settings):
         return None
-    is_first = not history.proposals
-    calibrating = None if is_first else _calibrate_fully(history, settings)
-    return calibrating or _remeasure(history, settings, DRIFT_PROPOSALS) or Propose()
+    return _remeasure(history, settings, DRIFT_PROPOSALS) or Propose()
 
 
 def _remeasure(history: History, settings: StudySettings, after_proposals: int) -> Action | None:
