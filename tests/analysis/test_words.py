@@ -187,7 +187,7 @@ def test_only_visible_parameters_explain_anything(shares: list[tuple[float, floa
     told = claim[1] if claim else ""
     for one in ones:
         is_told = one.parameter.rpartition(".")[2] in told
-        assert is_told == (one.low > one.chance and r2 > 0)
+        assert is_told == (one.is_above_chance and r2 > 0)
 
 
 @pytest.mark.parametrize("num_runs", [5, 25, 120])

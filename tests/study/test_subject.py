@@ -174,4 +174,4 @@ def test_what_failed_is_no_measurement() -> None:
     runs = [record(1, 0, 9.0), record(2, 1, 3.0), record(3, 2, 0.0, outcome="diverged"), record(4, 3, 4.0)]
     found = analysis_of(sweep(runs, 3))
     assert found.table.imputed == ("r0003",)
-    assert "1 of 3 runs failed or never told it and counts as worse than the others." in found.words
+    assert "1 of 3 runs failed or never told eval_loss and counts as worse than the others." in found.words

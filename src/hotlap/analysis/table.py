@@ -127,7 +127,8 @@ class RunTable:
     @property
     def is_measured(self) -> tuple[bool, ...]:
         """For each run whether its score was measured."""
-        return tuple(run_id not in self.imputed for run_id in self.run_ids)
+        imputed = frozenset(self.imputed)
+        return tuple(run_id not in imputed for run_id in self.run_ids)
 
     def outcomes(self) -> Column:
         """Return the metric as a measure of its own: in its own sign, what was not measured in the last rank."""

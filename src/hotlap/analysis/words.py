@@ -63,7 +63,8 @@ def describe(
 
 def _failure_words(table: RunTable) -> Iterator[str]:
     if count := len(table.imputed):
-        what = "did not reach the target" if table.score_name == LOG_SECONDS else "failed or never told it"
+        is_timed = table.score_name == LOG_SECONDS
+        what = "did not reach the target" if is_timed else f"failed or never told {table.metric}"
         verb = "counts" if count == 1 else "count"
         yield f"{count} of {_runs(len(table.run_ids))} {what} and {verb} as worse than the others."
 
