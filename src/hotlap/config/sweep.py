@@ -27,13 +27,12 @@ from hotlap.config.sweep_matching import (
     read_constraints,
     value_in,
 )
-from hotlap.config.sweep_names import SWEEP_METRICS, TIME_TO_TARGET, match_metric
+from hotlap.config.sweep_names import SWEEP_METRICS, match_metric
 from hotlap.config.sweep_parameter import SweepParameter
 from hotlap.config.sweep_settings import (
     SERVER_KEYS,
     SETTINGS,
     EarlyTermination,
-    Goal,
     Method,
     Metric,
     Remarks,
@@ -46,8 +45,9 @@ from hotlap.config.sweep_settings import (
 from hotlap.config.training_rules import LESS_IS_BETTER
 from hotlap.config.wandb_sweep import read_parameters
 from hotlap.core.errors import ConfigError, unknown_name
+from hotlap.core.scores import TIME_TO_TARGET, Goal
 
-__all__ = ["EarlyTermination", "Goal", "Method", "SweepConfig", "SweepParameter", "load_sweep"]
+__all__ = ["EarlyTermination", "Method", "SweepConfig", "SweepParameter", "load_sweep"]
 
 _ONLY_WANDB: Final = ("name", "program", "command")
 """Settings of a sweep file that a config has for itself."""

@@ -17,10 +17,9 @@ from hotlap.config.sweep_settings import Remarks
 from hotlap.config.trainer_yaml import TRAINING_NAMES, KeyPath
 from hotlap.config.wandb_sweep import merged
 from hotlap.core.errors import ConfigError, unknown_name
+from hotlap.core.scores import TIME_TO_TARGET
 from hotlap.core.targets import CHEAP_METRICS, GENERATION_METRICS
 
-TIME_TO_TARGET: Final = "time_to_target"
-"""The metric of a sweep for the least time to the targets of its config."""
 SWEEP_METRICS: Final = (
     *CHEAP_METRICS,
     *GENERATION_METRICS,

@@ -13,9 +13,9 @@ from typing import Any, Final, Literal
 from hotlap.config.document import Document
 from hotlap.config.trainer_yaml import KeyPath
 from hotlap.core.errors import ConfigError, unknown_name
+from hotlap.core.scores import Goal
 
 Method = Literal["tpe", "random", "grid", "qmc", "cmaes"]
-Goal = Literal["minimize", "maximize"]
 
 SETTINGS: Final = (
     "method",

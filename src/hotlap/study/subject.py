@@ -13,13 +13,13 @@ from hotlap.analysis.whole import Analysis, analyse
 from hotlap.core.errors import ConfigError, StudyError
 from hotlap.core.records import History
 from hotlap.core.run_folder import RunFolder
+from hotlap.core.scores import TIME_TO_TARGET
 from hotlap.core.study_folder import ProjectFolder
 from hotlap.runs.imports import GROUP_SUFFIX
 from hotlap.runs.ingest import ingest
 from hotlap.runs.rows import StoredRun
 from hotlap.runs.store import RunStore
 from hotlap.search.score import score_run, yardstick_of
-from hotlap.search.sweep_score import TIME_TO_TARGET
 from hotlap.study.study import read_study
 
 _NO_POINTS: Final = ("timing", "manual")

@@ -12,10 +12,10 @@ from hotlap.config.load import config_diff, config_from_values, refuse_protocol_
 from hotlap.config.schema import RunConfig
 from hotlap.core.errors import ConfigError, NotSupportedError, StudyError
 from hotlap.core.records import History, Proposal
+from hotlap.core.scores import FAILURES, TIME_TO_TARGET
 from hotlap.core.study_folder import ProjectFolder
 from hotlap.launch.devices import visible_gpus
 from hotlap.runs.history import load_history
-from hotlap.search.sweep_score import FAILURES, TIME_TO_TARGET
 from hotlap.study.settings import StudySettings
 from hotlap.study.study import (
     SWEEP_SCHEMA,
@@ -28,7 +28,6 @@ from hotlap.study.study import (
 )
 from hotlap.study.sweep_plan import SweepSettings
 
-SCHEMA: Final = SWEEP_SCHEMA
 _MAY_GROW: Final = ("space", "spending")
 """Parts of the protocol that later sittings may change."""
 _SPENDING: Final = ("run_cap", "total_seconds", "top", "seeds", "target")

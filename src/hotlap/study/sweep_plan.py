@@ -12,8 +12,9 @@ from typing import Final
 from hotlap.core.clock import ClockName
 from hotlap.core.durations import format_seconds
 from hotlap.core.records import History, Role
+from hotlap.core.scores import TIME_TO_TARGET, Goal
 from hotlap.core.targets import GENERATION_METRICS
-from hotlap.search.sweep_score import TIME_TO_TARGET, Goal, candidate_value, holds, sweep_scores
+from hotlap.search.sweep_score import candidate_value, holds, sweep_scores
 
 MOST_FAILURES: Final = 3
 """Runs in a row that the machine may spoil."""

@@ -9,9 +9,10 @@ from hotlap.config.load import config_from_values
 from hotlap.config.sweep_matching import value_in
 from hotlap.core.errors import StudyError
 from hotlap.core.records import History
+from hotlap.core.scores import TIME_TO_TARGET
 from hotlap.core.study_folder import ProjectFolder
 from hotlap.report.sweep_summary import PointFigures, SweepSummary
-from hotlap.search.sweep_score import TIME_TO_TARGET, candidate_value, run_value
+from hotlap.search.sweep_score import candidate_value, run_value
 from hotlap.study.study import SWEEP_SCHEMA, found_study, read_study
 from hotlap.study.sweep import stored_settings, value_text
 from hotlap.study.sweep_plan import SweepSettings, ranking
