@@ -115,6 +115,12 @@ class SweepParameter:
         first, last = self._multiples()
         return (self._multiple(number) for number in range(int(first), int(last) + 1))
 
+    def likely_values(self) -> Iterable[Any]:
+        """Return every value that may be drawn, for a parameter that is countable: choices with no chance left out."""
+        if self.probabilities is None:
+            return self.all_values()
+        return tuple(value for value, chance in zip(self.values, self.probabilities, strict=True) if chance > 0)
+
     def typical_values(self) -> tuple[Any, ...]:
         """Return values that stand for all: every choice, else near both ends and one from between."""
         if self.is_choice:
