@@ -16,12 +16,12 @@ from typing import Final
 
 from measuring import hardware, table, write_results
 
-from hotlap.cli.sweep import settings_of, suggester
 from hotlap.config.sweep import SweepConfig, load_sweep
 from hotlap.core.processes import processor_name, usable_cores
 from hotlap.core.records import History, RunRecord
 from hotlap.search.sweep_sampler import suggest
 from hotlap.study.sweep import point_proposal
+from hotlap.study.sweep_drive import settings_of, suggester
 
 SWEEP: Final = Path(__file__).parents[1] / "examples" / "sweep" / "sweep.yaml"
 METHODS: Final = ("tpe", "random", "qmc")

@@ -13,9 +13,8 @@ from hotlap.cli import main, sweep_screen
 from hotlap.core.errors import StudyError
 from hotlap.core.records import RunRecord
 from hotlap.core.study_folder import ProjectFolder
-from hotlap.launch import prepare
 from hotlap.launch.local import LocalLauncher
-from hotlap.study import runner, sweep_loop
+from hotlap.study import runner, sweep_drive, sweep_loop
 from hotlap.study.study import read_study
 from hotlap.study.view import journal_of, view_study
 
@@ -56,7 +55,7 @@ def start(project: ProjectFolder, tmp_path_factory: pytest.TempPathFactory, monk
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("locks")))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setattr(LocalLauncher.__init__, "__defaults__", ((sys.executable, str(FAKE_WORKER)),))
-    monkeypatch.setattr(prepare, "prepare_data", lambda folder, config: "40 training examples")
+    monkeypatch.setattr(sweep_drive, "prepare_data", lambda folder, config: "40 training examples")
     monkeypatch.setattr(sweep_loop, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(runner, "contamination", lambda *_: "")
 
@@ -190,14 +189,14 @@ def test_a_space_without_a_point_is_told_of_before_anything_runs(
     start: Start, project: ProjectFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert start("sweep", "sweep.yaml", "-s", "search.constraints=[learning_rate > 1]") == StudyError.exit_code
-    assert "none of 1000 points drawn from the search space can be run" in capsys.readouterr().err
+    assert "none of 100000 points drawn from the search space can be run" in capsys.readouterr().err
     assert not project.runs_path.exists()
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("sweep", "command.yaml"), "starts a command of its own"),
+        (("sweep", "command.yaml"), "remove program and command to sweep hotlap's own training"),
         (("sweep", "sweep.yaml", "-s", "backend=hf"), "hotlap's own training loop"),
         (("sweep", "sweep.yaml", "-s", "devices=2", "--slots", "2"), "leave one of the two out"),
         (
