@@ -27,7 +27,7 @@ from hotlap.config.sweep_matching import (
     read_constraints,
     value_in,
 )
-from hotlap.config.sweep_names import SWEEP_METRICS, match_metric
+from hotlap.config.sweep_names import SWEEP_METRICS, TOLD_AT_THE_END, match_metric
 from hotlap.config.sweep_parameter import SweepParameter
 from hotlap.config.sweep_settings import (
     SERVER_KEYS,
@@ -137,15 +137,16 @@ def load_sweep(path: Path, overrides: Iterable[str] = ()) -> tuple[SweepConfig, 
     base = _base(path, document, others, notices)
     found = list(_parameters(entries, remarks))
     method = read_method(entries.get("method"), remarks)
+    fixed: dict[str, Any] = {}
     if base is not None:
-        found, base = matched(found, base, remarks)
-    found = linked(found, base, remarks)
+        found, base, fixed = matched(found, base, remarks)
+    found = linked(found, base, remarks, fixed)
     if base is not None:
         check_values(found, base, remarks)
     check_method(method, found, remarks)
     metric = _metric(entries.get("metric"), base, remarks)
     constraints = read_constraints(entries.get("constraints"), found, base, remarks)
-    early_terminate = read_early_termination(entries.get("early_terminate"), remarks)
+    early_terminate = _early_termination(entries.get("early_terminate"), metric.name, remarks)
     run_cap = read_run_cap(entries.get("run_cap"), remarks)
     if not found and not remarks.problems:
         remarks.refuse((), f"there is nothing to vary; add parameters, such as {_EXAMPLE}")
@@ -245,6 +246,16 @@ def _parameters(entries: Mapping[str, Any], remarks: Remarks) -> Iterable[Placed
     if is_section:
         beside = {key: spec for key, spec in entries.items() if key not in (*SETTINGS, *SERVER_KEYS)}
         yield from read_parameters(beside, (), remarks)
+
+
+def _early_termination(given: Any, metric: str, remarks: Remarks) -> EarlyTermination | None:
+    """Return when runs are stopped early; never by a metric that they tell at their end alone."""
+    found = read_early_termination(given, remarks)
+    if found is not None and metric in TOLD_AT_THE_END:
+        text = f"no effect: runs tell {metric} at their end alone, and there is nothing to compare before it"
+        remarks.note(("early_terminate",), text)
+        return None
+    return found
 
 
 def _metric(given: Any, base: RunConfig | None, remarks: Remarks) -> Metric:

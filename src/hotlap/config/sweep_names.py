@@ -30,6 +30,8 @@ SWEEP_METRICS: Final = (
 )
 """What a sweep of hotlap's own training can optimise; a task of the project's own may have more."""
 
+TOLD_AT_THE_END: Final = (*GENERATION_METRICS, "recent_train_loss")
+"""Metrics of a whole run: its evaluations on the clock do not have them."""
 _SECTIONS: Final = ("training", "model", "task")
 """Sections whose names may be written without the section, first come first."""
 _OPEN_KEYS: Final = ("training.lr_scheduler_kwargs", "training.optim_args")
