@@ -12,18 +12,19 @@ import pytest
 from hotlap.config.load import config_from_values
 from hotlap.config.sweep import SweepConfig, load_sweep
 from hotlap.core.errors import ConfigError, NotSupportedError, StudyError
-from hotlap.core.records import RunRecord
+from hotlap.core.records import History, Proposal, RunRecord
 from hotlap.core.run_folder import RunFolder
 from hotlap.core.study_folder import ProjectFolder
 from hotlap.launch.environment import worker_threads
 from hotlap.launch.local import LocalLauncher
-from hotlap.study import runner, sweep_loop
+from hotlap.search.sweep_sampler import Told
+from hotlap.study import runner, sweep_drive, sweep_loop
 from hotlap.study import sweep as sweep_module
 from hotlap.study.study import Study, open_study
 from hotlap.study.sweep import open_sweep, retry_failures, slot_devices
 from hotlap.study.sweep_drive import rung_rules, settings_of, space_values, suggester
 from hotlap.study.sweep_loop import SweepDriver, cores_of
-from hotlap.study.sweep_plan import SweepSettings, best_candidate
+from hotlap.study.sweep_plan import Start, SweepSettings, best_candidate
 from hotlap.study.sweep_view import sweep_summary
 
 PROGRAM = (sys.executable, str(Path(__file__).with_name("fake_worker.py")))
@@ -147,6 +148,41 @@ def test_what_fails_is_not_repeated_unless_asked(project: ProjectFolder) -> None
     assert len(study.history.proposals) == 6 and retry_failures(study) == 0
     best = best_candidate(study.history, settings)
     assert best is not None and study.history.config_of(best)["training.optim"] == "muon"
+
+
+def test_of_a_point_that_was_tried_again_the_sampler_is_told_the_latest_run(
+    project: ProjectFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = project.project / "fake.json"
+    fake.write_text('{"cases": [{"when": {"candidate": 1}, "does": "crash"}]}')
+    study, settings, _ = sweep(project, space := space_in(project), top=0)
+    assert retry_failures(study) == 1
+    study, settings, reason = sweep(project, space, top=0)
+    assert reason == "all 4 points have run" and len(study.history.proposals) == 5
+    told: list[Told] = []
+    monkeypatch.setattr(sweep_drive, "suggest", lambda space, known, *_: told.extend(known))
+    suggester(space, settings)(study.history, [])
+    failed = study.history.config_of(1)
+    assert [each.point for each in told].count(failed) == 1 and len(told) == 1 + 4
+    assert next(each.score for each in told if each.point == failed) == study.history.runs_of(5)[0].metrics["eval_loss"]
+
+
+def test_a_sampler_that_finds_no_point_ends_no_run_and_the_best_are_repeated(project: ProjectFolder) -> None:
+    space = space_in(project)
+    settings = settings_of(space, slots=2, top=1, seeds=2)
+    assert space.base is not None
+    study = open_sweep(project, space.base, settings, space_values(space))
+    ask = suggester(space, settings)
+
+    def two_points(history: History, running: Sequence[Start]) -> Proposal | None:
+        if len(history.proposals) == 2:
+            raise StudyError("none of 100000 points")
+        return ask(history, running)
+
+    end = SweepDriver(study, settings, two_points, None, Recorder(), LocalLauncher(PROGRAM)).run()
+    assert (end.reason, end.cause) == ("none of 100000 points", "end")
+    assert sorted(run.role for run in study.history.runs) == ["baseline", "confirm", "screen", "screen"]
+    assert {run.outcome for run in study.history.runs} == {"out_of_budget"}
 
 
 def test_an_interrupted_sweep_goes_on_where_it_was(project: ProjectFolder) -> None:
