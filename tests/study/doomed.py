@@ -93,7 +93,7 @@ def nest() -> int:
 
     from hotlap.cli import errors, speedrun, status, sweep, sweep_screen  # noqa: F401
     from hotlap.runs import ingest
-    from hotlap.study import loop, sweep_loop, sweep_view, view  # noqa: F401
+    from hotlap.study import loop, sweep_drive, sweep_view, view  # noqa: F401
 
     pid = 0
     for line in iter(sys.stdin.readline, ""):
@@ -170,9 +170,11 @@ def drive_sweep(config: dict[str, Any], project: Path) -> int:
     from hotlap.cli.sweep_screen import SweepScreen
     from hotlap.config.sweep import load_sweep
     from hotlap.core.study_folder import ProjectFolder
+    from hotlap.launch import prepare
     from hotlap.study import sweep_drive, sweep_loop
 
     sweep_loop.POLL_SECONDS = 0.01
+    sweep_drive.prepare_data = prepare.prepare_data
     slots = project / "slots"
     (project / "sweep.json").write_text(json.dumps(config))
     space, _ = load_sweep(project / "sweep.json")

@@ -33,7 +33,7 @@ TRIES: Final = 1000
 """Points that the schema may refuse before a sweep gives up: asking it takes milliseconds."""
 DRAWS: Final = 100_000
 """Points that are drawn before a sweep gives up on its constraints: looking at these takes microseconds."""
-SAMPLER_TRIES: Final = 50
+SAMPLER_TRIES: Final = 20
 """Of these, the ones that the sampler itself is asked for; the others are drawn at random."""
 NEW_TRIES: Final = 1000
 """Points that are drawn for one that has not run yet, where only chance can tell whether there is one."""
