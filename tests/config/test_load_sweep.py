@@ -316,13 +316,22 @@ def test_a_condition_on_a_constant_always_holds_or_never(tmp_path: Path) -> None
     )
 
 
-@pytest.mark.parametrize("steps", ["{value: 500}", "{values: [500, 900]}"])
-def test_epochs_beside_constant_steps_have_no_effect(tmp_path: Path, steps: str) -> None:
-    lines = (f"max_steps: {steps}", "num_train_epochs: {value: 3}", "bf16: {values: [true, false]}")
-    if "values" in steps:
-        load(tmp_path, with_parameters(*lines))
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        ("{value: 500}", "has no effect while training.max_steps is 500"),
+        ("{values: [500, 900]}", "has no effect, since training.max_steps is never -1"),
+        ("{min: 500, max: 900}", "has no effect, since training.max_steps is never -1"),
+        ("{values: [-1, 900]}", ""),
+        ("{value: -1}", ""),
+    ],
+)
+def test_epochs_beside_steps_have_no_effect(tmp_path: Path, steps: str, message: str) -> None:
+    text = with_parameters(f"max_steps: {steps}", "num_train_epochs: {value: 3}", "bf16: {values: [true, false]}")
+    if message:
+        assert message in problems(tmp_path, text)[1]
     else:
-        assert "has no effect while training.max_steps is 500" in problems(tmp_path, with_parameters(*lines))[1]
+        load(tmp_path, text)
 
 
 @pytest.mark.parametrize("metric", ["recent_train_loss", "eval_sacrebleu"])

@@ -227,12 +227,17 @@ def _with_constants(base: RunConfig, constants: Sequence[Placed], remarks: Remar
 def _refuse_idle(found: Sequence[Placed], base: RunConfig, remarks: Remarks) -> None:
     """Refuse what has no effect in any run."""
     values = base.model_dump(mode="json")
-    varied = {parameter.key for _, parameter in found if parameter.distribution != "constant"}
+    varied = {parameter.key: parameter for _, parameter in found if parameter.distribution != "constant"}
     for place, parameter in found:
         other, needed = _IDLE.get(parameter.key, ("", 0.0))
-        if other and other not in varied and value_in(values, other) != needed:
-            text = f"has no effect while {other} is {value_in(values, other)}; write -s {other}={needed:g}"
-            remarks.refuse(place, text)
+        parent = varied.get(other)
+        if not other or (parent is not None and (parent.when or parent.can_be(needed))):
+            continue
+        value = value_in(values, other)
+        if parent is not None:
+            remarks.refuse(place, f"has no effect, since {other} is never {needed:g}; vary one of the two")
+        elif value != needed:
+            remarks.refuse(place, f"has no effect while {other} is {value}; write -s {other}={needed:g}")
 
 
 def _canonical(parameter: SweepParameter, values: Mapping[str, Any]) -> SweepParameter:

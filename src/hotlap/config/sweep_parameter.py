@@ -79,6 +79,12 @@ class SweepParameter:
         """Return which of the choices a value is; None where it is none of them."""
         return next((index for index, choice in enumerate(self.values) if is_same(choice, value)), None)
 
+    def can_be(self, number: float) -> bool:
+        """Say whether a number may be among the values; of a distribution without bounds any may."""
+        if self.is_choice:
+            return self.index_of(number) is not None
+        return self.low is None or self.high is None or self.low <= number <= self.high
+
     def value_at(self, position: float) -> Any:
         """Return the value at a position from 0 to 1; choices lie side by side, as wide as their probabilities."""
         if self.is_choice:
