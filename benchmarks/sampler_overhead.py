@@ -3,7 +3,8 @@
     python benchmarks/sampler_overhead.py
 
 The pasted sweep of examples/sweep (eight settings), with 25, 100 and 500 made-up runs behind it: scoring the history,
-asking the sampler, checking the point and writing its diff. The share is that of a run of 60 seconds.
+asking the sampler, checking the point and writing its diff. The share is that of a run of 60 seconds. The grid has
+three values in the place of each range, and as many of its combinations behind it.
 """
 
 import argparse
@@ -16,27 +17,27 @@ from typing import Final
 
 from measuring import hardware, table, write_results
 
-from hotlap.cli.sweep import settings_of, suggester
-from hotlap.config.sweep import SweepConfig, load_sweep
+from hotlap.config.sweep import SweepConfig, SweepParameter, load_sweep
 from hotlap.core.processes import processor_name, usable_cores
 from hotlap.core.records import History, RunRecord
 from hotlap.search.sweep_sampler import suggest
 from hotlap.study.sweep import point_proposal
+from hotlap.study.sweep_drive import settings_of, suggester
 
 SWEEP: Final = Path(__file__).parents[1] / "examples" / "sweep" / "sweep.yaml"
-METHODS: Final = ("tpe", "random", "qmc")
+METHODS: Final = ("tpe", "random", "qmc", "grid")
 SIZES: Final = (25, 100, 500)
 PROPOSALS: Final = 20
 RUN_SECONDS: Final = 60.0
 
 
 def history_of(space: SweepConfig, size: int) -> History:
-    """Return a sweep of so many finished runs at random points."""
+    """Return a sweep of so many finished runs at random points, or at the first ones of a grid."""
     assert space.base is not None
-    noise, drawn = random.Random(0), replace(space, method="random")
+    noise, drawn = random.Random(0), space if space.method == "grid" else replace(space, method="random")
     history = History(clock="train", base_config=space.base.model_dump(mode="json"))
     for number in range(1, size + 1):
-        point = suggest(drawn, [], [], number, 0)
+        point = suggest(drawn, [], [each.patch for each in history.proposals], number, 0)
         assert point is not None
         proposal = point_proposal(history, point, "random")
         run = RunRecord(
@@ -52,10 +53,21 @@ def history_of(space: SweepConfig, size: int) -> History:
     return history
 
 
+def grid_of(space: SweepConfig) -> SweepConfig:
+    """Return a grid of a space: three values in the place of each range."""
+    parameters = tuple(
+        each
+        if each.is_countable
+        else SweepParameter(key=each.key, distribution="categorical", values=each.typical_values())
+        for each in space.parameters
+    )
+    return replace(space, method="grid", parameters=parameters)
+
+
 def seconds_of(space: SweepConfig, method: str, size: int) -> list[float]:
     """Return the seconds of each of some proposals on a history of a size."""
-    chosen = replace(space, method=method)
-    ask, history, found = suggester(chosen, settings_of(chosen, slots=1, top=3, seeds=3)), history_of(space, size), []
+    chosen = grid_of(space) if method == "grid" else replace(space, method=method)
+    ask, history, found = suggester(chosen, settings_of(chosen, slots=1, top=3, seeds=3)), history_of(chosen, size), []
     for _ in range(PROPOSALS):
         fresh = replace(history)  # what a history remembers is not kept from one proposal to the next
         began = time.perf_counter()

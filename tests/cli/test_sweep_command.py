@@ -4,18 +4,19 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hotlap.cli import main, sweep_screen
-from hotlap.core.errors import StudyError
+from hotlap.core.errors import RunFailedError, StudyError
 from hotlap.core.records import RunRecord
 from hotlap.core.study_folder import ProjectFolder
-from hotlap.launch import prepare
 from hotlap.launch.local import LocalLauncher
-from hotlap.study import runner, sweep_loop
+from hotlap.launch.locks import device_lock
+from hotlap.study import runner, sweep_drive, sweep_loop
 from hotlap.study.study import read_study
 from hotlap.study.view import journal_of, view_study
 
@@ -56,7 +57,7 @@ def start(project: ProjectFolder, tmp_path_factory: pytest.TempPathFactory, monk
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("locks")))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setattr(LocalLauncher.__init__, "__defaults__", ((sys.executable, str(FAKE_WORKER)),))
-    monkeypatch.setattr(prepare, "prepare_data", lambda folder, config: "40 training examples")
+    monkeypatch.setattr(sweep_drive, "prepare_data", lambda folder, config: "40 training examples")
     monkeypatch.setattr(sweep_loop, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(runner, "contamination", lambda *_: "")
 
@@ -190,14 +191,14 @@ def test_a_space_without_a_point_is_told_of_before_anything_runs(
     start: Start, project: ProjectFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert start("sweep", "sweep.yaml", "-s", "search.constraints=[learning_rate > 1]") == StudyError.exit_code
-    assert "none of 1000 points drawn from the search space can be run" in capsys.readouterr().err
+    assert "none of 100000 points drawn from the search space can be run" in capsys.readouterr().err
     assert not project.runs_path.exists()
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("sweep", "command.yaml"), "starts a command of its own"),
+        (("sweep", "command.yaml"), "remove program and command to sweep hotlap's own training"),
         (("sweep", "sweep.yaml", "-s", "backend=hf"), "hotlap's own training loop"),
         (("sweep", "sweep.yaml", "-s", "devices=2", "--slots", "2"), "leave one of the two out"),
         (
@@ -213,12 +214,22 @@ def test_a_space_without_a_point_is_told_of_before_anything_runs(
             ),
             "have no times that could be compared",
         ),
+        (
+            ("sweep", "sweep.yaml", "--slots", "2", "-s", "search.metric={name: tokens_per_second, goal: maximize}"),
+            "tokens_per_second with --slots 2: runs that disturb each other have no times",
+        ),
     ],
-    ids=["command", "hf", "devices", "times"],
+    ids=["command", "hf", "devices", "times", "speed"],
 )
-def test_what_cannot_be_swept_is_one_message(
-    start: Start, project: ProjectFolder, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], message: str
+def test_what_cannot_be_swept_is_one_message_before_anything_is_made(
+    start: Start,
+    project: ProjectFolder,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    message: str,
 ) -> None:
+    monkeypatch.setattr(sweep_drive, "prepare_data", lambda *_: pytest.fail("the data were made"))
     Path("command.yaml").write_text(f"program: train.py\n{PASTED}")
     assert start(*words) != 0
     told = capsys.readouterr()
@@ -226,9 +237,74 @@ def test_what_cannot_be_swept_is_one_message(
     assert not project.runs_path.exists()
 
 
-def test_runs_that_are_not_alike_are_refused(start: Start, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_machine_that_spoils_its_runs_does_not_end_a_sweep(
+    start: Start, project: ProjectFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake({"when": {"role": "screen"}, "does": "vanish"})
+    assert start("sweep", "sweep.yaml", *SPENDING) == RunFailedError.exit_code
+    out = capsys.readouterr().out
+    assert "ended: 4 runs in a row were spoiled by the machine" in out
+    assert out.endswith("next: the same command goes on where it was\n")
+    assert not read_study(project)[1].ended
+    Path("fake.json").unlink()
+    assert start("sweep", "sweep.yaml", *SPENDING) == 0
+    assert len(counted(project)) == 7
+
+
+def test_the_clock_of_a_sweep_begins_once_it_has_its_device(
+    start: Start, project: ProjectFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, waited = ExitStack(), []
+
+    def says(screen: object, text: str) -> None:
+        if text.startswith("waiting for cpu"):
+            waited.append(list(project.study("sweep").ledger()))
+            other.close()
+
+    monkeypatch.setattr(sweep_screen.SweepScreen, "says", says)
+    with other:
+        other.enter_context(device_lock("cpu"))
+        assert start("sweep", "sweep.yaml", *SPENDING) == 0
+    assert waited == [[]], "nothing of its budget is used up by waiting"
+
+
+def test_ctrl_c_while_a_device_is_waited_for_ends_with_130(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    def says(screen: object, text: str) -> None:
+        if text.startswith("waiting for cpu"):
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(sweep_screen.SweepScreen, "says", says)
+    with device_lock("cpu"):
+        assert start("sweep", "sweep.yaml", *SPENDING) == 130
+
+
+def test_settings_that_a_sweep_sets_aside_are_told(start: Start, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("-s", "training.eval_steps=50", "-s", "training.save_steps=100", "-s", "targets=[eval_loss < 0.1]")
+    assert start("sweep", "sweep.yaml", *SPENDING, "-s", "search.run_cap=1", *words) == 0
+    out = capsys.readouterr().out
+    assert "not used in a sweep, whose runs are all evaluated on the clock's grid: eval_steps, save_steps" in out
+    assert "not used in a sweep for eval_loss: targets" in out
+
+
+def test_the_baseline_has_the_constants_of_a_sweep(start: Start, project: ProjectFolder) -> None:
+    lines = ("method: grid", "metric: {name: eval_loss, goal: minimize}", "parameters:")
+    values = ("  optim: {value: muon}", "  learning_rate: {values: [5e-5, 1e-3]}")
+    Path("constant.yaml").write_text("\n".join([*lines, *values]))
+    assert start("sweep", "constant.yaml", *SPENDING, "--top", "0") == 0
+    history = read_study(project)[1]
+    assert history.base_config["training"]["optim"] == "muon"
+    assert [proposal.patch for proposal in history.proposals] == [
+        {"training.learning_rate": 5e-5},
+        {"training.learning_rate": 1e-3},
+    ]
+
+
+def test_runs_that_are_not_alike_are_refused(
+    start: Start, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert start("sweep", "sweep.yaml", *SPENDING) == 0
     capsys.readouterr()
+    monkeypatch.setattr(sweep_drive, "prepare_data", lambda *_: pytest.fail("the data were made"))
     assert start("sweep", "sweep.yaml", *SPENDING, "--slots", "2") == StudyError.exit_code
     assert "  slots: 1 → 2" in capsys.readouterr().err
     assert start("sweep", "sweep.yaml", *SPENDING, "-s", "budget.run=90s") == StudyError.exit_code

@@ -283,19 +283,76 @@ def test_a_constant_of_the_measurement_goes_into_the_config(tmp_path: Path) -> N
     assert space.base is not None
     assert (space.base.training.seed, space.base.task.model_dump()["max_eval_samples"]) == (7, 16)
     found = by_key(space)
-    assert list(found) == ["training.weight_decay", "training.bf16"]
-    assert found["training.weight_decay"].values == (0.1,)
+    assert list(found) == ["training.bf16"]
+    assert space.base.training.weight_decay == 0.1, "else the baseline would not have it"
     assert found["training.bf16"].values == (True, False)
     assert notices == [
         "FILE:3: parameters.seed: training.seed is 7 for every run",
         "FILE:4: parameters.max_eval_samples: task.max_eval_samples is 16 for every run",
         "FILE:6: parameters.output_dir: no effect here: each run has a folder of its own under .hotlap/runs",
         "FILE:7: parameters.report_to: asks for nothing here, and is left out",
+        "FILE:5: parameters.weight_decay: training.weight_decay is 0.1 for every run",
     ]
 
 
+def test_constants_that_only_go_together_are_the_configs_and_others_stay_parameters(tmp_path: Path) -> None:
+    together = ("hidden_size: {value: 96}", "num_attention_heads: {value: 3}", "bf16: {values: [true, false]}")
+    space, _ = load(tmp_path, with_parameters(*together))
+    assert list(by_key(space)) == ["training.bf16"] and space.base is not None
+    assert (space.base.model_dump()["model"]["hidden_size"], space.refusal({})) == (96, "")
+    apart = ("hidden_size: {values: [96, 192]}", "num_attention_heads: {value: 3}", "optim: {value: muon}")
+    space, notices = load(tmp_path, with_parameters(*apart))
+    assert set(by_key(space)) == {"model.hidden_size", "model.num_attention_heads"}
+    assert space.base is not None and space.base.training.optim == "muon"
+    assert any("3 does not go with the rest of the config" in notice for notice in notices)
+
+
+def test_a_condition_on_a_constant_always_holds_or_never(tmp_path: Path) -> None:
+    lines = ("optim: {value: muon}", "muon_learning_rate: {min: 0.005, max: 0.05, when: {optim: [muon, sgd]}}")
+    assert by_key(load(tmp_path, with_parameters(*lines))[0])["training.muon_learning_rate"].when == {}
+    never = ("optim: {value: adafactor}", "muon_learning_rate: {min: 0.005, max: 0.05, when: {optim: muon}}")
+    assert (
+        "training.optim is never 'muon'; its values are ['adafactor']" in problems(tmp_path, with_parameters(*never))[1]
+    )
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        ("{value: 500}", "has no effect while training.max_steps is 500"),
+        ("{values: [500, 900]}", "has no effect, since training.max_steps is never -1"),
+        ("{min: 500, max: 900}", "has no effect, since training.max_steps is never -1"),
+        ("{values: [-1, 900]}", ""),
+        ("{value: -1}", ""),
+    ],
+)
+def test_epochs_beside_steps_have_no_effect(tmp_path: Path, steps: str, message: str) -> None:
+    text = with_parameters(f"max_steps: {steps}", "num_train_epochs: {value: 3}", "bf16: {values: [true, false]}")
+    if message:
+        assert message in problems(tmp_path, text)[1]
+    else:
+        load(tmp_path, text)
+
+
+@pytest.mark.parametrize("metric", ["recent_train_loss", "eval_sacrebleu"])
+def test_nothing_is_stopped_early_by_what_is_told_at_the_end(tmp_path: Path, metric: str) -> None:
+    head = f"metric: {{name: {metric}, goal: maximize}}\nearly_terminate: {{type: hyperband}}\n"
+    space, notices = load(tmp_path, with_parameters("bf16: {values: [true, false]}", head=head))
+    assert space.early_terminate is None
+    assert any(f"early_terminate: no effect: runs tell {metric} at their end alone" in notice for notice in notices)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"), [("strict: 'yes'", "expected true or false, got 'yes'"), ("min_iter: abc", "got 'abc'")]
+)
+def test_wrong_early_termination_is_told(tmp_path: Path, wrong: str, message: str) -> None:
+    head = f"metric: eval_loss\nearly_terminate: {{type: hyperband, {wrong}}}\n"
+    rows = problems(tmp_path, with_parameters("bf16: {values: [true, false]}", head=head))
+    assert f"early_terminate.{wrong.partition(':')[0]}: " in rows[1] and message in rows[1]
+
+
 def test_names_of_the_trainer_that_have_another_name_here_are_renamed(tmp_path: Path) -> None:
-    lines = ("per_gpu_train_batch_size: {values: [4, 8]}", "training.optim: {value: adamw_apex_fused}")
+    lines = ("per_gpu_train_batch_size: {values: [4, 8]}", "training.optim: {values: [adamw_apex_fused]}")
     space, _ = load(tmp_path, with_parameters(*lines))
     found = by_key(space)
     assert found["training.per_device_train_batch_size"].values == (4, 8)
@@ -317,11 +374,8 @@ def test_nested_parameters_are_dotted_keys(tmp_path: Path) -> None:
         "    lr_scheduler_kwargs: {parameters: {num_cycles: {values: [0.5, 1.5]}}}",
     )
     space, _ = load(tmp_path, text)
-    assert list(by_key(space)) == [
-        "training.learning_rate",
-        "training.lr_scheduler_type",
-        "training.lr_scheduler_kwargs.num_cycles",
-    ]
+    assert list(by_key(space)) == ["training.learning_rate", "training.lr_scheduler_kwargs.num_cycles"]
+    assert space.base is not None and space.base.training.lr_scheduler_type == "cosine"
     assert space.refusal({"training.lr_scheduler_type": "cosine", "training.lr_scheduler_kwargs.num_cycles": 1.5}) == ""
 
 
@@ -440,7 +494,10 @@ def test_a_command_that_cannot_be_used_is_told(tmp_path: Path, head: str, messag
 
 def test_a_command_has_no_config_to_override(tmp_path: Path) -> None:
     text = with_parameters("lr: {values: [1, 2]}", head="program: a.py\nmetric: {name: acc}\n")
-    assert "a command, which has no config of hotlap's" in problems(tmp_path, text, "training.max_steps=3")[0]
+    assert (
+        "a program of its own, which has no config of hotlap's; remove program and command"
+        in problems(tmp_path, text, "training.max_steps=3")[0]
+    )
 
 
 def test_settings_of_the_sweep_may_be_set_from_outside(tmp_path: Path) -> None:

@@ -4,11 +4,12 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
 
-from hotlap.core.processes import boot_id, is_alive, process_identity, usable_cores
+from hotlap.core.processes import boot_id, is_alive, process_identity, separate_cores, usable_cores
 
 
 def test_this_process_is_alive() -> None:
@@ -56,3 +57,15 @@ def test_usable_cores_are_those_of_the_affinity(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert usable_cores() == 1
+
+
+def test_of_two_hardware_threads_of_a_core_one_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for core, siblings in enumerate(["0,4", "1,5", "2,6", "3,7"] * 2):
+        folder = tmp_path / f"cpu{core}" / "topology"
+        folder.mkdir(parents=True)
+        (folder / "thread_siblings_list").write_text(f"{siblings}\n")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    assert separate_cores(tmp_path) == [0, 1, 2, 3]
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1, 2, 5}, raising=False)
+    assert separate_cores(tmp_path) == [1, 2]
+    assert separate_cores(tmp_path / "nowhere") == [1, 2, 5]

@@ -125,8 +125,8 @@ def test_failures_with_a_bad_score_are_avoided() -> None:
 def test_the_first_proposals_and_every_sixth_are_drawn_at_random() -> None:
     space = space_of("tpe")
     told, other = history(space, STARTUP, 0), history(space, STARTUP, 5)
-    assert suggest(space, told[:-1], [], 3, 0) == suggest(space, [], [], 3, 0) == drawn(space, 3, 0)
-    for number in range(18):
+    assert suggest(space, told[:-1], [], 30, 0) == suggest(space, [], [], 30, 0) == drawn(space, 30, 0)
+    for number in range(30, 48):  # points that were not told, since these are drawn again
         is_random = suggest(space, told, [], number, 0) == suggest(space, other, [], number, 0)
         assert is_random == (number % RANDOM_EVERY == RANDOM_EVERY - 1)
 
@@ -167,11 +167,62 @@ def test_a_grid_of_which_nothing_fits_is_told() -> None:
         suggest(space_of("grid", LAYERS, constraints=["layers > 9"]), [], [], 0, 0)
 
 
-def test_a_grid_knows_the_baseline_by_the_config() -> None:
+def test_a_grid_runs_the_combination_of_the_baseline_too() -> None:
+    """The baseline is in no ranking, so what it ran with could not be named the best."""
     bf16 = SweepParameter(key="training.bf16", distribution="categorical", values=(False, True))
     space = replace(space_of("grid", bf16), base=RunConfig())
-    assert suggest(space, [Told({}, 1.0)], [], 0, 0) == {"training.bf16": True}
-    assert suggest(space, [Told({}, 1.0)], [{"training.bf16": True}], 1, 0) is None
+    assert suggest(space, [Told({}, 1.0)], [], 0, 0) == {"training.bf16": False}
+    assert suggest(space, [Told({}, 1.0)], [{"training.bf16": False}], 1, 0) == {"training.bf16": True}
+    both = [{"training.bf16": False}, {"training.bf16": True}]
+    assert suggest(space, [Told({}, 1.0)], both, 2, 0) is None
+
+
+def test_a_parameter_of_one_value_is_not_what_the_baseline_had() -> None:
+    optim = SweepParameter(key="training.optim", distribution="categorical", values=("muon",))
+    rate = SweepParameter(key="training.learning_rate", distribution="categorical", values=(5e-5, 1e-3))
+    space = replace(space_of("grid", optim, rate), base=RunConfig())
+    done: list[dict[str, Any]] = []
+    while (point := suggest(space, [Told({}, 1.0)], done, len(done), 0)) is not None:
+        done.append(point)
+    assert done == [{"training.optim": "muon", "training.learning_rate": value} for value in (5e-5, 1e-3)]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_point_runs_twice_while_there_are_others(method: Method) -> None:
+    space = space_of(method, OPTIM, replace(LAYERS, high=6), FIXED)
+    told = [Told({}, 9.0)]
+    while (point := suggest(space, told, [], len(told) - 1, 3)) is not None:
+        assert point not in [each.point for each in told]
+        told.append(Told(point, float(len(told) % 7)))
+        assert len(told) <= 1 + 18
+    assert len(told) == 1 + 18
+    missing = told.pop(5).point
+    assert suggest(space, told, [missing], 18, 3) is None
+    assert suggest(space, told, [], 18, 3) == missing
+
+
+def test_a_space_without_end_repeats_a_point_rather_than_none() -> None:
+    rounded = SweepParameter(key="x", distribution="q_log_normal", mu=0.0, sigma=0.3, step=1)
+    space = space_of("random", rounded)
+    told = [Told({"x": x}, 1.0) for x in range(8)]
+    point = suggest(space, told, [], 8, 0)
+    assert point is not None and point["x"] in (1, 2)
+
+
+def test_what_has_no_chance_is_not_proposed_when_all_else_has_run() -> None:
+    space = space_of("random", replace(OPTIM, probabilities=(0.8, 0.2, 0.0)))
+    assert suggest(space, [Told({"optim": "adamw"}, 1.0)], [], 1, 0) == {"optim": "muon"}
+    assert suggest(space, [Told({"optim": name}, 1.0) for name in ("adamw", "muon")], [], 2, 0) is None
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_small_corner_of_a_space_is_found(method: Method) -> None:
+    """Constraints are looked at a hundred thousand times: one point in five thousand fits here."""
+    space = space_of(method, SHARE, RATE, constraints=["share < 0.0002"])
+    told = [Told({"share": number / 1e5, "rate": 0.1}, float(number)) for number in range(12)]
+    for number in range(4):
+        point = suggest(space, told, [], number, 0)
+        assert point is not None and point["share"] < 0.0002
 
 
 def test_constraints_hold_or_the_sweep_says_that_they_cannot() -> None:
@@ -182,8 +233,8 @@ def test_constraints_hold_or_the_sweep_says_that_they_cannot() -> None:
             point = suggest(space, told, [], number, 0)
             assert point is not None
             assert point["layers"] * point["batch"] <= 64
-        with pytest.raises(StudyError, match=r"none of 1000 points .*: layers > 9 does not hold"):
-            suggest(space_of(method, constraints=["layers > 9"]), told, [], 0, 0)
+    with pytest.raises(StudyError, match=r"none of 100000 points .*: layers > 9 does not hold"):
+        suggest(space_of("tpe", LAYERS, constraints=["layers > 9"]), [], [], 0, 0)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hotlap.core.records import History, Outcome, Proposal, RunRecord
-from hotlap.search.sweep_score import TIME_TO_TARGET, Goal, candidate_value, final_value, holds, sweep_scores
+from hotlap.core.scores import TIME_TO_TARGET, Goal
+from hotlap.search.sweep_score import candidate_value, final_value, holds, sweep_scores
 
 
 def point(number: int) -> Proposal:

@@ -93,7 +93,7 @@ def nest() -> int:
 
     from hotlap.cli import errors, speedrun, status, sweep, sweep_screen  # noqa: F401
     from hotlap.runs import ingest
-    from hotlap.study import loop, sweep_loop, sweep_view, view  # noqa: F401
+    from hotlap.study import loop, sweep_drive, sweep_view, view  # noqa: F401
 
     pid = 0
     for line in iter(sys.stdin.readline, ""):
@@ -167,16 +167,22 @@ def drive(options: dict[str, Any]) -> int:
 
 def drive_sweep(config: dict[str, Any], project: Path) -> int:
     """Drive a sweep as `hotlap sweep` does; the file `slots` of the project says how many runs go on at once."""
-    from hotlap.cli import sweep
+    from hotlap.cli.sweep_screen import SweepScreen
     from hotlap.config.sweep import load_sweep
-    from hotlap.study import sweep_loop
+    from hotlap.core.study_folder import ProjectFolder
+    from hotlap.launch import prepare
+    from hotlap.study import sweep_drive, sweep_loop
 
     sweep_loop.POLL_SECONDS = 0.01
+    sweep_drive.prepare_data = prepare.prepare_data
     slots = project / "slots"
     (project / "sweep.json").write_text(json.dumps(config))
     space, _ = load_sweep(project / "sweep.json")
     num_slots = int(slots.read_text()) if slots.exists() else 1
-    sweep.drive(space, project, slots=num_slots, top=3, seeds=2, retry_failed=False)
+    settings = sweep_drive.settings_of(space, slots=num_slots, top=3, seeds=2)
+    screen = SweepScreen(space.method, settings)
+    study, end = sweep_drive.drive_sweep(space, ProjectFolder(project).create(), settings, screen)
+    screen.finish(study, end.reason)
     return 0
 
 

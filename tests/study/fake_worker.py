@@ -14,6 +14,7 @@ project changes that for some runs. The first case of which all of `when` holds 
     vanish   is killed from outside, at once
     diverge  a result that says so
     wait     goes on once the project holds a file `go`
+    slow     writes its points one by one, so that it can be stopped between two of them
     hang     points, then nothing until it is killed or its driver is gone (the real worker looks for that, too)
     orphan   the same, but it outlives its driver (for a minute)
 
@@ -38,6 +39,7 @@ STEP_SECONDS = 0.05
 SETUP_SECONDS = 2.0
 TOKENS_PER_SECOND = 5000
 EVALUATIONS = 10
+SLOW_SECONDS = 0.15
 BEST_LEARNING_RATE = 3e-3
 EXIT_CODES = {"reached": 0, "missed": 3, "diverged": 4, "crashed": 5, "out_of_budget": 124}
 
@@ -79,7 +81,10 @@ def main() -> int:
         driver = os.getppid()
         linger(lambda: case["does"] == "hang" and os.getppid() != driver)
         os._exit(9)
-    append(folder, points)
+    for some in zip(points[::2], points[1::2], strict=True) if case["does"] == "slow" else [points]:
+        append(folder, [*some])
+        if case["does"] == "slow":
+            time.sleep(SLOW_SECONDS)
     for point in points:
         print({name: round(value, 4) for name, value in point.items() if "loss" in name})
     write(folder / "result.json", result(outcome, points))

@@ -59,7 +59,7 @@ class Sweep:
                 self.running,
                 self.settings,
                 spent_seconds=self.spent,
-                has_points=len(self.history.proposals) < self.points,
+                no_points="" if len(self.history.proposals) < self.points else "the space is exhausted",
             )
             match action:
                 case Start():
@@ -124,6 +124,26 @@ def test_what_was_lost_runs_again_and_what_failed_does_not() -> None:
 def test_a_machine_that_spoils_run_after_run_ends_the_sweep() -> None:
     sweep = Sweep(SETTINGS, {}, outcomes=dict.fromkeys(range(2, 9), "lost"))
     assert "4 runs in a row were spoiled by the machine" in sweep.play()
+    action = next_sweep_action(sweep.history, [], SETTINGS, spent_seconds=sweep.spent)
+    assert isinstance(action, Stop) and action.cause == "machine"
+    later = next_sweep_action(
+        sweep.history, [], SETTINGS, spent_seconds=sweep.spent, sitting_start=len(sweep.history.runs)
+    )
+    assert isinstance(later, Start), "the next sitting tries again"
+
+
+def test_a_point_that_is_tried_again_takes_no_place_of_a_new_one() -> None:
+    sweep = Sweep(SETTINGS, {}, outcomes={3: "crashed"})
+    again = replace(point(3), patch=point(2).patch, proposer="retry")
+    sweep.history = replace(sweep.history, proposals=(point(1), point(2), again))
+    assert sweep.play() == "all 5 points have run"
+    assert len(sweep.history.proposals) == 6
+
+
+def test_a_sampler_without_points_ends_nothing_that_runs() -> None:
+    sweep = Sweep(replace(SETTINGS, run_cap=None), {1: 1.0, 2: 2.0}, points=2)
+    sweep.play()
+    assert [start.role for start in sweep.started] == ["baseline", "screen", "screen", *["confirm"] * 4]
 
 
 def test_the_budget_keeps_room_for_the_repetitions() -> None:
@@ -131,7 +151,10 @@ def test_the_budget_keeps_room_for_the_repetitions() -> None:
     assert "no room for another point" in sweep.play()
     assert sweep.spent <= 20 * RUN_WALL and sum(start.role == "confirm" for start in sweep.started) == 6
     tight = Sweep(replace(SETTINGS, run_cap=None, total_seconds=1.5 * RUN_WALL), {})
-    assert "used up" in tight.play() or tight.spent <= 2 * RUN_WALL
+    assert "no room for another point" in tight.play()
+    assert [start.role for start in tight.started] == ["baseline"]
+    late = Sweep(replace(SETTINGS, run_cap=None, total_seconds=0.5 * RUN_WALL), {})
+    assert "used up" in late.play()
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from typing import Any, Final, Literal
 from hotlap.config.schema import PROTOCOL_KEYS
 from hotlap.core.errors import ConfigError, unknown_name
 from hotlap.core.records import RunRecord
+from hotlap.core.scores import FAILED_SPREADS, FAILURES, TIME_TO_TARGET
 from hotlap.runs.rows import StoredRun
 from hotlap.runs.views import config_differences, flatten
 
@@ -23,20 +24,15 @@ Kind = Literal["number", "category"]
 AnyRun = RunRecord | StoredRun
 Conditions = Mapping[str, Mapping[str, tuple[Any, ...]]]
 
-TIME_TO_TARGET: Final = "time_to_target"
 LOG_SECONDS: Final = "log_seconds_to_target"
 """The score by the time to target, in which a miss has its place, too."""
 MEASURES: Final = ("grad_norm", "train_loss", "eval_loss", "tokens_per_second", TIME_TO_TARGET)
 LOG_RATIO: Final = 30.0
 """Positive numbers whose largest is at least so many times the least are looked at on a logarithmic scale."""
-_FAILURES: Final = ("diverged", "out_of_memory", "crashed", "invalid")
-"""Outcomes that the config is to blame for."""
 _NO_OUTCOMES: Final = ("running", "lost", "interrupted")
 """Outcomes that say nothing about the config."""
 _NAMED_RUNS: Final = 10
 """Runs from which on a text that is never the same twice is taken for a name."""
-_FAILED_SPREADS: Final = 0.5
-"""A failed run is worse than the worst by so much of the distance between the best and the worst."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +184,7 @@ def metric_scores(runs: Iterable[AnyRun], metric: str, goal: Literal["minimize",
     known: dict[str, float] = {}
     for run in judged:
         value = _figure(run, metric)
-        if value is not None and math.isfinite(value) and run.outcome not in _FAILURES:
+        if value is not None and math.isfinite(value) and run.outcome not in FAILURES:
             known[run.run_id] = sign * value
     if not known:
         told = sorted({name for run in judged for name in run.metrics})
@@ -196,7 +192,7 @@ def metric_scores(runs: Iterable[AnyRun], metric: str, goal: Literal["minimize",
             raise ConfigError(f"no run ended well with a finite {metric}: {_outcomes_text(judged)}")
         raise unknown_name("metric", metric, told) if told else ConfigError("there is no finished run to analyse yet")
     best, worst = min(known.values()), max(known.values())
-    failed = worst + _FAILED_SPREADS * (worst - best or abs(worst) or 1.0)
+    failed = worst + FAILED_SPREADS * (worst - best or abs(worst) or 1.0)
     name = metric if goal == "minimize" else f"-{metric}"
     scores = {run.run_id: known.get(run.run_id, failed) for run in judged}
     return Scores(name, scores, scores.keys() - known.keys())

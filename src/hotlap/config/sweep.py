@@ -17,7 +17,7 @@ from typing import Any, Final
 from hotlap.config.document import Document
 from hotlap.config.load import SEARCH, config_from_text, config_from_values, load_config, parse_override, set_dotted
 from hotlap.config.schema import RunConfig
-from hotlap.config.sweep_constraints import parse_constraint
+from hotlap.config.sweep_constraints import Constraint, parse_constraint
 from hotlap.config.sweep_matching import (
     Placed,
     check_method,
@@ -27,13 +27,12 @@ from hotlap.config.sweep_matching import (
     read_constraints,
     value_in,
 )
-from hotlap.config.sweep_names import SWEEP_METRICS, TIME_TO_TARGET, match_metric
+from hotlap.config.sweep_names import SWEEP_METRICS, TOLD_AT_THE_END, match_metric
 from hotlap.config.sweep_parameter import SweepParameter
 from hotlap.config.sweep_settings import (
     SERVER_KEYS,
     SETTINGS,
     EarlyTermination,
-    Goal,
     Method,
     Metric,
     Remarks,
@@ -46,8 +45,9 @@ from hotlap.config.sweep_settings import (
 from hotlap.config.training_rules import LESS_IS_BETTER
 from hotlap.config.wandb_sweep import read_parameters
 from hotlap.core.errors import ConfigError, unknown_name
+from hotlap.core.scores import TIME_TO_TARGET, Goal
 
-__all__ = ["EarlyTermination", "Goal", "Method", "SweepConfig", "SweepParameter", "load_sweep"]
+__all__ = ["EarlyTermination", "Method", "SweepConfig", "SweepParameter", "load_sweep"]
 
 _ONLY_WANDB: Final = ("name", "program", "command")
 """Settings of a sweep file that a config has for itself."""
@@ -85,16 +85,40 @@ class SweepConfig:
 
         A point may break a constraint, or hold settings that the schema does not take together.
         """
+        judge = self.judge()
+        return judge.broken(point) or judge.refused(point)
+
+    def judge(self) -> "PointJudge":
+        """Return what tells points that can be run from others, for many of them."""
         values = {} if self.base is None else self.base.model_dump(mode="json")
-        for text in self.constraints:
-            constraint = parse_constraint(text)
-            if not constraint.holds({key: point.get(key, value_in(values, key)) for key in constraint.names}):
-                return f"{text} does not hold"
-        if self.base is not None:
-            try:
-                config_from_values(values, point)
-            except ConfigError as error:
-                return str(error).splitlines()[-1].strip()
+        constraints = tuple(parse_constraint(text) for text in self.constraints)
+        return PointJudge(values, constraints, has_schema=self.base is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class PointJudge:
+    """Tells points that can be run from others."""
+
+    values: Mapping[str, Any]
+    """The config that points are put on; empty for somebody else's command."""
+    constraints: tuple[Constraint, ...]
+    has_schema: bool
+
+    def broken(self, point: Mapping[str, Any]) -> str:
+        """Return the constraint that a point breaks; empty where all of them hold. Takes microseconds."""
+        for constraint in self.constraints:
+            if not constraint.holds({key: point.get(key, value_in(self.values, key)) for key in constraint.names}):
+                return f"{constraint} does not hold"
+        return ""
+
+    def refused(self, point: Mapping[str, Any]) -> str:
+        """Return what the schema has against a point's values together; empty where nothing. Takes milliseconds."""
+        if not self.has_schema:
+            return ""
+        try:
+            config_from_values(self.values, point)
+        except ConfigError as error:
+            return str(error).splitlines()[-1].strip()
         return ""
 
 
@@ -113,15 +137,16 @@ def load_sweep(path: Path, overrides: Iterable[str] = ()) -> tuple[SweepConfig, 
     base = _base(path, document, others, notices)
     found = list(_parameters(entries, remarks))
     method = read_method(entries.get("method"), remarks)
+    fixed: dict[str, Any] = {}
     if base is not None:
-        found, base = matched(found, base, remarks)
-    found = linked(found, base, remarks)
+        found, base, fixed = matched(found, base, remarks)
+    found = linked(found, base, remarks, fixed)
     if base is not None:
         check_values(found, base, remarks)
     check_method(method, found, remarks)
     metric = _metric(entries.get("metric"), base, remarks)
     constraints = read_constraints(entries.get("constraints"), found, base, remarks)
-    early_terminate = read_early_termination(entries.get("early_terminate"), remarks)
+    early_terminate = _early_termination(entries.get("early_terminate"), metric.name, remarks)
     run_cap = read_run_cap(entries.get("run_cap"), remarks)
     if not found and not remarks.problems:
         remarks.refuse((), f"there is nothing to vary; add parameters, such as {_EXAMPLE}")
@@ -190,7 +215,10 @@ def _base(path: Path, document: Document, overrides: list[str], notices: list[st
     if "program" not in plain and "command" not in plain:
         return config_from_text(f"name: {json.dumps(_name(path, plain))}\n", path, overrides, notices)
     if overrides:
-        raise ConfigError(f"cannot set {overrides[0]}: {path} sweeps a command, which has no config of hotlap's")
+        raise ConfigError(
+            f"cannot set {overrides[0]}: {path} starts a program of its own, which has no config of hotlap's; remove "
+            "program and command to sweep hotlap's own training"
+        )
     return None
 
 
@@ -218,6 +246,16 @@ def _parameters(entries: Mapping[str, Any], remarks: Remarks) -> Iterable[Placed
     if is_section:
         beside = {key: spec for key, spec in entries.items() if key not in (*SETTINGS, *SERVER_KEYS)}
         yield from read_parameters(beside, (), remarks)
+
+
+def _early_termination(given: Any, metric: str, remarks: Remarks) -> EarlyTermination | None:
+    """Return when runs are stopped early; never by a metric that they tell at their end alone."""
+    found = read_early_termination(given, remarks)
+    if found is not None and metric in TOLD_AT_THE_END:
+        text = f"no effect: runs tell {metric} at their end alone, and there is nothing to compare before it"
+        remarks.note(("early_terminate",), text)
+        return None
+    return found
 
 
 def _metric(given: Any, base: RunConfig | None, remarks: Remarks) -> Metric:

@@ -11,7 +11,7 @@ from hotlap.config.load import config_from_values, get_dotted, refuse_protocol_k
 from hotlap.config.schema import RunConfig
 from hotlap.config.sweep_constraints import parse_constraint
 from hotlap.config.sweep_names import match_key, translated, translated_value
-from hotlap.config.sweep_parameter import SweepParameter
+from hotlap.config.sweep_parameter import SweepParameter, is_same
 from hotlap.config.sweep_settings import Method, Remarks
 from hotlap.config.trainer_yaml import KeyPath
 from hotlap.core.errors import ConfigError
@@ -27,12 +27,16 @@ _IDLE: Final[Mapping[str, tuple[str, float]]] = {
 _PATCHED: Final = "the patched config: "
 
 
-def matched(found: Sequence[Placed], base: RunConfig, remarks: Remarks) -> tuple[list[Placed], RunConfig]:
-    """Return the parameters under the config's keys, and the config with what is the same for every run of the sweep.
+def matched(
+    found: Sequence[Placed], base: RunConfig, remarks: Remarks
+) -> tuple[list[Placed], RunConfig, dict[str, Any]]:
+    """Return the parameters under the config's keys, the config with what is the same for every run, and this by key.
 
-    A constant that belongs to the measurement (a seed, a budget) goes into the config; one that varies is refused.
+    A constant goes into the config, so that the baseline has it, too; only where the config does not take it without
+    other parameters it stays one. What belongs to the measurement (a seed, a budget) may not vary.
     """
     kept: list[Placed] = []
+    constants: list[Placed] = []
     for place, written in found:
         parameter = translated(written, place, remarks)
         if parameter is None:
@@ -42,25 +46,33 @@ def matched(found: Sequence[Placed], base: RunConfig, remarks: Remarks) -> tuple
         except ConfigError as error:
             remarks.refuse(place, str(error))
             continue
-        if any(parameter.key == other.key for _, other in kept):
+        if any(parameter.key == other.key for _, other in (*kept, *constants)):
             remarks.refuse(place, f"{parameter.key} is there twice; leave one of them out")
             continue
         reason = _protocol_reason(parameter.key)
-        if not reason:
+        if parameter.distribution == "constant" and not parameter.when and not reason:
+            constants.append((place, parameter))
+        elif not reason:
             kept.append((place, parameter))
         elif parameter.is_choice and len(parameter.values) == 1:
             base = _with_constant(base, place, parameter, remarks)
         else:
             remarks.refuse(place, f"{reason}; one value for all runs may stand there")
+    left, base = _with_constants(base, constants, remarks)
+    _refuse_idle([*kept, *constants], base, remarks)
     values = base.model_dump(mode="json")
-    return [(place, _canonical(parameter, values)) for place, parameter in kept], base
+    fixed = {each.key: value_in(values, each.key) for place, each in constants if (place, each) not in left}
+    return [(place, _canonical(parameter, values)) for place, parameter in [*left, *kept]], base, fixed
 
 
-def linked(found: Sequence[Placed], base: RunConfig | None, remarks: Remarks) -> list[Placed]:
-    """Return the parameters with the keys of their conditions matched, each one behind those that it depends on."""
+def linked(found: Sequence[Placed], base: RunConfig | None, remarks: Remarks, fixed: Mapping[str, Any]) -> list[Placed]:
+    """Return the parameters with the keys of their conditions matched, each one behind those that it depends on.
+
+    `fixed` are the constants that went into the config: a condition on one of them always holds, or never.
+    """
     parents = {parameter.key: parameter for _, parameter in found}
     waiting = [
-        (place, replace(parameter, when=dict(_conditions(place, parameter, parents, base, remarks))))
+        (place, replace(parameter, when=dict(_conditions(place, parameter, {**fixed, **parents}, base, remarks))))
         for place, parameter in found
     ]
     done: list[Placed] = []
@@ -79,12 +91,7 @@ def linked(found: Sequence[Placed], base: RunConfig | None, remarks: Remarks) ->
 def check_values(found: Sequence[Placed], base: RunConfig, remarks: Remarks) -> None:
     """Refuse values that the schema refuses; note those that only go together with other values than the config's."""
     values = base.model_dump(mode="json")
-    varied = {parameter.key for _, parameter in found}
     for place, parameter in found:
-        other, needed = _IDLE.get(parameter.key, ("", 0.0))
-        if other and other not in varied and value_in(values, other) != needed:
-            text = f"has no effect while {other} is {value_in(values, other)}; write -s {other}={needed:g}"
-            remarks.refuse(place, text)
         conditions = {key: allowed[0] for key, allowed in parameter.when.items()}
         for value in parameter.typical_values():
             own, together = _schema_problems(values, {**conditions, parameter.key: value}, parameter.key)
@@ -151,11 +158,14 @@ def value_in(values: Mapping[str, Any], key: str) -> Any:
 def _conditions(
     place: KeyPath,
     parameter: SweepParameter,
-    parents: Mapping[str, SweepParameter],
+    parents: Mapping[str, Any],
     base: RunConfig | None,
     remarks: Remarks,
 ) -> Iterator[tuple[str, tuple[Any, ...]]]:
-    """Yield the conditions of a parameter under the config's keys and with its values."""
+    """Yield the conditions of a parameter under the config's keys and with its values.
+
+    `parents` are the other parameters by key, and the values of constants.
+    """
     for name, allowed in parameter.when.items():
         where = (*place, "when", name)
         try:
@@ -164,14 +174,17 @@ def _conditions(
             remarks.refuse(where, str(error))
             continue
         parent = parents.get(key)
-        if parent is None or not parent.is_choice:
+        is_fixed = key in parents and not isinstance(parent, SweepParameter)
+        known = [parent] if is_fixed else list(parent.values) if parent is not None and parent.is_choice else []
+        if not known:
             remarks.refuse(where, f"{key} is no parameter of this search that has values")
             continue
         meant = allowed if base is None else tuple(_meant(key, value, base) for value in allowed)
-        unknown = [value for value in meant if parent.index_of(value) is None]
-        if unknown:
-            remarks.refuse(where, f"{key} is never {unknown[0]!r}; its values are {list(parent.values)}")
-        else:
+        held = [value for value in meant if any(is_same(value, each) for each in known)]
+        unknown = [value for value in meant if value not in held]
+        if unknown and not (is_fixed and held):
+            remarks.refuse(where, f"{key} is never {unknown[0]!r}; its values are {known}")
+        elif not is_fixed:
             yield key, meant
 
 
@@ -192,6 +205,39 @@ def _with_constant(base: RunConfig, place: KeyPath, parameter: SweepParameter, r
         return base
     remarks.note(place, f"{parameter.key} is {parameter.values[0]!r} for every run")
     return changed
+
+
+def _with_constants(base: RunConfig, constants: Sequence[Placed], remarks: Remarks) -> tuple[list[Placed], RunConfig]:
+    """Return the constants that the config does not take as it is, and the config with the others."""
+    left = list(constants)
+    for group in ([*constants], *([each] for each in constants)):  # all at once: some go only together
+        patch = {parameter.key: parameter.values[0] for _, parameter in group}
+        if not patch or any(each not in left for each in group):
+            continue
+        try:
+            base = config_from_values(base.model_dump(mode="json"), patch)
+        except ConfigError:
+            continue  # check_values says why, or that it goes together with other parameters
+        left = [each for each in left if each not in group]
+        for place, parameter in group:
+            remarks.note(place, f"{parameter.key} is {parameter.values[0]!r} for every run")
+    return left, base
+
+
+def _refuse_idle(found: Sequence[Placed], base: RunConfig, remarks: Remarks) -> None:
+    """Refuse what has no effect in any run."""
+    values = base.model_dump(mode="json")
+    varied = {parameter.key: parameter for _, parameter in found if parameter.distribution != "constant"}
+    for place, parameter in found:
+        other, needed = _IDLE.get(parameter.key, ("", 0.0))
+        parent = varied.get(other)
+        if not other or (parent is not None and (parent.when or parent.can_be(needed))):
+            continue
+        value = value_in(values, other)
+        if parent is not None:
+            remarks.refuse(place, f"has no effect, since {other} is never {needed:g}; vary one of the two")
+        elif value != needed:
+            remarks.refuse(place, f"has no effect while {other} is {value}; write -s {other}={needed:g}")
 
 
 def _canonical(parameter: SweepParameter, values: Mapping[str, Any]) -> SweepParameter:

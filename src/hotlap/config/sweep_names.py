@@ -17,10 +17,9 @@ from hotlap.config.sweep_settings import Remarks
 from hotlap.config.trainer_yaml import TRAINING_NAMES, KeyPath
 from hotlap.config.wandb_sweep import merged
 from hotlap.core.errors import ConfigError, unknown_name
+from hotlap.core.scores import TIME_TO_TARGET
 from hotlap.core.targets import CHEAP_METRICS, GENERATION_METRICS
 
-TIME_TO_TARGET: Final = "time_to_target"
-"""The metric of a sweep for the least time to the targets of its config."""
 SWEEP_METRICS: Final = (
     *CHEAP_METRICS,
     *GENERATION_METRICS,
@@ -31,6 +30,8 @@ SWEEP_METRICS: Final = (
 )
 """What a sweep of hotlap's own training can optimise; a task of the project's own may have more."""
 
+TOLD_AT_THE_END: Final = (*GENERATION_METRICS, "recent_train_loss")
+"""Metrics of a whole run: its evaluations on the clock do not have them."""
 _SECTIONS: Final = ("training", "model", "task")
 """Sections whose names may be written without the section, first come first."""
 _OPEN_KEYS: Final = ("training.lr_scheduler_kwargs", "training.optim_args")

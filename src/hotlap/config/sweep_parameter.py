@@ -79,6 +79,12 @@ class SweepParameter:
         """Return which of the choices a value is; None where it is none of them."""
         return next((index for index, choice in enumerate(self.values) if is_same(choice, value)), None)
 
+    def can_be(self, number: float) -> bool:
+        """Say whether a number may be among the values; of a distribution without bounds any may."""
+        if self.is_choice:
+            return self.index_of(number) is not None
+        return self.low is None or self.high is None or self.low <= number <= self.high
+
     def value_at(self, position: float) -> Any:
         """Return the value at a position from 0 to 1; choices lie side by side, as wide as their probabilities."""
         if self.is_choice:
@@ -114,6 +120,12 @@ class SweepParameter:
             return range(int(low), int(high) + 1)
         first, last = self._multiples()
         return (self._multiple(number) for number in range(int(first), int(last) + 1))
+
+    def likely_values(self) -> Iterable[Any]:
+        """Return every value that may be drawn, for a parameter that is countable: choices with no chance left out."""
+        if self.probabilities is None:
+            return self.all_values()
+        return tuple(value for value, chance in zip(self.values, self.probabilities, strict=True) if chance > 0)
 
     def typical_values(self) -> tuple[Any, ...]:
         """Return values that stand for all: every choice, else near both ends and one from between."""

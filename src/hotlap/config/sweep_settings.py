@@ -13,9 +13,9 @@ from typing import Any, Final, Literal
 from hotlap.config.document import Document
 from hotlap.config.trainer_yaml import KeyPath
 from hotlap.core.errors import ConfigError, unknown_name
+from hotlap.core.scores import Goal
 
 Method = Literal["tpe", "random", "grid", "qmc", "cmaes"]
-Goal = Literal["minimize", "maximize"]
 
 SETTINGS: Final = (
     "method",
@@ -177,6 +177,8 @@ def read_early_termination(given: Any, remarks: Remarks) -> EarlyTermination | N
         return None
     for key in [key for key in given if key not in known]:
         remarks.refuse((*place, key), f"unknown key; known here: {', '.join(known)}")
+    if not isinstance(given.get("strict", False), bool):
+        remarks.refuse((*place, "strict"), f"expected true or false, got {given['strict']!r}")
     eta, rungs = number_of(given.get("eta", 3)), given.get("s", 2)
     shares = given.get("shares")
     if eta is None or not eta > 1 or isinstance(rungs, bool) or not isinstance(rungs, int) or not 1 <= rungs <= 20:
@@ -192,12 +194,20 @@ def read_early_termination(given: Any, remarks: Remarks) -> EarlyTermination | N
     except ValueError as error:
         remarks.refuse(place, str(error))
         return None
+    _say_of_iterations(given, found, remarks)
+    return found
+
+
+def _say_of_iterations(given: Mapping[str, Any], found: EarlyTermination, remarks: Remarks) -> None:
+    """Note that iterations of wandb's are not what runs are compared at here."""
+    place = ("early_terminate",)
     for key in ("min_iter", "max_iter"):
-        if key in given:
+        if key in given and number_of(given[key]) is None:
+            remarks.refuse((*place, key), f"expected a number, got {given[key]!r}")
+        elif key in given:
             rungs_text = ", ".join(f"{share:.3g}" for share in found.shares)
             text = f"counts logged values; here runs are compared after {rungs_text} of their budget"
             remarks.note((*place, key), text)
-    return found
 
 
 def read_command(entries: Mapping[str, Any], remarks: Remarks) -> tuple[str | None, tuple[str, ...] | None]:

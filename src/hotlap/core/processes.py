@@ -57,6 +57,20 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
+def separate_cores(topology: Path = Path("/sys/devices/system/cpu")) -> list[int]:
+    """Return the cores that this process may run on, one for each physical core, as far as the system tells.
+
+    Two hardware threads of one core share what computes, so two runs on them would slow each other down.
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        return list(range(os.cpu_count() or 1))
+    found: dict[str, int] = {}
+    for core in sorted(os.sched_getaffinity(0)):
+        path = topology / f"cpu{core}" / "topology" / "thread_siblings_list"
+        found.setdefault(path.read_text().strip() if path.exists() else str(core), core)
+    return list(found.values())
+
+
 def processor_name() -> str:
     """Return the processor's name, as far as the system tells it."""
     path = Path("/proc/cpuinfo")

@@ -12,14 +12,15 @@ serves a space that was changed while the study ran:
   config has none, the middle of the range or the first choice.
 """
 
+import json
 import math
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, count, islice
 from typing import Any, Final
 
-from hotlap.config.sweep import SweepConfig, SweepParameter
+from hotlap.config.sweep import PointJudge, SweepConfig, SweepParameter
 from hotlap.config.sweep_matching import value_in
 from hotlap.config.sweep_parameter import is_same
 from hotlap.core.errors import StudyError, import_optional
@@ -29,13 +30,20 @@ STARTUP: Final = 10
 RANDOM_EVERY: Final = 6
 """Every so many proposals of TPE one is drawn at random: importances cannot be told where only good ones were tried."""
 TRIES: Final = 1000
-"""Points that are drawn before a sweep gives up on its constraints."""
-SAMPLER_TRIES: Final = 50
+"""Points that the schema may refuse before a sweep gives up: asking it takes milliseconds."""
+DRAWS: Final = 100_000
+"""Points that are drawn before a sweep gives up on its constraints: looking at these takes microseconds."""
+SAMPLER_TRIES: Final = 20
 """Of these, the ones that the sampler itself is asked for; the others are drawn at random."""
+NEW_TRIES: Final = 1000
+"""Points that are drawn for one that has not run yet, where only chance can tell whether there is one."""
 GRID_TRIES: Final = 10_000
-"""Combinations of a grid that may be refused."""
+"""Combinations of a grid that the schema may refuse."""
+GRID_DRAWS: Final = 1_000_000
+"""Combinations of a grid that its constraints may refuse."""
 
 Point = Mapping[str, Any]
+Identity = frozenset[tuple[str, bool, Hashable]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +64,16 @@ def suggest(
 ) -> dict[str, Any] | None:
     """Return the point to run as proposal `number` (from 0), keys that do not exist in it left out.
 
-    `pending` are the points that are being run. None once a grid is done; a grid goes by what was run, not by
-    `number`. Raises StudyError where no point fits the constraints, MissingExtraError for cmaes without its package.
+    `pending` are the points that are being run. A point that ran is proposed again only where chance finds no other one
+    in a space without end. None once all combinations of a space that has an end were run, whatever `number` is; the
+    baseline, which has no point, is none of them. Raises StudyError where no point fits the constraints,
+    MissingExtraError for cmaes without its package.
     """
+    defaults, judge = _defaults(space), space.judge()
+    points = [*(each.point for each in told), *pending]
+    done = {_identity(_filled(space, point, defaults)) for point in points if point}
     if space.method == "grid":
-        return _next_of_grid(space, [*(each.point for each in told), *pending])
+        return _next_combination(space, judge, done)
     generator = random.Random(f"{seed}:{number}")
     draws: Iterator[dict[str, Any]] = iter(())
     if space.method == "tpe" and len(told) >= STARTUP and (number + 1) % RANDOM_EVERY:
@@ -69,12 +82,31 @@ def suggest(
         draws = iter([_qmc_point(space, number, seed)])
     elif space.method == "cmaes":
         draws = _cma_points(space, told, generator)
-    reason = ""
-    for point in islice(chain(islice(draws, SAMPLER_TRIES), _random_points(space, generator)), TRIES):
-        reason = space.refusal(point)
-        if not reason:
+    return _first_new(space, judge, done, chain(islice(draws, SAMPLER_TRIES), _random_points(space, generator)))
+
+
+def _first_new(
+    space: SweepConfig, judge: PointJudge, done: Collection[Identity], draws: Iterator[dict[str, Any]]
+) -> dict[str, Any] | None:
+    """Return the first of the points drawn that fits and was not run yet."""
+    reason, refused, repeats = "", 0, 0
+    again: dict[str, Any] | None = None
+    for point in islice(draws, DRAWS):
+        if broken := judge.broken(point):
+            reason = broken
+        elif _identity(point) in done:
+            again, repeats = again or point, repeats + 1
+        elif not (problem := judge.refused(point)):
             return point
-    raise StudyError(f"none of {TRIES} points drawn from the search space can be run; the last one: {reason}")
+        else:
+            reason, refused = problem, refused + 1
+        if refused == TRIES or repeats == NEW_TRIES:
+            break
+    if again is not None:
+        has_end = all(parameter.is_countable for parameter in space.parameters)
+        return _next_combination(space, judge, done) if has_end else again
+    drawn = DRAWS if refused < TRIES else TRIES
+    raise StudyError(f"none of {drawn} points drawn from the search space can be run; the last one: {reason}")
 
 
 def _random_points(space: SweepConfig, generator: random.Random) -> Iterator[dict[str, Any]]:
@@ -163,9 +195,9 @@ def _defaults(space: SweepConfig) -> dict[str, Any]:
     values = {} if space.base is None else space.base.model_dump(mode="json")
     defaults: dict[str, Any] = {}
     for parameter in space.parameters:
-        is_ours = space.base is None or len(parameter.values) == 1  # a constant is what every run has
         middle = 0.0 if parameter.is_choice else 0.5
-        defaults[parameter.key] = parameter.value_at(middle) if is_ours else value_in(values, parameter.key)
+        is_known = space.base is not None
+        defaults[parameter.key] = value_in(values, parameter.key) if is_known else parameter.value_at(middle)
     return defaults
 
 
@@ -185,22 +217,22 @@ def _position(parameter: SweepParameter, value: Any) -> float:
     return min(max(parameter.position_of(value), 0.0), 1.0)
 
 
-def _next_of_grid(space: SweepConfig, done: Sequence[Point]) -> dict[str, Any] | None:
+def _next_combination(space: SweepConfig, judge: PointJudge, done: Collection[Identity]) -> dict[str, Any] | None:
     """Return the first combination that was not run yet; the last parameter goes through its values first."""
-    defaults = _defaults(space)
-    known = [_filled(space, point, defaults) for point in done]
-    refused, reason = 0, ""
+    reason, refused, broken = "", 0, 0
     for point in _combinations(space.parameters, {}):
-        if any(_agree(point, other) for other in known):
+        if problem := judge.broken(point):
+            reason, broken = problem, broken + 1
+        elif _identity(point) in done:
             continue
-        reason = space.refusal(point)
-        if not reason:
+        elif not (problem := judge.refused(point)):
             return point
-        refused += 1
-        if refused == GRID_TRIES:
-            raise StudyError(f"{refused} combinations of the grid in a row cannot be run; the last one: {reason}")
-    if refused and not known:
-        raise StudyError(f"none of the {refused} combinations of the grid can be run; the last one: {reason}")
+        else:
+            reason, refused = problem, refused + 1
+        if refused == GRID_TRIES or broken == GRID_DRAWS:
+            raise StudyError(f"{refused + broken} combinations cannot be run; the last one: {reason}")
+    if reason and not done:
+        raise StudyError(f"none of the {refused + broken} combinations of the grid can be run; the last one: {reason}")
     return None
 
 
@@ -212,12 +244,17 @@ def _combinations(parameters: Sequence[SweepParameter], point: dict[str, Any]) -
     if not first.exists_in(point):
         yield from _combinations(rest, point)
         return
-    for value in first.all_values():
+    for value in first.likely_values():
         yield from _combinations(rest, {**point, first.key: value})
 
 
-def _agree(left: Point, right: Point) -> bool:
-    return left.keys() == right.keys() and all(is_same(value, right[key]) for key, value in left.items())
+def _identity(point: Point) -> Identity:
+    """Return what two points have in common that a config cannot tell apart: 1 and 1.0 are the same, 1 and true not."""
+    return frozenset((key, isinstance(value, bool), _hashable(value)) for key, value in point.items())
+
+
+def _hashable(value: Any) -> Hashable:
+    return value if isinstance(value, Hashable) else json.dumps(value, sort_keys=True, default=str)
 
 
 def _qmc_point(space: SweepConfig, number: int, seed: int) -> dict[str, Any]:

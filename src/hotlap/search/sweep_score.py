@@ -8,19 +8,12 @@ A sampler that was told of successes alone would go on asking for what fails.
 import math
 from collections.abc import Mapping
 from statistics import median
-from typing import Final, Literal
+from typing import Final
 
 from hotlap.core.records import History, RunRecord
+from hotlap.core.scores import FAILED_SPREADS, FAILURES, TIME_TO_TARGET, Goal
 from hotlap.search.score import last_evaluation, score_candidates, yardstick_of
 
-Goal = Literal["minimize", "maximize"]
-
-TIME_TO_TARGET: Final = "time_to_target"
-"""The metric of a sweep for the least time to its targets."""
-FAILURES: Final = ("diverged", "out_of_memory", "crashed", "invalid")
-"""Outcomes that the config is to blame for."""
-FAILED_SPREADS: Final = 0.5
-"""A failed run is worse than the worst by so much of the distance between the best and the worst."""
 _LEAST_DISTANCE: Final = 1e-9
 """And by at least this share of the worst: two values may be as good as equal."""
 

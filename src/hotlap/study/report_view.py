@@ -8,6 +8,7 @@ from hotlap.config.load import config_from_values
 from hotlap.core.files import read_json_lines
 from hotlap.core.records import History, RunRecord
 from hotlap.core.run_folder import RunFolder
+from hotlap.core.scores import TIME_TO_TARGET
 from hotlap.core.study_folder import ProjectFolder
 from hotlap.core.targets import parse_target
 from hotlap.report.header import figures_text, guards_facts, headline, measuring_facts, result_facts
@@ -18,7 +19,7 @@ from hotlap.report.summary import LadderRow
 from hotlap.report.sweep_summary import HEADERS, PointFigures, SweepSummary, sweep_facts, sweep_headline, sweep_rows
 from hotlap.report.text import seconds_text
 from hotlap.runs.views import config_differences, flatten, setting_text
-from hotlap.search.sweep_score import TIME_TO_TARGET, final_value
+from hotlap.search.sweep_score import final_value
 from hotlap.study.imported_report import imported_report
 from hotlap.study.study import SWEEP_SCHEMA
 from hotlap.study.subject import Subject

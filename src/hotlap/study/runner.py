@@ -26,6 +26,7 @@ from hotlap.search.trust import ClockStamps
 from hotlap.study.guards import Evaluate, Guards, other_data
 from hotlap.study.plan import StartRun
 from hotlap.study.study import Study
+from hotlap.study.sweep_plan import Start
 from hotlap.study.watching import Interrupts, Watcher
 
 POLL_SECONDS: Final = 0.2
@@ -101,7 +102,7 @@ def settle_runs(study: Study) -> None:
         study.history = replace(study.history, runs=tuple(runs))
 
 
-def started_facts(run_id: str, action: StartRun) -> dict[str, Any]:
+def started_facts(run_id: str, action: StartRun | Start) -> dict[str, Any]:
     """Return what the ledger says of a run that starts."""
     return {"run": run_id, "role": action.role, "candidate": action.candidate, "seed": action.seed, "phase": "started"}
 

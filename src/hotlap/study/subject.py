@@ -17,13 +17,13 @@ from hotlap.core.clock import ClockName
 from hotlap.core.errors import ConfigError, StudyError
 from hotlap.core.records import History, RunRecord
 from hotlap.core.run_folder import RunFolder
+from hotlap.core.scores import FAILURES, TIME_TO_TARGET
 from hotlap.core.study_folder import ProjectFolder
 from hotlap.runs.imports import GROUP_SUFFIX
 from hotlap.runs.ingest import ingest
 from hotlap.runs.rows import StoredRun
 from hotlap.runs.store import RunStore
 from hotlap.search.score import score_candidates, yardstick_of
-from hotlap.search.sweep_score import FAILURES, TIME_TO_TARGET
 from hotlap.study.study import SWEEP_SCHEMA, read_study
 from hotlap.study.sweep import stored_settings
 from hotlap.study.sweep_plan import best_candidate

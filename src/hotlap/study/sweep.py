@@ -12,10 +12,11 @@ from hotlap.config.load import config_diff, config_from_values, refuse_protocol_
 from hotlap.config.schema import RunConfig
 from hotlap.core.errors import ConfigError, NotSupportedError, StudyError
 from hotlap.core.records import History, Proposal
+from hotlap.core.scores import FAILURES, TIME_TO_TARGET
 from hotlap.core.study_folder import ProjectFolder
 from hotlap.launch.devices import visible_gpus
 from hotlap.runs.history import load_history
-from hotlap.search.sweep_score import FAILURES, TIME_TO_TARGET
+from hotlap.runs.views import setting_text
 from hotlap.study.settings import StudySettings
 from hotlap.study.study import (
     SWEEP_SCHEMA,
@@ -26,11 +27,12 @@ from hotlap.study.study import (
     refuse_changed_protocol,
     study_protocol,
 )
-from hotlap.study.sweep_plan import SweepSettings
+from hotlap.study.sweep_plan import RETRY, SweepSettings
 
-SCHEMA: Final = SWEEP_SCHEMA
 _MAY_GROW: Final = ("space", "spending")
 """Parts of the protocol that later sittings may change."""
+TIMED_METRICS: Final = (TIME_TO_TARGET, "tokens_per_second")
+"""Metrics that are told of the machine as much as of the config: only a run that was alone has them."""
 _SPENDING: Final = ("run_cap", "total_seconds", "top", "seeds", "target")
 
 
@@ -38,21 +40,11 @@ def open_sweep(project: ProjectFolder, config: RunConfig, settings: SweepSetting
     """Open the sweep that the config names, new or begun earlier; the caller holds its lock.
 
     `space` is what may vary, as plain values: it is kept with the protocol, for whoever reads the sweep later.
-    Raises StudyError when the name belongs to a speedrun, or when what its runs share has changed; ConfigError for what
-    cannot be swept.
+    Raises as `check_sweep` does.
     """
+    protocol = check_sweep(project, config, settings)
     config = as_swept(config, settings.metric)
-    _refuse_unfit(config, settings)
     folder = project.study(config.name).create()
-    shared = {"schema": SWEEP_SCHEMA, "metric": settings.metric, "goal": settings.goal, "slots": settings.slots}
-    protocol = {**study_protocol(config, project.project), **shared}
-    stored = folder.protocol()
-    if stored is not None:
-        if stored.get("schema") != SWEEP_SCHEMA:
-            raise StudyError(f"{config.name!r} is the name of a speedrun; give the sweep another one: -s name=...")
-        values = config_from_values(stored["config"]).model_dump(mode="json")  # new settings have their defaults
-        before = {key: value for key, value in stored.items() if key not in _MAY_GROW}
-        refuse_changed_protocol(config.name, {**before, "config": values}, protocol)
     spending = {name: getattr(settings, name) for name in _SPENDING}
     folder.write_protocol({**protocol, "space": dict(space), "spending": spending})
     history = load_history(project, folder, config.model_dump(mode="json"), config.clock)
@@ -63,6 +55,26 @@ def open_sweep(project: ProjectFolder, config: RunConfig, settings: SweepSetting
         seed_base=settings.seed_base,
     )
     return begin_sitting(project, folder, config, as_study, history)
+
+
+def check_sweep(project: ProjectFolder, config: RunConfig, settings: SweepSettings) -> dict[str, Any]:
+    """Return what the runs of a sweep share; nothing is written.
+
+    Raises StudyError when the name belongs to a speedrun, or when what its runs share has changed; ConfigError for what
+    cannot be swept; NotSupportedError on a machine with too few GPUs.
+    """
+    config = as_swept(config, settings.metric)
+    _refuse_unfit(config, settings)
+    shared = {"schema": SWEEP_SCHEMA, "metric": settings.metric, "goal": settings.goal, "slots": settings.slots}
+    protocol = {**study_protocol(config, project.project), **shared}
+    stored = project.study(config.name).protocol()
+    if stored is not None:
+        if stored.get("schema") != SWEEP_SCHEMA:
+            raise StudyError(f"{config.name!r} is the name of a speedrun; give the sweep another one: -s name=...")
+        values = config_from_values(stored["config"]).model_dump(mode="json")  # new settings have their defaults
+        before = {key: value for key, value in stored.items() if key not in _MAY_GROW}
+        refuse_changed_protocol(config.name, {**before, "config": values}, protocol)
+    return protocol
 
 
 def as_swept(config: RunConfig, metric: str) -> RunConfig:
@@ -117,10 +129,10 @@ def _refuse_unfit(config: RunConfig, settings: SweepSettings) -> None:
             f"devices: {config.devices} and --slots {settings.slots}: a run on several devices has the machine to "
             "itself; leave one of the two out"
         )
-    if settings.slots > 1 and settings.metric == TIME_TO_TARGET:
+    if settings.slots > 1 and settings.metric in TIMED_METRICS:
         raise ConfigError(
-            f"{TIME_TO_TARGET} with --slots {settings.slots}: runs that disturb each other have no times that could be "
-            "compared; use one slot, or a metric such as eval_loss"
+            f"{settings.metric} with --slots {settings.slots}: runs that disturb each other have no times that could "
+            "be compared; use one slot, or a metric such as eval_loss"
         )
 
 
@@ -134,8 +146,14 @@ def retry_failures(study: Study) -> int:
         if (runs := history.runs_of(proposal.number)) and all(run.outcome in FAILURES for run in runs)
     ]
     for proposal in failed:
-        study.append(point_proposal(study.history, proposal.patch, "retry"))
+        study.append(point_proposal(study.history, proposal.patch, RETRY))
     return len(failed)
+
+
+def repeated_later(history: History) -> set[int]:
+    """Return the points that failed and were tried again since: what came of them is said by the later ones."""
+    retries = {str(proposal.patch): proposal.number for proposal in history.proposals if proposal.proposer == RETRY}
+    return {each.number for each in history.proposals if each.number < retries.get(str(each.patch), 0)}
 
 
 def point_proposal(history: History, patch: Mapping[str, Any], proposer: str) -> Proposal:
@@ -150,7 +168,7 @@ def point_proposal(history: History, patch: Mapping[str, Any], proposer: str) ->
         number=len(history.proposals) + 1,
         parent=0,
         family="sweep",
-        title=", ".join(f"{key.rpartition('.')[2]} {value_text(value)}" for key, value in patch.items()),
+        title=", ".join(f"{key.rpartition('.')[2]} {setting_text(value)}" for key, value in patch.items()),
         observation="",
         hypothesis="",
         patch=dict(patch),
@@ -158,8 +176,3 @@ def point_proposal(history: History, patch: Mapping[str, Any], proposer: str) ->
         proposer=proposer,
         diff=config_diff(base, changed),
     )
-
-
-def value_text(value: Any) -> str:
-    """Return a setting as people read it."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -4,7 +4,6 @@ Several runs may go on at once, each with cores or a device of its own. Everythi
 on, so a sweep that was killed is taken up where it was.
 """
 
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -13,11 +12,11 @@ from typing import Any, Final, Protocol
 
 from hotlap.core.errors import HotlapError, StudyError
 from hotlap.core.files import LineReader
-from hotlap.core.processes import usable_cores
+from hotlap.core.processes import separate_cores
 from hotlap.core.records import History, Proposal, RunRecord
 from hotlap.core.run_folder import RunFolder
+from hotlap.launch.environment import worker_threads
 from hotlap.launch.local import Job, LaunchFacts, LocalLauncher
-from hotlap.launch.locks import device_lock
 from hotlap.launch.system import SystemSampler
 from hotlap.runs.ingest import ingest
 from hotlap.search.rungs import RungRules
@@ -28,10 +27,10 @@ from hotlap.study.runner import (
     patience_with,
     prepare_folder,
     settle_runs,
+    started_facts,
 )
 from hotlap.study.study import Study
-from hotlap.study.sweep import slot_devices
-from hotlap.study.sweep_plan import Ask, Start, Stop, SweepSettings, Wait, next_sweep_action
+from hotlap.study.sweep_plan import Ask, Start, Stop, SweepAction, SweepSettings, Wait, next_sweep_action
 from hotlap.study.watching import Interrupts
 
 POLL_SECONDS: Final = 0.2
@@ -95,64 +94,63 @@ class SweepDriver:
         self._flights: list[_Flight] = []
         self._past: dict[str, Sequence[Mapping[str, Any]]] = {}
         self._interrupts = Interrupts(watcher)
-        self._held_devices = slot_devices(study.config, settings.slots)
+        self._no_points = ""
         self._looked = time.monotonic()
 
-    def run(self) -> str:
+    def run(self) -> Stop:
         """Go on until the sweep ends or is interrupted; return why. It can be taken up again at any time.
 
-        Raises StudyError, noted in the ledger, too, when no point of the space can be run.
+        The caller holds the devices.
         """
         settle_runs(self._study)
-        try:
-            with self._interrupts.caught(), self._devices(), self._no_run_left_behind():
-                reason = self._drive()
-        except StudyError as error:
-            self._study.end(str(error))
-            raise
-        if reason != "interrupted":
-            self._study.end(reason)
-        return reason
+        with self._interrupts.caught(), self._no_run_left_behind():
+            end = self._drive()
+        if end.cause == "end":
+            self._study.end(end.reason)
+        return end
 
-    def _drive(self) -> str:
-        has_points = True
+    def _drive(self) -> Stop:
         while True:
             if self._interrupts.count and not self._flights:
-                return "interrupted"
-            action = Wait() if self._interrupts.count else self._next(has_points)
-            match action:
-                case Start():
-                    self._launch(action)
+                return Stop("interrupted", "interrupted")
+            match Wait() if self._interrupts.count else self._next():
+                case Start() as start:
+                    self._launch(start)
                 case Ask():
-                    has_points = self._ask()
-                case Stop(reason):
-                    return reason
+                    self._ask()
+                case Stop() as end:
+                    return end
                 case Wait():
                     self._look()
                     time.sleep(POLL_SECONDS)
 
-    def _next(self, has_points: bool) -> Start | Ask | Wait | Stop:
+    def _next(self) -> SweepAction:
         return next_sweep_action(
             self._study.history,
             [flight.start for flight in self._flights],
             self._settings,
             spent_seconds=self._study.age_seconds,
-            has_points=has_points,
+            no_points=self._no_points,
             sitting_start=self._study.first_run,
         )
 
-    def _ask(self) -> bool:
-        proposal = self._suggest(self._study.history, [flight.start for flight in self._flights])
+    def _ask(self) -> None:
+        """Add the next point; where there is none, what runs still ends, and the best are repeated."""
+        try:
+            proposal = self._suggest(self._study.history, [flight.start for flight in self._flights])
+        except StudyError as error:
+            self._no_points = str(error)
+            return
         if proposal is None:
-            return False
-        self._study.append(proposal)
-        return True
+            self._no_points = "the space is exhausted"
+        else:
+            self._study.append(proposal)
 
     def _launch(self, start: Start) -> None:
         study, taken = self._study, {flight.slot for flight in self._flights}
         slot = next(number for number in range(self._settings.slots) if number not in taken)
         folder = prepare_folder(study, start.candidate, start.seed)
-        study.append_run(_facts(folder, start))
+        study.append_run(started_facts(folder.run_id, start))
         job = self._launcher.start(folder, _launch_facts(study, self._settings, start, slot))
         with never_left_behind(job):
             stack = ExitStack()
@@ -214,17 +212,9 @@ class SweepDriver:
         disturbed = disturbance(study, flight.start.role, folder, flight.sampler.samples)
         record = ingest(folder, disturbed)
         assert record is not None, f"{folder.path} has ended"
-        facts = {**_facts(folder, flight.start), "phase": "ended", "outcome": record.outcome}
+        facts = {**started_facts(folder.run_id, flight.start), "phase": "ended", "outcome": record.outcome}
         study.append_run({**facts, "contaminated": disturbed}, record)
         self._watcher.ended(record, study)
-
-    @contextmanager
-    def _devices(self) -> Iterator[None]:
-        """Hold the devices for as long as the sweep goes on."""
-        with ExitStack() as held:
-            with self._interrupts.breaking_off():
-                held.enter_context(device_lock(self._held_devices, self._watcher.says))
-            yield
 
     @contextmanager
     def _no_run_left_behind(self) -> Iterator[None]:
@@ -241,20 +231,15 @@ class SweepDriver:
 def cores_of(slot: int, slots: int) -> tuple[int, ...]:
     """Return the cores of a slot: every slot has the same number, none where one slot has the whole machine.
 
-    Where there are more slots than cores, several share one.
+    All slots together have as many as one run alone computes with: no core twice for its two hardware threads, and no
+    more than a container's quota. Where there are more slots than cores, several share one.
     """
     if slots == 1:
         return ()
-    allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(usable_cores()))
-    share = max(1, len(allowed) // slots)
-    first = slot * share % len(allowed)
-    return tuple(allowed[first : first + share])
-
-
-def _facts(folder: RunFolder, start: Start) -> dict[str, Any]:
-    """Return what the ledger says of a run that starts."""
-    facts = {"run": folder.run_id, "role": start.role, "candidate": start.candidate, "seed": start.seed}
-    return {**facts, "phase": "started"}
+    cores = separate_cores()[: worker_threads()]
+    share = max(1, len(cores) // slots)
+    first = slot * share % len(cores)
+    return tuple(cores[first : first + share])
 
 
 def _launch_facts(study: Study, settings: SweepSettings, start: Start, slot: int) -> LaunchFacts:

@@ -7,18 +7,21 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Final
+from typing import Final, Literal
 
 from hotlap.core.clock import ClockName
 from hotlap.core.durations import format_seconds
 from hotlap.core.records import History, Role
+from hotlap.core.scores import TIME_TO_TARGET, Goal
 from hotlap.core.targets import GENERATION_METRICS
-from hotlap.search.sweep_score import TIME_TO_TARGET, Goal, candidate_value, holds, sweep_scores
+from hotlap.search.sweep_score import candidate_value, holds, sweep_scores
 
 MOST_FAILURES: Final = 3
 """Runs in a row that the machine may spoil."""
 MOST_RESERVED: Final = 1 / 3
 """Share of the budget that is kept for the repetitions of the best at most."""
+RETRY: Final = "retry"
+"""Proposer of a point that failed and is tried once more."""
 OWN_ENDS: Final = ("reached", "missed", "out_of_budget")
 """Outcomes of runs that nobody stopped."""
 
@@ -58,7 +61,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Ask the sampler for the next point; when it has none, call again with `has_points=False`."""
+    """Ask the sampler for the next point; when it has none, call again with the reason in `no_points`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,8 @@ class Stop:
     """Nothing is left to do, and why."""
 
     reason: str
+    cause: Literal["end", "interrupted", "machine"] = "end"
+    """`end`: the sweep is over. Else the same command goes on: the user stopped it, or the machine spoiled its runs."""
 
 
 SweepAction = Start | Ask | Wait | Stop
@@ -82,14 +87,17 @@ def next_sweep_action(
     settings: SweepSettings,
     *,
     spent_seconds: float,
-    has_points: bool = True,
+    no_points: str = "",
     sitting_start: int = 0,
 ) -> SweepAction:
     """Return what a sweep does next; the same arguments always give the same answer.
 
-    `spent_seconds` is the age of the sweep now, `sitting_start` the number of runs that earlier sittings had made.
+    `spent_seconds` is the age of the sweep now, `sitting_start` the number of runs that earlier sittings had made;
+    `no_points` says why the sampler has no further point, empty while it may have one.
     """
-    if reason := _give_up(history, settings, sitting_start):
+    if reason := _spoiled(history, sitting_start):
+        return Wait() if running else Stop(reason, "machine")
+    if reason := _untold(history, settings.metric):
         return Wait() if running else Stop(reason)
     if spent_seconds >= settings.total_seconds:
         return Wait() if running else Stop(f"the budget of {format_seconds(settings.total_seconds)} is used up")
@@ -97,7 +105,7 @@ def next_sweep_action(
         return Wait()
     if (start := _next_first_run(history, running, settings)) is not None:
         return start
-    why_no_more = _why_no_more(history, settings, spent_seconds) if has_points else "the space is exhausted"
+    why_no_more = no_points or _why_no_more(history, settings, spent_seconds)
     if not why_no_more:
         return Ask()
     if (repeat := _next_repeat(history, running, settings, spent_seconds)) is not None:
@@ -137,18 +145,18 @@ def _is_repeated(history: History, number: int, settings: SweepSettings) -> bool
     return len(history.runs_of(number)) >= settings.seeds
 
 
-def _give_up(history: History, settings: SweepSettings, sitting_start: int) -> str:
-    """Say why nothing that could still be tried would help; empty while it might."""
+def _spoiled(history: History, sitting_start: int) -> str:
+    """Say so when the machine spoils run after run of a sitting; empty while another one may help."""
     failures = 0
     for run in reversed(history.runs[sitting_start:]):
         if not run.is_infrastructure_failure:
             break
         failures += 1
-    if failures > MOST_FAILURES:
-        last = history.runs[-1]
-        why = last.contaminated or last.reason or last.outcome
-        return f"{failures} runs in a row were spoiled by the machine (the last one, {last.run_id}: {why})"
-    return _untold(history, settings.metric)
+    if failures <= MOST_FAILURES:
+        return ""
+    last = history.runs[-1]
+    why = last.contaminated or last.reason or last.outcome
+    return f"{failures} runs in a row were spoiled by the machine (the last one, {last.run_id}: {why})"
 
 
 def _untold(history: History, metric: str) -> str:
@@ -175,7 +183,8 @@ def _next_first_run(history: History, running: Sequence[Start], settings: SweepS
 
 def _why_no_more(history: History, settings: SweepSettings, spent_seconds: float) -> str:
     """Say why no further point is asked for; empty while one may be."""
-    if settings.run_cap is not None and len(history.proposals) >= settings.run_cap:
+    points = sum(proposal.proposer != RETRY for proposal in history.proposals)  # a point tried again is no new one
+    if settings.run_cap is not None and points >= settings.run_cap:
         return f"all {settings.run_cap} points have run"
     if settings.target is not None and _reaches(history, settings, settings.target):
         return f"a run has reached {settings.metric} {settings.target:g}"

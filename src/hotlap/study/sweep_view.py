@@ -9,11 +9,13 @@ from hotlap.config.load import config_from_values
 from hotlap.config.sweep_matching import value_in
 from hotlap.core.errors import StudyError
 from hotlap.core.records import History
+from hotlap.core.scores import TIME_TO_TARGET
 from hotlap.core.study_folder import ProjectFolder
 from hotlap.report.sweep_summary import PointFigures, SweepSummary
-from hotlap.search.sweep_score import TIME_TO_TARGET, candidate_value, run_value
+from hotlap.runs.views import setting_text
+from hotlap.search.sweep_score import candidate_value, run_value
 from hotlap.study.study import SWEEP_SCHEMA, found_study, read_study
-from hotlap.study.sweep import stored_settings, value_text
+from hotlap.study.sweep import stored_settings
 from hotlap.study.sweep_plan import SweepSettings, ranking
 
 
@@ -81,4 +83,4 @@ def _changes(history: History, number: int) -> tuple[tuple[str, str, str], ...]:
     patch: Mapping[str, Any] = history.config_of(number)
     changed = config_from_values(history.base_config, patch).model_dump(mode="json")
     pairs = ((key, value_in(base, key), value_in(changed, key)) for key in patch)
-    return tuple((key, value_text(before), value_text(after)) for key, before, after in pairs if before != after)
+    return tuple((key, setting_text(before), setting_text(after)) for key, before, after in pairs if before != after)
