@@ -34,7 +34,7 @@ EVALUATORS: Final[Mapping[str, Callable[[Forest], Array]]] = {
     "mdi": Forest.impurity_shares,
     "permutation": Forest.permutation_shares,
 }
-DEFAULT_EVALUATOR: Final[Evaluator] = "fanova"
+DEFAULT_EVALUATOR: Final[Evaluator] = "mdi"
 """The one that wins in `benchmarks/importance.py`; a test holds it against the committed results."""
 LEAST_RUNS: Final = 20
 """Runs below which nothing is shown."""
