@@ -81,6 +81,14 @@ def test_a_source_that_maximised_ranks_the_other_way_round(project: ProjectFolde
     assert report_data(project, subject).places[0].label == f"r{RUNS:04} run-{RUNS - 1}"
 
 
+def test_a_run_that_failed_is_not_the_best_however_good_its_last_value(project: ProjectFolder) -> None:
+    broken = foreign(0, identity="broken", outcome="crashed", metrics={"value": -1.0})
+    import_runs(project, source(broken, *map(foreign, range(1, RUNS))))
+    subject = read_subject(project)
+    data, best = report_data(project, subject), analysis_of(subject).best
+    assert best is not None and data.places[0].label == f"{best.run_id} run-1"
+
+
 def test_a_metric_that_is_named_goes_first(swept: Subject) -> None:
     assert metric_of(swept, "other", maximize=True) == ("other", True)
     with pytest.raises(ConfigError, match="other"):

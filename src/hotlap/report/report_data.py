@@ -113,6 +113,11 @@ class ReportData:
         return document
 
 
+def plain_cell(value: Any) -> Cell:
+    """Return a setting as a cell: what is neither a text, a number nor a truth value is told as text."""
+    return value if value is None or isinstance(value, str | int | float | bool) else str(value)
+
+
 def thinned(items: Sequence[Any], most: int) -> list[Any]:
     """Return at most `most` items (two or more), evenly spaced, the first and the last among them."""
     if len(items) <= most:

@@ -8,8 +8,9 @@ from typing import Any, Final
 from hotlap.core.errors import ConfigError
 from hotlap.core.records import RunRecord
 from hotlap.core.run_folder import RunFolder
+from hotlap.core.scores import FAILURES
 from hotlap.core.study_folder import ProjectFolder
-from hotlap.report.report_data import Cell, Cells, Place, ReportCurve, ReportData, thinned
+from hotlap.report.report_data import Cells, Place, ReportCurve, ReportData, plain_cell, thinned
 from hotlap.report.text import count_text
 from hotlap.runs.views import config_differences, flatten, setting_text
 from hotlap.study.subject import Subject, metric_of
@@ -73,8 +74,9 @@ def _facts(subject: Subject, metric: str, *, is_maximized: bool) -> list[tuple[s
 
 
 def _ranked(subject: Subject, metric: str, *, is_maximized: bool) -> list[RunRecord]:
-    """Return the runs that told the metric, best first."""
-    told = [run for run in subject.history.runs if _is_finite(run.metrics.get(metric))]
+    """Return the runs that told the metric and did not fail, best first, as the analysis ranks them."""
+    well = [run for run in subject.history.runs if run.outcome not in FAILURES]
+    told = [run for run in well if _is_finite(run.metrics.get(metric))]
     return sorted(told, key=lambda run: -run.metrics[metric] if is_maximized else run.metrics[metric])
 
 
@@ -107,7 +109,7 @@ def _runs_table(subject: Subject, metric: str, keys: Sequence[str]) -> Cells:
         config = flatten(run.config)
         figures = [value if _is_finite(value := run.metrics.get(name)) else None for name in metrics]
         head = (run.run_id, _name(subject, run), _outcome(run), run.steps)
-        rows.append((*head, *figures, *(_cell(config.get(key)) for key in keys)))
+        rows.append((*head, *figures, *(plain_cell(config.get(key)) for key in keys)))
     return Cells(("run", "name", "outcome", "steps", *metrics, *keys), tuple(rows))
 
 
@@ -132,7 +134,3 @@ def _outcome(run: RunRecord) -> str:
 
 def _is_finite(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _cell(value: Any) -> Cell:
-    return value if value is None or isinstance(value, str | int | float | bool) else str(value)

@@ -14,7 +14,17 @@ from hotlap.core.targets import parse_target
 from hotlap.report.header import figures_text, guards_facts, headline, measuring_facts, result_facts
 from hotlap.report.journal import LADDER_HEADERS, ladder_cells
 from hotlap.report.picture import METRIC, progress_info, shown_runs
-from hotlap.report.report_data import Cell, Cells, Change, Place, ReportCurve, ReportData, SamplePair, thinned
+from hotlap.report.report_data import (
+    Cell,
+    Cells,
+    Change,
+    Place,
+    ReportCurve,
+    ReportData,
+    SamplePair,
+    plain_cell,
+    thinned,
+)
 from hotlap.report.summary import LadderRow
 from hotlap.report.sweep_summary import HEADERS, PointFigures, SweepSummary, sweep_facts, sweep_headline, sweep_rows
 from hotlap.report.text import seconds_text
@@ -240,13 +250,9 @@ def _run_row(history: History, run: RunRecord, metric: str, keys: Sequence[str])
         *(_known(run.train_seconds), _known(run.wall_seconds), run.steps, run.tokens, run.seed),
         _known(run.metrics.get("train_loss")),
         note.strip().splitlines()[0] if note.strip() else "",
-        *(_cell(config.get(key)) for key in keys),
+        *(plain_cell(config.get(key)) for key in keys),
     )
 
 
 def _known(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
-
-
-def _cell(value: Any) -> Cell:
-    return value if value is None or isinstance(value, str | int | float | bool) else str(value)
