@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -101,12 +102,19 @@ def imported_names(tree: ast.AST) -> Iterator[str]:
                 yield str(name)
 
 
-def imports_of(path: Path) -> set[str]:
+@cache
+def tree_of(path: Path) -> ast.Module:
+    """Return the syntax tree of a file, which every test looks at."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
+def imports_of(path: Path) -> frozenset[str]:
     """Return every module that a file imports."""
-    return set(imported_names(ast.parse(path.read_text(encoding="utf-8"))))
+    return frozenset(imported_names(tree_of(path)))
 
 
-def own_folders(names: set[str]) -> set[str]:
+def own_folders(names: frozenset[str]) -> set[str]:
     """Return the folders of hotlap that module names lie in."""
     return {name.split(".")[1] for name in names if name.startswith("hotlap.")}
 
@@ -143,8 +151,7 @@ def test_packages_are_imported_where_they_belong(path: Path) -> None:
 def test_own_modules_are_imported_at_the_top(path: Path) -> None:
     if folder_of(path) == "cli":
         return  # commands load what they need when they are called, so that --help is quick
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             lazy = [name for name in imported_names(node) if name.split(".")[0] == "hotlap"]
             assert not lazy, f"{node.name} imports {lazy}; move the shared name down instead"
@@ -157,10 +164,9 @@ def test_no_import_cycle() -> None:
 
 @each_file
 def test_files_and_functions_are_short(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
-    lines = len(text.splitlines())
+    lines = len(path.read_text(encoding="utf-8").splitlines())
     assert lines <= MAX_FILE_LINES, f"{path} has {lines} lines"
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             length = (node.end_lineno or node.lineno) - node.lineno + 1
             assert length <= MAX_FUNCTION_LINES, f"{path}: {node.name} has {length} lines"
