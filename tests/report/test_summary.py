@@ -26,6 +26,9 @@ def test_a_claim_brings_its_own_speedup_and_interval() -> None:
     found = summary(replace(past, claims=(claimed,)))
     assert found.speedup == 5.0 and found.document()["speedup_interval"] == [4.6, 5.4]
     assert headline(found) == "55.2 s → 10.7 s: 5.00× faster, a record (90 % interval 4.60× to 5.40×, p = 0.0143)"
+    assert "with the baseline at" not in dict(header_facts(found))["Record"]
+    faster = summary(replace(past, claims=(replace(claimed, pace=0.8),)))
+    assert "with the baseline at 44.2 s: its steps took 0.80 times as long" in dict(header_facts(faster))["Record"]
     open_end = summary(replace(past, claims=(replace(claimed, speedup_interval=(4.6, math.inf)),)))
     assert "at least 4.60×" in headline(open_end)
     assert "speedup over the baseline at least 4.60× (90 % interval)" in dict(header_facts(open_end))["Record"]

@@ -20,6 +20,7 @@ from hotlap.search.record import (
     is_claimed,
     judge_record,
     last_record,
+    look_pace,
     permutation_p_value,
     speedup_interval,
     student_quantile,
@@ -319,3 +320,59 @@ def test_record_runs_of_the_baseline_that_were_mostly_stopped_leave_its_time_to_
     found = baseline_readings(past)
     assert len(found) == counted and {29.0, 30.0, 31.0} <= {reading.seconds for reading in found}
     assert len(baseline_readings(replace(past, runs=runs[3:]))) == 4, "there is nothing else"
+
+
+def paced_history(pace: float, chained: float = 1.0) -> tuple[History, Look]:
+    """A baseline with steps of about 1 s, and a look on a machine of another pace that stops it after ten steps.
+
+    Step times spread as on a shared machine: in less noise, a drift would be seen, which is told elsewhere.
+    """
+    spread = (0.8, 1.25, 0.8, 1.25)
+    calibration = [
+        replace(run(n, 0, seconds, "baseline"), steps=round(100 * seconds / spread[n]), train_seconds=100 * seconds)
+        for n, seconds in enumerate((30.0, 32.0))
+    ]
+    stopped = [
+        replace(run(n + 10, 0, INF), steps=10, train_seconds=10 * pace * factor) for n, factor in enumerate(spread)
+    ]
+    times = (2.9, 3.0, 3.0, 3.1)
+    new = [
+        replace(run(n + 20, 1, pace * seconds), steps=100, train_seconds=100 * pace * factor)
+        for n, (seconds, factor) in enumerate(zip(times, spread, strict=True))
+    ]
+    runs = (*calibration, *stopped, *new)
+    past, found = History(clock="train", base_config={}, runs=runs), Look(1, 1, 0, runs[2:], 2)
+    if chained == 1.0:
+        return past, found
+    again = [
+        replace(run(n + 30, 1, INF), steps=100, train_seconds=100 * pace * chained * factor)
+        for n, factor in enumerate(spread)
+    ]
+    best = [run(n + 40, 2, pace * chained) for n in range(4)]
+    first = judge_record(found, "train", 0.05, pace=pace)
+    return replace(past, runs=(*runs, *again, *best), claims=(first,)), Look(2, 2, 1, (*again, *best), len(runs))
+
+
+@pytest.mark.parametrize("pace", [0.8, 1.0, 1.3])
+def test_a_speedup_is_told_at_the_pace_of_the_look(pace: float) -> None:
+    past, found = paced_history(pace)
+    assert look_pace(past, found) == pytest.approx(pace, rel=1e-6)
+    baseline = baseline_readings(past, found, look_pace(past, found))
+    assert [reading.seconds for reading in baseline] == pytest.approx([30 * pace, 32 * pace])
+    claim = judge_record(found, "train", 0.05, baseline, pace=look_pace(past, found))
+    assert claim.speedup == pytest.approx(31 / 3) and claim.pace == pytest.approx(pace)
+    assert ("a step took" in claim.reason) == (pace != 1.0)
+
+
+def test_the_pace_goes_on_from_one_record_to_the_next() -> None:
+    past, found = paced_history(0.8, chained=1.5)
+    assert look_pace(past, found) == pytest.approx(0.8 * 1.5)
+    claim = judge_record(found, "train", 0.05, baseline_readings(past, found, look_pace(past, found)))
+    assert claim.speedup == pytest.approx(31.0)
+
+
+def test_without_steps_of_both_times_the_pace_is_one() -> None:
+    past, found = paced_history(0.8)
+    assert look_pace(replace(past, runs=past.runs[2:]), found) == 1.0
+    unstepped = tuple(replace(one, steps=0) if one.candidate == 0 else one for one in found.runs)
+    assert look_pace(past, replace(found, runs=unstepped)) == 1.0

@@ -185,6 +185,8 @@ class RecordClaim:
     """Baseline's median over the claimed one, both in seconds of the same machine; None where either is a miss."""
     speedup_interval: tuple[float, float] | None = None
     """The 90 % interval of the speedup; an end that the runs do not bound is 0 or infinite."""
+    pace: float = 1.0
+    """Step time at the look, relative to when the baseline was measured; the speedup is told at this pace."""
 
     def __post_init__(self) -> None:
         if self.speedup_interval is not None:  # a ledger has it as a list

@@ -4,10 +4,11 @@ import math
 from typing import Final
 
 from hotlap.core.clock import GRID_RATIO
-from hotlap.core.records import History
+from hotlap.core.records import History, RecordClaim
 from hotlap.report.summary import CandidateFigures, NoiseFigures, StudySummary
 from hotlap.report.text import count_text, interval_text, number_text, percent_text, ratio_text, seconds_text
 
+PACE_WORTH_TELLING: Final = 0.01
 CLOCK_DEFINITIONS: Final = {
     "train": (
         "seconds inside optimizer steps, read with the device synchronised; "
@@ -163,7 +164,16 @@ def _record(summary: StudySummary) -> str:
         f"#{claim.candidate}: {seconds_text(claim.median_seconds)}, median of its record runs; against {against} "
         f"p = {claim.p_value:.3g} where {claim.alpha:.3g} or less was needed"
         + (f"; speedup over the baseline {within} (90 % interval)" if within else "")
+        + _pace(summary, claim)
     )
+
+
+def _pace(summary: StudySummary, claim: RecordClaim) -> str:
+    """Say what the baseline's time counts for, where the machine was faster or slower by the time of the look."""
+    if abs(claim.pace - 1) < PACE_WORTH_TELLING or not math.isfinite(summary.baseline.median_seconds):
+        return ""
+    counted = seconds_text(claim.pace * summary.baseline.median_seconds)
+    return f", with the baseline at {counted}: its steps took {claim.pace:.2f} times as long by then"
 
 
 def _goal(summary: StudySummary) -> str:

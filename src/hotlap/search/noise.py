@@ -93,6 +93,10 @@ class Reading:
         """The time, or a reading that it is not below."""
         return min(self.seconds, self.last_seconds)
 
+    def scaled(self, factor: float) -> "Reading":
+        """Return what the run would have said on a machine that takes `factor` times as long."""
+        return Reading(factor * self.seconds, self.is_censored, factor * self.last_seconds)
+
 
 def estimate(history: History, candidate: int, clock: ClockName | None = None) -> Estimate:
     """Return time to target, steps and step time of a candidate, from its unselected runs.
@@ -143,7 +147,7 @@ def readings(history: History, candidate: int, clock: ClockName | None = None) -
     ratio = step_time_ratio(history, candidate)
     if ratio is not None and clock == "train":
         for reading in readings(history, history.proposal(candidate).parent, clock):
-            yield Reading(ratio * reading.seconds, reading.is_censored, ratio * reading.last_seconds)
+            yield reading.scaled(ratio)
 
 
 def counted_runs(history: History, candidate: int) -> tuple[RunRecord, ...]:

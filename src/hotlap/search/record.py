@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from statistics import NormalDist, median
+from statistics import NormalDist, fmean, median
 from typing import Final
 
 from hotlap.core.clock import ClockName
@@ -92,13 +92,48 @@ def current_look(history: History) -> Look:
     return Look(len(history.claims) + 1, candidate, against, runs, start, factors)
 
 
-def baseline_readings(history: History) -> tuple[Reading, ...]:
+def look_pace(history: History, look: Look) -> float:
+    """Return how long a step took in a look, relative to when the baseline was measured: the old side ran both times.
+
+    A look at a fast recipe lasts seconds, and a shared machine is a quarter faster or slower in some minutes than in
+    others, too often for a drift to be seen in it. What is told in seconds of two such times is no speedup.
+    """
+    earlier = [run for run in counted_runs(history, look.against) if run not in look.runs]
+    if look.against:
+        earlier = [run for run in earlier if run.role == "record"]  # those of the look that made it the last record
+    now = _log_step_time(history, [run for run in look.runs if run.candidate == look.against])
+    then = _log_step_time(history, earlier)
+    if math.isnan(now - then):
+        return 1.0
+    return math.exp(now - then) * _pace_of(history, look.against)
+
+
+def _log_step_time(history: History, runs: Sequence[RunRecord]) -> float:
+    """Return the mean log step time, as the drift has it; not a number without a step."""
+    times = [equivalent_factor(history, run) * run.seconds_per_step for run in runs if run.steps]
+    return fmean(math.log(seconds) for seconds in times) if times and min(times) > 0 else math.nan
+
+
+def _pace_of(history: History, candidate: int) -> float:
+    """Return the pace of the look that made a candidate a record; that of the baseline is one."""
+    return next(
+        (claim.pace for claim in reversed(history.claims) if claim.confirmed and claim.candidate == candidate), 1.0
+    )
+
+
+def baseline_readings(history: History, look: Look | None = None, pace: float = 1.0) -> tuple[Reading, ...]:
     """Return what a speedup is told against: the readings of all unselected runs of the baseline.
 
     Where looks stopped at least half of its record runs, those say no more than that it is slower, and the others tell
     its time: they alone are returned, as a group, so that no single run is left out for being slow.
+    For a look, all are brought to the pace of its machine.
     """
-    found = list(zip(counted_runs(history, 0), readings(history, 0), strict=True))
+    before = next((claim.pace for claim in reversed(history.claims) if not claim.against), 1.0)
+    here = look.runs if look else ()
+    found = [
+        (run, reading.scaled(1.0 if run in here else pace / before if run.role == "record" else pace))
+        for run, reading in zip(counted_runs(history, 0), readings(history, 0), strict=True)
+    ]
     looks = [reading for run, reading in found if run.role == "record"]
     others = [reading for run, reading in found if run.role != "record"]
     is_stopped = others and 2 * sum(reading.is_hit for reading in looks) <= len(looks)
@@ -155,14 +190,19 @@ def check_record_plan(runs: int, alpha: float) -> None:
 
 
 def judge_record(
-    look: Look, clock: ClockName, alpha: float, baseline: Sequence[Reading] = (), noise: Noise | None = None
+    look: Look,
+    clock: ClockName,
+    alpha: float,
+    baseline: Sequence[Reading] = (),
+    noise: Noise | None = None,
+    pace: float = 1.0,
 ) -> RecordClaim:
     """Return the claim of a complete look; the claimed time comes from the record runs of the incumbent alone.
 
     A run that was stopped once it had shown that it is slower is a miss and ranks last, with every other miss. A median
     that is a miss is never a record. `baseline` is what the speedup is told against: the readings of all its unselected
-    runs. `noise` is that between seeds: what of the speedup is expected to be luck, in view of the test
-    that it had to pass, is taken off it and off the lower end of its interval.
+    runs, in seconds of the look, whose `pace` is noted. `noise` is that between seeds: what of the speedup is expected
+    to be luck, in view of the test that it had to pass, is taken off it and off the lower end of its interval.
     """
     new, old = look.times(look.candidate, clock), look.times(look.against, clock)
     p_value, level = permutation_p_value(new, old), look_alpha(alpha)
@@ -177,6 +217,8 @@ def judge_record(
     sides = f"candidate {look.candidate}: {_describe(new)}; candidate {look.against}: {_describe(old)}"
     verdict = "a record" if confirmed else "no record"
     lowered = f"; {-math.expm1(-luck):.0%} are taken off its speedup for luck" if luck >= WORTH_TELLING else ""
+    if abs(math.log(pace)) >= WORTH_TELLING:
+        lowered += f"; a step took {pace:.2f} times what it took with the baseline's own runs, whose times count so"
     return RecordClaim(
         look=look.number,
         candidate=look.candidate,
@@ -188,6 +230,7 @@ def judge_record(
         reason=f"{sides}; p = {p_value:.3g} where {level:.3g} or less is needed: {verdict}{lowered}",
         speedup=speedup if math.isfinite(speedup) else None,
         speedup_interval=(interval[0] * math.exp(-luck), interval[1]) if interval else None,
+        pace=pace,
     )
 
 

@@ -35,6 +35,7 @@ from hotlap.search.record import (
     is_claimed,
     judge_record,
     last_record,
+    look_pace,
 )
 from hotlap.search.systems import TIMING_RUNS, Lane, judge_timing, systems_lane, timing_limit
 from hotlap.study.room import can_ablate, can_propose, is_out_of_patience, seconds_left
@@ -287,8 +288,9 @@ def _continue_look(history: History, settings: StudySettings) -> Action | None:
 def _look(history: History, settings: StudySettings) -> Action:
     look = current_look(history)
     if look.is_complete(settings.record_runs):
-        baseline, noise = baseline_readings(history), estimate_noise(history)
-        return Claim(judge_record(look, settings.clock, settings.alpha, baseline, noise))
+        pace = look_pace(history, look) if settings.clock == "train" else 1.0  # the rest of the wall clock is no steps
+        baseline, noise = baseline_readings(history, look, pace), estimate_noise(history)
+        return Claim(judge_record(look, settings.clock, settings.alpha, baseline, noise, pace))
     candidate = look.next_candidate(settings.record_runs)
     before = replace(history, runs=history.runs[: look.start])  # the same limit for every run of the look
     limit = slower_seconds(before, look.candidate, settings.run_seconds)
