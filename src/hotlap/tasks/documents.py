@@ -47,6 +47,8 @@ class TextOptions:
     """Where the text stands in a JSON object or a table."""
     longest: int = LONGEST
     """Characters of a document at most."""
+    chunk_bytes: int = CHUNK_BYTES
+    """Bytes of input in a stretch."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from hotlap.core.errors import DataError, import_optional
-from hotlap.tasks.documents import CHUNK_BYTES, TextOptions, cut_at_lines, text_problem
+from hotlap.tasks.documents import TextOptions, cut_at_lines, text_problem
 from hotlap.tasks.file_states import TextFile, refuse_changed
 
 _ROWS: Final = 512
@@ -56,7 +56,7 @@ def parquet_chunks(file: TextFile, options: TextOptions) -> Iterator[ParquetChun
     first_group = first_row = held = 0
     for number, size in enumerate(sizes, start=1):
         held += size
-        if held >= CHUNK_BYTES or number == len(sizes):
+        if held >= options.chunk_bytes or number == len(sizes):
             groups = tuple(range(first_group, number))
             yield ParquetChunk(file, groups, first_row, file.size * held // total, options)
             first_row += sum(rows[first_group:number])

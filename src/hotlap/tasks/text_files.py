@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from hotlap.core.errors import DataError
-from hotlap.tasks.documents import CHUNK_BYTES, Chunk, TextOptions, cut_at_lines, split_documents, text_problem
+from hotlap.tasks.documents import Chunk, TextOptions, cut_at_lines, split_documents, text_problem
 from hotlap.tasks.file_states import TextFile, refuse_changed
 from hotlap.tasks.parquet_files import parquet_chunks
 
@@ -38,7 +38,13 @@ class TextFiles:
     def identity(self) -> str:
         """Names the content of the files, wherever they lie, and how they are cut."""
         options = self.options
-        read = [codecs.lookup(options.encoding).name, options.separator, options.key, options.longest]
+        read = [
+            codecs.lookup(options.encoding).name,
+            options.separator,
+            options.key,
+            options.longest,
+            options.chunk_bytes,
+        ]
         parts = [[file.kind, file.is_packed, file.digest] for file in self.files if file.size]
         return hashlib.sha256(json.dumps([read, parts]).encode()).hexdigest()
 
@@ -50,10 +56,10 @@ class TextFiles:
     def chunks(self) -> Iterator[Chunk]:
         """Yield the stretches: several small files, a part of a large one, some row groups of a table."""
         small: list[tuple[TextFile, int, int]] = []
-        size = 0
+        size, most = 0, self.options.chunk_bytes
         for file in self.files:
-            is_small = file.kind != "table" and not file.is_packed and file.size <= CHUNK_BYTES
-            if small and (not is_small or size + file.size > CHUNK_BYTES or len(small) == _FILES_PER_CHUNK):
+            is_small = file.kind != "table" and not file.is_packed and file.size <= most
+            if small and (not is_small or size + file.size > most or len(small) == _FILES_PER_CHUNK):
                 yield FileChunk(tuple(small), self.options)
                 small, size = [], 0
             if is_small:
@@ -72,8 +78,8 @@ def _large(file: TextFile, options: TextOptions) -> Iterator[Chunk]:
     elif file.is_packed:
         yield from _packed_chunks(file, options)
     else:
-        for first in range(0, file.size, CHUNK_BYTES):
-            yield FileChunk(((file, first, min(first + CHUNK_BYTES, file.size)),), options)
+        for first in range(0, file.size, options.chunk_bytes):
+            yield FileChunk(((file, first, min(first + options.chunk_bytes, file.size)),), options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,12 +185,13 @@ class _Layout:
     newline: bytes
     is_lines: bool
     """Whether only a line's end will do."""
+    chunk_bytes: int
 
 
 def _layout(file: TextFile, head: bytes, options: TextOptions) -> _Layout:
     codec, begin, unit = _codec(options.encoding, head)
     separator = None if options.separator is None else options.separator.encode(codec)
-    return _Layout(codec, begin, unit, separator, "\n".encode(codec), file.kind == "lines")
+    return _Layout(codec, begin, unit, separator, "\n".encode(codec), file.kind == "lines", options.chunk_bytes)
 
 
 def _codec(encoding: str, head: bytes) -> tuple[str, int, int]:
@@ -229,9 +236,9 @@ def _border(stream: IO[bytes], nominal: int, size: int, layout: _Layout) -> int:
     start = nominal - nominal % layout.unit
     if layout.is_lines:
         return _after(stream, layout.newline, (start, size), layout.unit) or size
-    marks = [(layout.newline, _LINE_BYTES)]
+    marks = [(layout.newline, min(_LINE_BYTES, layout.chunk_bytes // 2))]
     if layout.separator is not None:
-        marks.insert(0, (layout.separator, CHUNK_BYTES))  # no farther, or stretches would overlap
+        marks.insert(0, (layout.separator, layout.chunk_bytes))  # no farther, or stretches would overlap
     for mark, reach in marks:
         found = _after(stream, mark, (start, min(size, start + reach)), layout.unit)
         if found is not None:
@@ -292,7 +299,7 @@ def _packed_chunks(file: TextFile, options: TextOptions) -> Iterator[PackedChunk
         with file.path.open("rb") as raw, gzip.open(raw, "rb") as stream:
             layout: _Layout | None = None
             while True:
-                block = stream.read(CHUNK_BYTES)
+                block = stream.read(options.chunk_bytes)
                 buffer = rest + block
                 if layout is None:
                     layout = _layout(file, buffer[:_HEAD], options)
@@ -314,7 +321,7 @@ def _packed_chunks(file: TextFile, options: TextOptions) -> Iterator[PackedChunk
 
 def _last_border(buffer: bytes, base: int, layout: _Layout) -> int:
     """Return where a stretch of unpacked bytes ends, with more to come; 0: it has to be longer."""
-    is_long = len(buffer) >= 2 * CHUNK_BYTES
+    is_long = len(buffer) >= 2 * layout.chunk_bytes
     marks = [layout.newline] if layout.separator is None or layout.is_lines else [layout.separator]
     if layout.separator is not None and not layout.is_lines and is_long:
         marks.append(layout.newline)
