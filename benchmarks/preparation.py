@@ -4,10 +4,10 @@
     python benchmarks/preparation.py --gigabytes 0      # the speed alone
     python benchmarks/preparation.py --repeats 0        # the large corpus alone
 
-The speed: one text, byte pairs trained on it, as many processes as cores; each side in a fresh process and a fresh cache,
-in turn, from the text in a file to tokens on the disk. `datasets.map` is asked twice: with the tokenizer as transformers
-wraps it, which is the usual way, and with the package `tokenizers` itself. The large corpus: memory is the sum over all
-processes of what is resident, looked at twenty times a second, so that what they share counts for each of them.
+The speed: one text, byte pairs trained on it, as many processes as cores; each side in a fresh process and a fresh
+cache, in turn, from the text in a file to tokens on the disk. `datasets.map` is asked twice: with the tokenizer as
+transformers wraps it, which is the usual way, and with the package `tokenizers` itself. The large corpus: memory is the
+sum over all processes of what is resident, looked at twenty times a second, so what they share counts for each of them.
 """
 
 import argparse
@@ -84,7 +84,7 @@ def map_datasets(text: Path, tokenizer: Path, cache: Path, side: str) -> dict[st
     data = datasets.load_dataset("text", data_files=str(text), split="train", cache_dir=str(cache))
     done = data.map(encode, batched=True, num_proc=len(os.sched_getaffinity(0)), remove_columns=["text"])
     seconds = time.perf_counter() - start
-    tokens = sum(chunk.values.__len__() for chunk in done.data.column("input_ids").chunks)
+    tokens = sum(len(chunk.flatten()) for chunk in done.data.column("input_ids").chunks)
     return {"seconds": seconds, "tokens": tokens + len(done), "documents": len(done)}
 
 
