@@ -213,7 +213,7 @@ def _write_ends(path: Path, job: Job) -> int:
     def fill(file: IO[bytes]) -> None:
         nonlocal count
         for index in shard_indexes(job):
-            file.write(memoryview(index.ends).cast("B"))
+            file.write(index.ends.tobytes())
             count += len(index.ends)
 
     write_file(path.with_suffix(".ends"), fill)

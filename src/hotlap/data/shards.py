@@ -81,7 +81,7 @@ def write_shard(folder: Path, number: int, documents: Iterable[str], tokenizer: 
 
     def write_tokens(file: IO[bytes]) -> None:
         for texts in _groups(documents):
-            file.write(memoryview(maker.take(texts)).cast("B"))
+            file.write(maker.take(texts).tobytes())
 
     write_file(tokens_path(folder, number), write_tokens)
     index = maker.index()

@@ -161,6 +161,7 @@ class SubwordTokenizer:
             ) from error
         self._inner.no_padding()
         self._inner.no_truncation()
+        self._inner.encode_special_tokens = True  # a text that writes one out means its letters
         self.vocab_size = max(self._inner.get_vocab(with_added_tokens=True).values(), default=-1) + 1
         ends = [self._inner.token_to_id(name) for name in ((end,) if end else _END_NAMES)]
         known = [number for number in ends if number is not None]
