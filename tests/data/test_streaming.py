@@ -23,7 +23,7 @@ from hotlap.data.corpus import job_for
 from hotlap.data.loader import BatchSource
 from hotlap.data.preparation import num_shards, prepare_shards
 from hotlap.data.shards import index_path, tokens_path
-from hotlap.data.streaming import StreamOrder, TokenStream, order_of, stream_corpus
+from hotlap.data.streaming import ShardOrder, ShardStream, order_of, stream_corpus
 from hotlap.data.tokenizers import ByteTokenizer
 from hotlap.tasks.examples import TextTask, TokenTask, num_shared
 from hotlap.tasks.language_model import load_language_model
@@ -63,7 +63,7 @@ def open_stream(task: TextTask, tmp_path: Path) -> Iterator[Any]:
 
 
 def batches(found: TokenTask, count: int, first: int = 0, seed: int = 5) -> list[list[list[int]]]:
-    order = StreamOrder(found.stream, 7, seed, "random")
+    order = ShardOrder(found.stream, 7, seed, "random")
     examples = found.stream.examples
     return [[examples[row[0]].ids.tolist() for row in order.rows(first + number)] for number in range(count)]
 
@@ -86,7 +86,7 @@ def test_every_window_comes_once_an_epoch_and_none_that_is_held_out(open_stream:
     found = open_stream()
     found.stream.reach(10**9)
     total = found.stream.ends[-1]
-    order = StreamOrder(found.stream, 7, 3, "random")
+    order = ShardOrder(found.stream, 7, 3, "random")
     rows = np.concatenate([np.concatenate(order.rows(number)) for number in range(2 * total // 7 + 1)])
     for epoch in (0, 1):
         assert sorted(rows[epoch * total : (epoch + 1) * total].tolist()) == list(range(total))
@@ -126,7 +126,7 @@ def test_processes_that_make_batches_wait_for_shards_too(open_stream: Any) -> No
 
 def test_a_stream_that_is_sent_goes_on_there(open_stream: Any) -> None:
     found = open_stream()
-    copied: TokenStream = pickle.loads(pickle.dumps(found.stream))
+    copied: ShardStream = pickle.loads(pickle.dumps(found.stream))
     assert copied.examples.stream is copied
     found.stream.reach(10**9)
     copied.reach(10**9)
@@ -205,7 +205,7 @@ def test_too_little_text_is_told(tmp_path: Path) -> None:
 
 
 def test_the_order_in_turn(open_stream: Any) -> None:
-    order = StreamOrder(open_stream().stream, 5, 0, "sequential")
+    order = ShardOrder(open_stream().stream, 5, 0, "sequential")
     assert [row[0] for number in range(4) for row in order.rows(number)] == list(range(20))
     order.wait_for(0, 3)
     assert order.batches_per_epoch() >= 3

@@ -23,12 +23,9 @@ from hotlap.config.schema import (
     PROTOCOL_KEYS,
     TAGGED_KEYS,
     VARIANTS,
-    LanguageModelConfig,
     RunConfig,
-    StringRepetitionConfig,
-    TaskConfig,
 )
-from hotlap.config.tasks import LIBRARY_TEXTS
+from hotlap.config.tasks import with_absolute_files
 from hotlap.config.trainer_yaml import (
     TRAINING_NAMES,
     KeyPath,
@@ -73,24 +70,8 @@ def _load(document: Document, path: Path, overrides: Iterable[str], notices: lis
     config = _validate(resolved.values, document, resolved.problems)
     if notices is not None:
         notices.extend(_row(document, key, text).strip() for key, text in resolved.notices)
-    return config.model_copy(update={"task": _anchored(config.task, path.absolute().parent)})
-
-
-def _anchored(task: TaskConfig, folder: Path) -> TaskConfig:
-    """Return a task whose relative paths start from the config's folder: the stored config lies in another one."""
-    if not isinstance(task, StringRepetitionConfig | LanguageModelConfig):
-        return task
-    found: dict[str, Any] = {}
-    for key in ("text", "validation_text"):
-        value = getattr(task, key, None)
-        if isinstance(value, tuple):
-            found[key] = tuple(str(folder / one) for one in value)
-        elif value is not None and not (isinstance(task, LanguageModelConfig) and value in LIBRARY_TEXTS):
-            found[key] = str(folder / value)
-    name = getattr(task, "dataset_name", None)
-    if name is not None and (folder / name).is_dir():
-        found["dataset_name"] = str(folder / name)
-    return task.model_copy(update=found)
+    task = with_absolute_files(config.task, path.absolute().parent)  # the stored config lies in another folder
+    return config if task is config.task else config.model_copy(update={"task": task})
 
 
 def config_from_values(values: Mapping[str, Any], patch: Mapping[str, Any] | None = None) -> RunConfig:

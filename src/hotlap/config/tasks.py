@@ -2,6 +2,7 @@
 
 import codecs
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
@@ -10,6 +11,8 @@ from hotlap.config.base import CUSTOM, PART_PATTERN, Section, check_variant, var
 
 LIBRARY_TEXTS: Final = ("docstrings",)
 """Names that `task.text` may have instead of a file's."""
+FILE_KEYS: Final = ("text", "validation_text")
+"""Settings of tasks that name files, relative to the config; several of them in a list."""
 _NOT_BY_LINES: Final = (
     "utf_7",
     "iso2022",
@@ -142,3 +145,19 @@ TaskConfig = Annotated[
     Discriminator(_variant),
     BeforeValidator(_check),
 ]
+
+
+def with_absolute_files(task: Any, folder: Path) -> Any:
+    """Return a task section whose files are named from the root on; relative ones start from `folder`."""
+    if isinstance(task, CustomTaskConfig):
+        return task
+    found: dict[str, Any] = {}
+    for key in FILE_KEYS:
+        names = getattr(task, key, None)
+        if isinstance(names, tuple):
+            found[key] = tuple(str(folder / name) for name in names)
+        elif names is not None and not (isinstance(task, LanguageModelConfig) and names in LIBRARY_TEXTS):
+            found[key] = str(folder / names)
+    if isinstance(task, LanguageModelConfig) and task.dataset_name and (folder / task.dataset_name).is_dir():
+        found["dataset_name"] = str(folder / task.dataset_name)
+    return task.model_copy(update=found) if found else task

@@ -8,7 +8,7 @@ from hotlap.data.arrays import BatchArrays, BatchMaker
 from hotlap.data.batches import Batch, batch_of
 from hotlap.data.encoding import Examples
 from hotlap.data.order import BatchOrder
-from hotlap.data.streaming import StreamOrder
+from hotlap.data.streaming import ShardOrder
 from hotlap.data.workers import WorkerPool
 
 
@@ -18,7 +18,7 @@ class BatchSource:
     def __init__(
         self,
         examples: Examples,
-        order: BatchOrder | StreamOrder,
+        order: BatchOrder | ShardOrder,
         row_width: int | None,
         *,
         rank: int = 0,
@@ -50,7 +50,7 @@ class BatchSource:
 
         Raises DataError for text that turns out to be unusable, RunFailedError when what prepares it has ended.
         """
-        if isinstance(self.order, StreamOrder):
+        if isinstance(self.order, ShardOrder):
             self.order.wait_for(first, count)
 
     def micro_batches(self, first: int, count: int) -> tuple[list[Batch], int]:
@@ -73,7 +73,7 @@ class BatchSource:
 
     def close(self) -> None:
         """End the workers and what prepares text; a later call for batches would start them again."""
-        if isinstance(self.order, StreamOrder):
+        if isinstance(self.order, ShardOrder):
             self.order.close()
         if self._pool is not None:
             self._pool.close()

@@ -57,7 +57,7 @@ def stream_corpus(task: TextTask, tokenizer: Tokenizer, cache: Path) -> TokenTas
         validation = job_for(task.validation, tokenizer, cache, "all")
         prepare_all(task.validation, validation, task.num_workers)
         known = np.unique(np.concatenate([index.hashes for index in shard_indexes(validation)]))
-    stream = TokenStream(task.text, job, task.block_size, task.num_workers, known)
+    stream = ShardStream(task.text, job, task.block_size, task.num_workers, known)
     held = _HeldOut(stream.tokens if validation is None else TokenShards(stream.tokens.dtype), task.block_size)
     if validation is None:
         wanted = 2 * task.max_eval_samples
@@ -125,7 +125,7 @@ def _is_first(hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
     return found
 
 
-class TokenStream:
+class ShardStream:
     """The windows to train on, shard by shard; what is not there yet is waited for.
 
     Sent to another process it goes on there by itself, but starts no preparation.
@@ -253,13 +253,13 @@ def _end_with(pipe: Connection) -> None:
     os._exit(1)
 
 
-class StreamOrder:
+class ShardOrder:
     """Which windows stand in which row of every batch: the shards in order, each shuffled; then from the first again.
 
     Epochs and shards follow each other without a gap.
     """
 
-    def __init__(self, stream: TokenStream, batch_size: int, seed: int, mode: OrderMode) -> None:
+    def __init__(self, stream: ShardStream, batch_size: int, seed: int, mode: OrderMode) -> None:
         """Set up the order of batches of `batch_size` rows, over all devices; `mode` is random or sequential."""
         self.batch_size = batch_size
         self.mode = mode
@@ -306,8 +306,8 @@ class StreamOrder:
 
 def order_of(
     examples: Examples, batch_size: int, seed: int, mode: OrderMode, *, row_length: int, drop_last: bool
-) -> BatchOrder | StreamOrder:
+) -> BatchOrder | ShardOrder:
     """Return the order of examples in batches of `batch_size` rows, whether all are there or more come."""
     if examples.stream is not None:
-        return StreamOrder(examples.stream, batch_size, seed, mode)
+        return ShardOrder(examples.stream, batch_size, seed, mode)
     return BatchOrder(examples.lengths, batch_size, seed, mode=mode, row_length=row_length, drop_last=drop_last)

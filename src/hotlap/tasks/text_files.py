@@ -57,15 +57,14 @@ class TextFiles:
         """Yield the stretches: several small files, a part of a large one, some row groups of a table."""
         small: list[tuple[TextFile, int, int]] = []
         size, most = 0, self.options.chunk_bytes
-        for file in self.files:
+        for file in (one for one in self.files if one.size):
             is_small = file.kind != "table" and not file.is_packed and file.size <= most
             if small and (not is_small or size + file.size > most or len(small) == _FILES_PER_CHUNK):
                 yield FileChunk(tuple(small), self.options)
                 small, size = [], 0
             if is_small:
-                if file.size:
-                    small.append((file, 0, file.size))
-                    size += file.size
+                small.append((file, 0, file.size))
+                size += file.size
             else:
                 yield from _large(file, self.options)
         if small:
