@@ -1,4 +1,4 @@
-"""A training whose text is prepared while it runs: it resumes exactly, counts its waiting, and leaves nothing behind."""
+"""A training whose text is prepared while it runs: it resumes exactly, counts waiting, and leaves nothing behind."""
 
 import random
 from pathlib import Path
