@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -74,6 +74,8 @@ def prepare_shards(text: TextSource, job: Job, num_workers: int | None, progress
     with _locked(job.folder):
         for left in job.folder.glob("*.tmp"):  # of processes that were killed: nobody else writes here now
             left.unlink(missing_ok=True)
+        if is_prepared(job):  # by another, while this one waited
+            return num_shards(job.folder) or 0
         (job.folder / _COMPLETE).unlink(missing_ok=True)
         counter = _Counter()
         todo = _missing(counter.count(text.chunks()), job, progress)
@@ -120,14 +122,17 @@ def _missing(chunks: Iterable[Numbered], job: Job, progress: Progress) -> Iterat
 
 def _make(todo: Iterator[Numbered], job: Job, num_workers: int, progress: Progress) -> None:
     """Make shards, by several processes where there is enough to do."""
-    first = list(islice(todo, num_workers))
-    is_little = len(first) < num_workers and sum(chunk.num_bytes for _, chunk in first) < _ALONE_BYTES
-    if len(first) < 2 or is_little:
+    first: list[Numbered] = []
+    size = 0
+    while size <= _ALONE_BYTES and (numbered := next(todo, None)) is not None:
+        first.append(numbered)
+        size += numbered[1].num_bytes
+    if num_workers == 1 or size <= _ALONE_BYTES:
         for number, chunk in chain(first, todo):
             write_shard(job.folder, number, chunk.documents(), job.tokenizer, job.ends_of)
             progress.advance(chunk.num_bytes)
         return
-    crew = _Crew(job, len(first))
+    crew = _Crew(job, num_workers)
     try:
         for numbered in chain(first, todo):
             crew.hand_out(numbered, progress)
