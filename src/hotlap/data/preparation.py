@@ -142,24 +142,29 @@ def _make(todo: Iterator[Numbered], job: Job, num_workers: int, progress: Progre
 
 
 class _Crew:
-    """Processes that make shards, each one at a time."""
+    """Processes that make shards, each one at a time; they are started as there is work for them."""
 
-    def __init__(self, job: Job, count: int) -> None:
-        context = multiprocessing.get_context("spawn")
+    def __init__(self, job: Job, most: int) -> None:
+        self._job = job
+        self._most = most
         self._idle: list[Connection] = []
         self._busy: dict[Connection, Chunk] = {}
         self._processes: list[SpawnProcess] = []
-        for _ in range(count):
-            here, there = context.Pipe()
-            process = context.Process(target=serve, args=(there, job), daemon=True)
-            process.start()
-            there.close()
-            self._idle.append(here)
-            self._processes.append(process)
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        here, there = context.Pipe()
+        process = context.Process(target=serve, args=(there, self._job), daemon=True)
+        process.start()
+        there.close()
+        self._idle.append(here)
+        self._processes.append(process)
 
     def hand_out(self, numbered: Numbered, progress: Progress) -> None:
         """Have a shard made by the next process that has nothing to do."""
-        if not self._idle:
+        if not self._idle and len(self._processes) < self._most:
+            self._start()
+        elif not self._idle:
             self._wait(progress)
         connection = self._idle.pop(0)
         self._busy[connection] = numbered[1]
