@@ -51,7 +51,15 @@ def test_nobody_has_to_listen() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "text"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (12_300_000, "12.3 MB"), (2.5e13, "25,000 GB")]
+    ("count", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1500, "1.5 kB"),
+        (12_300_000, "12.3 MB"),
+        (999_999, "1,000 kB"),
+        (2.5e13, "25,000 GB"),
+    ],
 )
 def test_bytes_for_people(count: float, text: str) -> None:
     assert show_bytes(count) == text

@@ -163,10 +163,10 @@ def test_a_preparation_that_is_ended_from_outside_is_told(open_stream: Any, monk
 def test_a_missing_shard_is_made_again(open_stream: Any, task: TextTask, tmp_path: Path) -> None:
     job = job_for(task.text, BYTES, tmp_path / "cache", "held_out")
     prepare_shards(task.text, job, 1, Progress(None, None))
-    expected = batches(open_stream(), 300)
+    expected = batches(open_stream(), 1000)
     index_path(job.folder, 6).unlink()
     tokens_path(job.folder, 9).unlink()
-    assert batches(open_stream(), 300) == expected
+    assert batches(open_stream(), 1000) == expected
 
 
 def test_bad_text_is_told_when_it_comes(tmp_path: Path) -> None:

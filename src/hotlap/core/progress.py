@@ -49,5 +49,5 @@ def show_bytes(count: float) -> str:
     """Write a number of bytes for people: `12.3 MB`."""
     for unit, size in _UNITS:
         if count >= size:
-            return f"{count / size:.3g} {unit}" if count < 1000 * size else f"{count / size:,.0f} {unit}"
+            return f"{count / size:.3g} {unit}" if count < 999.5 * size else f"{count / size:,.0f} {unit}"
     return f"{count:.0f} B"

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from tempfile import TemporaryFile
 from typing import Final
 
@@ -54,26 +53,23 @@ def _follow(command: Sequence[str], text: str) -> tuple[int, str, str]:
     """Run a command with a text for its input and show how far it is; return its exit code and what else it printed."""
     line = _ProgressLine()
     told: list[str] = []
-    with (
-        TemporaryFile("w+", encoding="utf-8") as printed,
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=printed, stderr=subprocess.PIPE, text=True) as process,
-    ):
-        assert process.stdin is not None and process.stderr is not None
-        try:
-            with suppress(BrokenPipeError):
-                process.stdin.write(text)
-                process.stdin.close()
-            for row in process.stderr:
-                if row.startswith(PREFIX):
-                    line.show(row.rstrip())
-                else:
-                    told.append(row)
-            code = process.wait()
-        except BaseException:
-            process.kill()
-            raise
-        finally:
-            line.clear()
+    with TemporaryFile("w+", encoding="utf-8") as given, TemporaryFile("w+", encoding="utf-8") as printed:
+        given.write(text)
+        given.seek(0)
+        with subprocess.Popen(command, stdin=given, stdout=printed, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stderr is not None
+            try:
+                for row in process.stderr:
+                    if row.startswith(PREFIX):
+                        line.show(row.rstrip())
+                    else:
+                        told.append(row)
+                code = process.wait()
+            except BaseException:
+                process.kill()
+                raise
+            finally:
+                line.clear()
         printed.seek(0)
         return code, printed.read().strip(), "".join(told).strip()
 
