@@ -240,15 +240,15 @@ def _border(stream: IO[bytes], nominal: int, size: int, layout: _Layout) -> int:
         marks.insert(0, (layout.separator, layout.chunk_bytes))  # no farther, or stretches would overlap
     for mark, reach in marks:
         found = _after(stream, mark, (start, min(size, start + reach)), layout.unit)
-        if found is not None:
-            return found
+        if found is not None or start + reach >= size:
+            return found or size
     stream.seek(start)
     return start + _first_character(stream.read(_HEAD)) if layout.codec == "utf-8" else start
 
 
 def _first_character(data: bytes) -> int:
     """Return where the first character of UTF-8 begins, at most three bytes on."""
-    return next((place for place, byte in enumerate(data[:_HEAD]) if byte & 0xC0 != 0x80), 0)
+    return next((place for place, byte in enumerate(data) if byte & 0xC0 != 0x80), len(data))
 
 
 def _after(stream: IO[bytes], mark: bytes, between: tuple[int, int], unit: int) -> int | None:
