@@ -151,7 +151,7 @@ def _merge(path: Path, train: Job, evaluation: Job | None) -> dict[str, Any]:
     if held.has_ends.any():
         num_ends = _write_ends(path, evaluation or train)
     ends_of = np.cumsum(np.where(held.has_ends, held.lengths, 0), dtype=np.int64) - held.lengths
-    arrays = {
+    arrays: dict[str, NDArray[Any]] = {
         "train_starts": documents.starts[order],
         "train_lengths": documents.lengths[order],
         "eval_starts": held.starts[held_order],

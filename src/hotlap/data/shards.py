@@ -91,7 +91,8 @@ def write_shard(folder: Path, number: int, documents: Iterable[str], tokenizer: 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write a file of named arrays (.npz) atomically; raises StorageError when it cannot be written."""
-    write_file(path, lambda file: np.savez(file, **arrays))
+    named: dict[str, Any] = dict(arrays)
+    write_file(path, lambda file: np.savez(file, **named))
 
 
 def write_file(path: Path, fill: Callable[[IO[bytes]], object]) -> None:
@@ -144,7 +145,8 @@ class _ShardMaker:
     def take(self, texts: list[str]) -> NDArray[Any]:
         """Return the tokens of documents, end to end, shape (T,)."""
         parts: list[NDArray[Any]] = []
-        lengths, hashes = [], []
+        lengths: list[int] = []
+        hashes: list[int] = []
         for text, ids in zip(texts, self._tokenizer.encode_batch(texts), strict=True):
             length = len(self._start) + len(ids)
             if length < 2:

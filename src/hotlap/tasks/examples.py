@@ -170,10 +170,10 @@ def num_shared(task: Task) -> int:
     if isinstance(task, TaskData):
         train = set(task.train)
         return sum(example in train for example in task.eval)
-    train, held_out = task.train.tokens, task.eval.tokens
-    is_shared = train is held_out
-    if isinstance(train, np.ndarray) and isinstance(held_out, np.ndarray):
-        is_shared = np.shares_memory(train, held_out)
+    tokens, held_out = task.train.tokens, task.eval.tokens
+    is_shared = tokens is held_out
+    if isinstance(tokens, np.ndarray) and isinstance(held_out, np.ndarray):
+        is_shared = np.shares_memory(tokens, held_out)
     if not is_shared:
         return 0
     order = np.argsort(task.train.starts)

@@ -96,10 +96,10 @@ def file_states(paths: Iterable[Path], cache: Path) -> tuple[TextFile, ...]:
     known = (read_json(memory) or {}) if total > _REMEMBERED_BYTES else {}
     files, remembered, now = [], {}, time.time_ns()
     for path, one in facts.items():
-        state = [one.st_size, one.st_mtime_ns, one.st_ctime_ns, one.st_ino]
+        state = (one.st_size, one.st_mtime_ns, one.st_ctime_ns, one.st_ino)
         before = known.get(str(path))
-        digest = before[-1] if before is not None and before[:-1] == state else _digest(path, one)
-        files.append(TextFile(path, *state, digest))
+        digest = before[-1] if before is not None and tuple(before[:-1]) == state else _digest(path, one)
+        files.append(TextFile(path, *state, digest=digest))
         if max(one.st_mtime_ns, one.st_ctime_ns) < now - _TICK_NANOSECONDS:
             remembered[str(path)] = [*state, digest]
     if total > _REMEMBERED_BYTES and remembered != known:
