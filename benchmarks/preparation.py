@@ -130,7 +130,7 @@ def large(folder: Path, gigabytes: float, tokenizer: str) -> tuple[dict[str, Any
         "made_again": twice,
         "seconds": [first["seconds"], second["seconds"]],
         "peak_bytes": [first["peak"], second["peak"]],
-        "sentence": second["printed"],
+        "sentence": second["printed"].replace(str(text), text.name),
     }
     rows = [
         ["shards, of 8 MiB of text each", f"{len(shards)}"],
@@ -142,7 +142,7 @@ def large(folder: Path, gigabytes: float, tokenizer: str) -> tuple[dict[str, Any
         ["seconds, second call", f"{second['seconds']:.0f}"],
     ]
     header = [f"{gigabytes:g} GB in one file, tokenizer {tokenizer}", "measured"]
-    return values, [*table(header, rows), "", second["printed"]]
+    return values, [*table(header, rows), "", second["printed"].replace(str(text), text.name)]
 
 
 def _bpe_options(tokenizer: str) -> dict[str, Any]:
@@ -223,6 +223,7 @@ def main() -> None:
         if options.gigabytes:
             values["large"], lines = large(Path(name), options.gigabytes, options.tokenizer)
             body += lines
+    body += ["", f"load average of the machine {os.getloadavg()[1]:.1f}"]
     write_results("preparation", facts, values, body)
 
 

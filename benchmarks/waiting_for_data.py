@@ -7,6 +7,7 @@ share its cores. What counts is the clock of the steps: waiting for text that is
 """
 
 import argparse
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,7 @@ def main() -> None:
     print(hardware_line(facts))
     header = ["path", "step, ms", "waiting for text, % of a step", "making the batch, %", "together, %"]
     note = f"{options.megabytes} MB of text, {options.steps} steps of 16 rows of 256; median (lowest to highest)"
+    note += f"; load average of the machine {os.getloadavg()[1]:.1f}"
     write_results("waiting_for_data", facts, {"readings": readings}, [*table(header, rows), "", note])
 
 
