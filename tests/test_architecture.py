@@ -57,7 +57,8 @@ ONLY_IN: dict[str, set[str]] = {
     "sklearn": {"analysis"},
     "sqlalchemy": {"search"},
     "pandas": {"runs"},
-    "pyarrow": {"runs"},
+    "pyarrow": {"runs", "tasks"},
+    "datasets": {"tasks"},
     "typer": {"cli"},
     "rich": {"cli"},
 }

@@ -184,7 +184,7 @@ def test_a_metric_is_matched_to_the_one_of_hotlap(tmp_path: Path, written: str, 
 @pytest.mark.parametrize(
     ("head", "message"),
     [
-        ("metric: {name: accuracy, goal: maximize}", "unknown metric 'accuracy'. Did you mean 'eval_"),
+        ("metric: {name: acuracy, goal: maximize}", "unknown metric 'acuracy'. Did you mean 'eval_"),
         ("metric: {name: eval_chrf}", "say whether to minimize or maximize eval_chrf"),
         ("metric: {name: eval_loss, goal: min}", "expected minimize or maximize, got 'min'"),
         ("metric: {name: eval_loss, target: low}", "expected a number, got 'low'"),

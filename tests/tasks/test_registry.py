@@ -7,7 +7,7 @@ import pytest
 
 from hotlap.config.schema import CustomTaskConfig, LanguageModelConfig, StringRepetitionConfig
 from hotlap.core.errors import ConfigError
-from hotlap.tasks.examples import Example, TaskData, TokenTask
+from hotlap.tasks.examples import Example, TaskData, TextTask
 from hotlap.tasks.registry import load_task
 from hotlap.tasks.string_repetition import load_string_repetition
 
@@ -23,7 +23,7 @@ def test_hotlaps_own_tasks(corpus: Path) -> None:
     cache = corpus / "cache"
     repetition = StringRepetitionConfig(text="*.txt")
     assert load_task(repetition, corpus, cache) == load_string_repetition(repetition, corpus, cache)
-    assert isinstance(load_task(LanguageModelConfig(text="*.txt"), corpus, cache), TokenTask)
+    assert isinstance(load_task(LanguageModelConfig(text="*.txt"), corpus, cache), TextTask)
 
 
 def letters(count: int, start: str = "a") -> TaskData:

@@ -66,7 +66,9 @@ def train(
         if plot_schedule:
             draw_learning_rate(loaded, folder.project)
             return
-        prepare_data(folder.create(), loaded)
+        prepared = prepare_data(folder.create(), loaded)
+        if not json:
+            typer.echo(f"task {loaded.task.name}: {prepared}")
         record, run_folder = run_training(loaded, folder.project, folder.runs_path, quiet=json)
     if json:
         _print_result(record, run_folder)

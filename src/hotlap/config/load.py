@@ -23,10 +23,9 @@ from hotlap.config.schema import (
     PROTOCOL_KEYS,
     TAGGED_KEYS,
     VARIANTS,
-    LanguageModelConfig,
     RunConfig,
-    StringRepetitionConfig,
 )
+from hotlap.config.tasks import with_absolute_files
 from hotlap.config.trainer_yaml import (
     TRAINING_NAMES,
     KeyPath,
@@ -71,11 +70,8 @@ def _load(document: Document, path: Path, overrides: Iterable[str], notices: lis
     config = _validate(resolved.values, document, resolved.problems)
     if notices is not None:
         notices.extend(_row(document, key, text).strip() for key, text in resolved.notices)
-    task = config.task
-    if not isinstance(task, StringRepetitionConfig | LanguageModelConfig) or task.text is None:
-        return config
-    text = str(path.absolute().parent / task.text)  # the stored config lies in another folder
-    return config.model_copy(update={"task": task.model_copy(update={"text": text})})
+    task = with_absolute_files(config.task, path.absolute().parent)  # the stored config lies in another folder
+    return config if task is config.task else config.model_copy(update={"task": task})
 
 
 def config_from_values(values: Mapping[str, Any], patch: Mapping[str, Any] | None = None) -> RunConfig:

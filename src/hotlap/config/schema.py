@@ -13,6 +13,7 @@ from hotlap.config.models import MODELS, CustomModelConfig, GPTConfig, ModelConf
 from hotlap.config.tasks import TASKS, CustomTaskConfig, LanguageModelConfig, StringRepetitionConfig, TaskConfig
 from hotlap.config.tokenizers import TOKENIZERS, ByteTokenizerConfig, TokenizerConfig
 from hotlap.config.training import TrainingConfig
+from hotlap.config.training_rules import streaming_problems
 from hotlap.core.clock import ClockName
 from hotlap.core.errors import ConfigError, unknown_name
 from hotlap.core.goals import parse_goal
@@ -133,7 +134,10 @@ class RunConfig(Section):
         metric, known = self.training.metric_for_best_model, [*CHEAP_METRICS, *GENERATION_METRICS]
         if metric is not None and metric not in known and not isinstance(self.task, CustomTaskConfig):
             yield str(unknown_name("metric in training.metric_for_best_model", metric, known))
-
+        if isinstance(self.task, LanguageModelConfig) and self.task.streaming:
+            yield from (f"task.streaming: {problem}" for problem in streaming_problems(self.training))
+            if self.backend != "fast":
+                yield f"task.streaming: backend {self.backend} needs the whole text before it starts; use backend: fast"
         for target in self.parsed_targets():
             yield from self._unmeasured(target.metric)
 

@@ -91,6 +91,21 @@ def _order_problems(training: TrainingSettings) -> Iterator[str]:
         yield "padding: packed fills its rows in an order of its own; leave the sampling strategy out"
 
 
+def streaming_problems(training: TrainingSettings) -> Iterator[str]:
+    """Yield what cannot be asked of a training whose text still comes while it runs."""
+    strategies = ("eval_strategy", "save_strategy", "logging_strategy")
+    if training.max_steps == -1:
+        yield "training.num_train_epochs counts passes over a text that is not all there; set training.max_steps"
+    for name in strategies:
+        if getattr(training, name) == "epoch":
+            yield f"training.{name}: epoch counts passes over a text that is not all there; count steps"
+    is_grouped = training.group_by_length or training.train_sampling_strategy == "group_by_length"
+    if training.padding in ("packed", "bucketed") or is_grouped:
+        yield "training sorts or packs examples that are not all there; leave padding and the sampling strategy out"
+    if training.per_device_train_batch_size == "auto":
+        yield "training.per_device_train_batch_size: auto tries batches of text that is not there yet; give a number"
+
+
 def _loader_problems(training: TrainingSettings) -> Iterator[str]:
     if training.dataloader_num_workers:
         return

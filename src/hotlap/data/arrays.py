@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from hotlap.data.encoding import PAD, EncodedExample, Examples
 from hotlap.data.order import BatchOrder
+from hotlap.data.streaming import ShardOrder
 
 PADDING_ID: Final = -1
 """Document number of padding."""
@@ -72,7 +73,7 @@ class BatchMaker:
     """Makes the batches of one device by their numbers; a plain value that can be sent to another process."""
 
     examples: Examples
-    order: BatchOrder
+    order: BatchOrder | ShardOrder
     row_length: int | None
     """Tokens that each row is padded to; None: to the longest of the batch."""
     rank: int

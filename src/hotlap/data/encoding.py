@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hotlap.core.errors import DataError
 from hotlap.data.tokenizers import Ids, Tokenizer
-from hotlap.tasks.examples import Example, Task, TaskData, TokenWindows, map_tokens
+from hotlap.tasks.examples import Example, Task, TaskData, TokenShards, TokenWindows, map_tokens
 
 PAD: Final = 0
 """What fills up rows: any token would do, since nothing looks at it and it never is a target."""
@@ -43,7 +43,7 @@ class Examples:
 
     def __init__(
         self,
-        tokens: Ids,
+        tokens: Ids | TokenShards,
         starts: NDArray[np.int64],
         lengths: NDArray[np.int64],
         prefix_lengths: NDArray[np.int64],
@@ -51,7 +51,8 @@ class Examples:
         num_bytes: NDArray[np.int64] | None = None,
     ) -> None:
         self._tokens = tokens
-        self._starts = starts
+        self.starts = starts
+        """Where each begins, shape (E,)."""
         self.lengths = lengths
         """Tokens of each example, shape (E,)."""
         self.prefix_lengths = prefix_lengths
@@ -61,12 +62,26 @@ class Examples:
         self._path = path
         self.num_bytes = num_bytes
         """Bytes of UTF-8 that each example's targets stand for, shape (E,); None where nobody asks."""
+        self.stream: Any = None
+        """Where more of them come from in the course of the training; None: these are all."""
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest example, also of those that are still to come."""
+        return int(self.lengths.max()) if self.stream is None else int(self.stream.longest)
+
+    def append(self, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> None:
+        """Add windows, each with one token that the loss is not on."""
+        self.starts = np.concatenate([self.starts, starts])
+        self.lengths = np.concatenate([self.lengths, lengths])
+        self.prefix_lengths = np.concatenate([self.prefix_lengths, np.ones_like(lengths)])
+        self.num_targets = np.concatenate([self.num_targets, lengths - 1])
 
     def __len__(self) -> int:
         return len(self.lengths)
 
     def __getitem__(self, number: int) -> EncodedExample:
-        start = self._starts[number]
+        start = self.starts[number]
         return EncodedExample(self._tokens[start : start + self.lengths[number]], int(self.prefix_lengths[number]))
 
     def __iter__(self) -> Iterator[EncodedExample]:
@@ -74,8 +89,8 @@ class Examples:
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._path is None:
-            return Examples, (self._tokens, self._starts, self.lengths, self.prefix_lengths)
-        return _map_examples, (self._path, self._tokens.dtype.str, self._starts, self.lengths, self.prefix_lengths)
+            return Examples, (self._tokens, self.starts, self.lengths, self.prefix_lengths)
+        return _map_examples, (self._path, self._tokens.dtype.str, self.starts, self.lengths, self.prefix_lengths)
 
 
 def _map_examples(
@@ -92,7 +107,8 @@ def encode_task(task: Task, tokenizer: Tokenizer) -> tuple[Examples, Examples]:
     if isinstance(task, TaskData):
         parts = encode_all(task.train, tokenizer), encode_all(task.eval, tokenizer)
     else:
-        parts = _windows(task.train), _windows(task.eval)
+        train = _windows(task.train) if task.stream is None else task.stream.examples
+        parts = train, _windows(task.eval)
     for name, examples in zip(("training", "evaluation"), parts, strict=True):
         if not len(examples):
             raise DataError(f"the task has no {name} examples ({task.source}); give it more text")

@@ -1,15 +1,20 @@
 """From a config to the examples of a training: the task's text, its tokenizer, and both sides encoded."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from hotlap.config.schema import RunConfig
-from hotlap.data.corpus import prepare_corpus
+from hotlap.data.corpus import Say, prepare_corpus
 from hotlap.data.encoding import Examples, encode_held_out, encode_task
+from hotlap.data.streaming import stream_corpus
 from hotlap.data.tokenizers import Tokenizer, load_tokenizer
 from hotlap.tasks.examples import Task, TextTask, TokenTask
 from hotlap.tasks.registry import load_task
+
+_FIRST_CHARACTERS: Final = 100_000_000
+"""What a tokenizer is trained on where the text is still to come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +49,39 @@ def load_held_out(
 
 
 def load_tokens(
-    config: RunConfig, directory: Path, cache: Path, custom: Callable[..., object] | None = None
+    config: RunConfig,
+    directory: Path,
+    cache: Path,
+    custom: Callable[..., object] | None = None,
+    say: Say | None = None,
 ) -> tuple[Task, Tokenizer]:
-    """Return the task, running text as windows of tokens, and the tokenizer that made them."""
+    """Return the task, running text as windows of tokens, and the tokenizer that made them.
+
+    `say` is told how far the preparation of running text is.
+    """
     found = load_task(config.task, directory, cache, custom)
 
     def texts() -> Iterable[str]:
         if isinstance(found, TextTask):
-            return found.documents()
+            return _first(found.documents()) if found.streaming else found.documents()
         if isinstance(found, TokenTask):
             return ()
         return (text for example in found.train for text in (example.prefix, example.completion))
 
     identity = found.identity if isinstance(found, TextTask) else found.hash
     tokenizer = load_tokenizer(config.tokenizer, texts, identity, directory, cache)
-    return (prepare_corpus(found, tokenizer, cache) if isinstance(found, TextTask) else found), tokenizer
+    if not isinstance(found, TextTask):
+        return found, tokenizer
+    if found.streaming:
+        return stream_corpus(found, tokenizer, cache), tokenizer
+    return prepare_corpus(found, tokenizer, cache, say), tokenizer
+
+
+def _first(documents: Iterator[str]) -> Iterator[str]:
+    """Yield documents up to a number of characters."""
+    left = _FIRST_CHARACTERS
+    for text in documents:
+        yield text
+        left -= len(text)
+        if left <= 0:
+            return

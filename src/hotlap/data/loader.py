@@ -8,6 +8,7 @@ from hotlap.data.arrays import BatchArrays, BatchMaker
 from hotlap.data.batches import Batch, batch_of
 from hotlap.data.encoding import Examples
 from hotlap.data.order import BatchOrder
+from hotlap.data.streaming import ShardOrder
 from hotlap.data.workers import WorkerPool
 
 
@@ -17,7 +18,7 @@ class BatchSource:
     def __init__(
         self,
         examples: Examples,
-        order: BatchOrder,
+        order: BatchOrder | ShardOrder,
         row_width: int | None,
         *,
         rank: int = 0,
@@ -44,6 +45,14 @@ class BatchSource:
         self._asked = 0
         """The batches from `_next` to before this one have been asked of the workers."""
 
+    def wait_for(self, first: int, count: int) -> None:
+        """Wait until the text of so many batches is prepared, where it comes in the course of the training.
+
+        Raises DataError for text that turns out to be unusable, RunFailedError when what prepares it has ended.
+        """
+        if isinstance(self.order, ShardOrder):
+            self.order.wait_for(first, count)
+
     def micro_batches(self, first: int, count: int) -> tuple[list[Batch], int]:
         """Return this device's part of batches `first` to `first` + `count`, and their targets on all devices.
 
@@ -63,7 +72,9 @@ class BatchSource:
             self.order.rows(first)  # what a resumed run has to sort or pack comes before the clock
 
     def close(self) -> None:
-        """End the workers; a later call for batches would start them again."""
+        """End the workers and what prepares text; a later call for batches would start them again."""
+        if isinstance(self.order, ShardOrder):
+            self.order.close()
         if self._pool is not None:
             self._pool.close()
             self._pool = None

@@ -9,19 +9,21 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hotlap.config.tokenizers import (
-    BPETokenizerConfig,
-    ByteTokenizerConfig,
-    CharacterTokenizerConfig,
-    PretrainedTokenizerConfig,
-)
 from hotlap.core.errors import ConfigError, DataError, import_optional
 from hotlap.core.files import read_json, write_atomic, write_json
+
+if TYPE_CHECKING:  # the processes that make batches and prepare text do without pydantic
+    from hotlap.config.tokenizers import (
+        BPETokenizerConfig,
+        ByteTokenizerConfig,
+        CharacterTokenizerConfig,
+        PretrainedTokenizerConfig,
+    )
 
 Ids = NDArray[np.unsignedinteger[Any]]
 """Tokens, shape (T,), in the smallest type that holds the vocabulary."""
@@ -161,6 +163,7 @@ class SubwordTokenizer:
             ) from error
         self._inner.no_padding()
         self._inner.no_truncation()
+        self._inner.encode_special_tokens = True  # a text that writes one out means its letters
         self.vocab_size = max(self._inner.get_vocab(with_added_tokens=True).values(), default=-1) + 1
         ends = [self._inner.token_to_id(name) for name in ((end,) if end else _END_NAMES)]
         known = [number for number in ends if number is not None]
@@ -210,7 +213,7 @@ class SubwordTokenizer:
 
 
 def load_tokenizer(
-    config: ByteTokenizerConfig | CharacterTokenizerConfig | BPETokenizerConfig | PretrainedTokenizerConfig,
+    config: "ByteTokenizerConfig | CharacterTokenizerConfig | BPETokenizerConfig | PretrainedTokenizerConfig",
     texts: Texts,
     identity: str,
     directory: Path,
@@ -221,15 +224,14 @@ def load_tokenizer(
     `identity` names the texts' content; a relative path starts from `directory`. Raises ConfigError for a tokenizer
     that cannot be found or read, and DataError for texts that give none.
     """
-    match config:
-        case ByteTokenizerConfig():
-            return ByteTokenizer()
-        case PretrainedTokenizerConfig():
-            return _pretrained(config.path, directory)
+    if config.name == "byte":
+        return ByteTokenizer()
+    if config.name == "pretrained":
+        return _pretrained(config.path, directory)
     key = hashlib.sha256(json.dumps([identity, config.model_dump()]).encode()).hexdigest()[:16]
     path = cache / f"tokenizer-{config.name}-{key}.json"
     cache.mkdir(parents=True, exist_ok=True)
-    if isinstance(config, CharacterTokenizerConfig):
+    if config.name == "character":
         kept = read_json(path)
         if kept is None:
             kept = {"characters": _characters(texts(), config.vocab_size)}

@@ -1,13 +1,16 @@
 """What a task gives: pairs of prefix and completion, or windows of tokens, split into training and evaluation."""
 
 import hashlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from hotlap.tasks.documents import TextSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +48,50 @@ class TaskData:
         return digest.hexdigest()[:16]
 
 
+class TokenShards:
+    """Tokens in several files, put end to end without being copied: to be sliced within one of them.
+
+    A file is mapped into memory when it is first read from. Pickled, it is the files' names.
+    """
+
+    def __init__(self, dtype: Any, paths: Sequence[Path] = (), counts: Sequence[int] = ()) -> None:
+        """Put files together that hold so many tokens each."""
+        self.dtype = np.dtype(dtype)
+        """What a token is stored as."""
+        self._paths: list[Path] = []
+        self._ends: list[int] = []
+        self._mapped: list[NDArray[np.unsignedinteger[Any]] | None] = []
+        for path, count in zip(paths, counts, strict=True):
+            self.append(path, count)
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def __getitem__(self, place: slice) -> NDArray[np.unsignedinteger[Any]]:
+        """Return the tokens from `place.start` to before `place.stop`; they lie in one file."""
+        number = bisect_right(self._ends, place.start)
+        mapped = self._mapped[number]
+        if mapped is None:
+            mapped = self._mapped[number] = map_tokens(self._paths[number], self.dtype)
+        before = self._ends[number - 1] if number else 0
+        return mapped[place.start - before : place.stop - before]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        counts = np.diff(self._ends, prepend=0).tolist() if self._ends else []
+        return TokenShards, (self.dtype.str, tuple(self._paths), counts)
+
+    def append(self, path: Path, count: int) -> None:
+        """Add a file of so many tokens at the end."""
+        self._paths.append(path)
+        self._ends.append(len(self) + count)
+        self._mapped.append(None)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class TokenWindows:
     """Examples that are stretches of one long array of tokens; every token but a stretch's first is a target."""
 
-    tokens: NDArray[np.unsignedinteger[Any]]
+    tokens: NDArray[np.unsignedinteger[Any]] | TokenShards
     """The whole text, shape (N,)."""
     starts: NDArray[np.int64]
     """Where each example begins, shape (E,)."""
@@ -80,6 +122,10 @@ class TokenTask:
     """Held out like `eval`, and looked at by no run: results are checked on them."""
     files: tuple[Path, ...] = ()
     """Prepared files that the tokens were read from."""
+    documents: Mapping[str, int] = field(default_factory=dict)
+    """What preparing the text found: documents, duplicates dropped, how many are held out, how many are shared."""
+    stream: Any = None
+    """Where more windows to train on come from in the course of the training; None: `train` has them all."""
 
 
 Task = TaskData | TokenTask
@@ -89,16 +135,30 @@ Task = TaskData | TokenTask
 class TextTask:
     """Running text as documents that are still to be made into tokens; `data.corpus` makes a `TokenTask` of it."""
 
-    documents: Callable[[], Iterator[str]]
-    """The documents, from the first one on at each call, in the same order."""
-    identity: str
-    """Names the content of the documents."""
+    text: TextSource
+    """What is trained on, and evaluated on where there is no `validation`."""
     source: str
     """Where the text came from, for people."""
     block_size: int
     """Tokens predicted per example."""
     max_eval_samples: int
     """Examples in the evaluation set, at most."""
+    validation: TextSource | None = None
+    """What is evaluated on; None: documents of `text`, chosen by their hash."""
+    streaming: bool = False
+    """Whether training starts while the text is still being prepared."""
+    num_workers: int | None = None
+    """Processes that prepare the text; None: as many as there are cores."""
+
+    @property
+    def identity(self) -> str:
+        """Names the content of the documents."""
+        return self.text.identity
+
+    def documents(self) -> Iterator[str]:
+        """Yield the documents to train on, from the first one on at each call, in the same order."""
+        for chunk in self.text.chunks():
+            yield from chunk.documents()
 
 
 def num_shared(task: Task) -> int:
@@ -110,7 +170,11 @@ def num_shared(task: Task) -> int:
     if isinstance(task, TaskData):
         train = set(task.train)
         return sum(example in train for example in task.eval)
-    if not np.shares_memory(task.train.tokens, task.eval.tokens):
+    tokens, held_out = task.train.tokens, task.eval.tokens
+    is_shared = tokens is held_out
+    if isinstance(tokens, np.ndarray) and isinstance(held_out, np.ndarray):
+        is_shared = np.shares_memory(tokens, held_out)
+    if not is_shared:
         return 0
     order = np.argsort(task.train.starts)
     starts = task.train.starts[order]

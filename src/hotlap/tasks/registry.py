@@ -25,7 +25,7 @@ def load_task(
         case StringRepetitionConfig():
             return load_string_repetition(config, directory, cache)
         case LanguageModelConfig():
-            return load_language_model(config, directory)
+            return load_language_model(config, directory, cache)
     if custom is None:
         raise ConfigError(f"task.name: {config.name} was not loaded; it needs a function of the project's folder")
     arguments = config.model_extra or {}

@@ -14,15 +14,16 @@ from torch import nn
 from hotlap.config.parts import custom_parts
 from hotlap.config.schedule import schedule_of
 from hotlap.config.schema import GPTConfig, RunConfig, TrainingConfig
-from hotlap.core.errors import ConfigError
+from hotlap.core.errors import ConfigError, DataError
 from hotlap.data.encoding import Examples
 from hotlap.data.load import load_data
 from hotlap.data.loader import BatchSource
-from hotlap.data.order import BatchOrder
+from hotlap.data.streaming import order_of
 from hotlap.models.gpt import GPT
 from hotlap.models.protocol import takes_documents
 from hotlap.optim.build import build_optimizers
 from hotlap.optim.measure import NoiseScale
+from hotlap.tasks.examples import TokenTask
 from hotlap.train.batch_size import find_batch_size
 from hotlap.train.custom import load_part
 from hotlap.train.distributed import World, pick_device, threads_per_rank, wrap
@@ -54,7 +55,7 @@ def build_parts(
     custom = {key: load_part(directory, name) for key, name in custom_parts(config).items()}
     data = load_data(config, directory, cache, custom.get("task.name"))
     train, vocab_size = data.train, data.tokenizer.vocab_size
-    _check_length(config, max(int(train.lengths.max()), int(data.eval.lengths.max())))
+    _check_length(config, max(train.longest, data.eval.longest))
     _seed(training.seed)
     model = build_model(config, vocab_size, custom.get("model.name"))
     refuse_model_too_big(model, training, world.device, world.local_size)
@@ -82,6 +83,7 @@ def build_parts(
         noise=NoiseScale(world.size) if training.measure_gradient_noise else None,
     )
     parts.batch_size, parts.accumulation_steps = batch or _chosen_batch(parts)
+    _refuse_less_than_a_batch(parts)
     parts.source = _build_source(config, world, train, parts.batch_size)
     parts.steps_per_epoch = max(1, math.ceil(parts.source.order.batches_per_epoch(0) / parts.accumulation_steps))
     max_steps = training.max_steps
@@ -125,6 +127,17 @@ def _check_length(config: RunConfig, longest: int) -> None:
         )
 
 
+def _refuse_less_than_a_batch(parts: Parts) -> None:
+    """Refuse running text that gives fewer sequences than one batch has rows: each would hold some of them twice."""
+    rows = parts.batch_size * parts.world.size
+    is_all = isinstance(parts.task, TokenTask) and parts.task.stream is None
+    if is_all and parts.config.training.padding != "packed" and len(parts.train) < rows:
+        raise DataError(
+            f"the corpus is smaller than one batch: {len(parts.train)} training sequence(s), a batch has {rows}; give "
+            "more text, or lower task.block_size or training.per_device_train_batch_size"
+        )
+
+
 def build_model(config: RunConfig, vocab_size: int, custom: Callable[..., Any] | None) -> nn.Module:
     """Return the model with fresh weights; `custom` is the function of the project that `model.name` names.
 
@@ -159,16 +172,15 @@ def _build_objective(model: nn.Module, vocab_size: int, training: TrainingConfig
 def _build_source(config: RunConfig, world: World, train: Examples, batch_size: int) -> BatchSource:
     """Build what makes the batches of `batch_size` rows a device; their order is a pure function of the seed."""
     training = config.training
-    longest = int(train.lengths.max())
-    row_length = longest
+    longest = row_length = train.longest
     if training.padding == "packed":
         limit = getattr(config.model, "max_position_embeddings", 0)
         row_length = max(limit + 1, _EXAMPLES_PER_ROW * (longest - 1) + 1)  # positions start anew with each example
-    order = BatchOrder(
-        train.lengths,
+    order = order_of(
+        train,
         batch_size * world.size,
         training.seed if training.data_seed is None else training.data_seed,
-        mode=training.batch_order,
+        training.batch_order,
         row_length=row_length,
         drop_last=training.dataloader_drop_last,
     )

@@ -50,7 +50,7 @@ class StepTimer:
     """Seconds in the parts of the steps; on a GPU they are the host's, which only queues the work."""
 
     seconds: dict[str, float] = field(
-        default_factory=lambda: dict.fromkeys(("data", "forward", "backward", "optimizer"), 0.0)
+        default_factory=lambda: dict.fromkeys(("waiting", "data", "forward", "backward", "optimizer"), 0.0)
     )
     _last: float = 0.0
 
@@ -88,9 +88,10 @@ def train_steps(parts: Parts, clock: TrainClock, timer: StepTimer, signs: Signs)
         is_measured = is_logged(parts, number)
         with clock.counting():
             timer.start()
-            batches, num_targets = parts.source.micro_batches(
-                position.steps * parts.accumulation_steps, parts.accumulation_steps
-            )
+            first = position.steps * parts.accumulation_steps
+            parts.source.wait_for(first, parts.accumulation_steps)
+            timer.book("waiting")
+            batches, num_targets = parts.source.micro_batches(first, parts.accumulation_steps)
             timer.book("data")
             learning_rate = parts.optimizers.set_learning_rate(parts.horizon.factor(position))
             loss = _accumulate_gradients(parts, batches, num_targets, timer)

@@ -146,7 +146,7 @@ def _sizes(run: Run | None, config: RunConfig) -> str:
     rows = f"{training.per_device_train_batch_size} rows a batch"
     if isinstance(run, TrainingRun):
         parts = run.parts
-        longest = (parts.source.row_length or int(parts.train.lengths.max())) - 1
+        longest = (parts.source.row_length or parts.train.longest) - 1
         estimate = model_estimate(parts.model, training, parts.batch_size * longest)
         rows = f"{parts.batch_size} rows a batch of up to {longest} tokens"
         return f"{rows}: {estimate.describe()}; lower per_device_train_batch_size"

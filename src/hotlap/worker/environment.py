@@ -45,6 +45,7 @@ def environment_facts(parts: Parts, directory: Path) -> dict[str, Any]:
             "source": parts.task.source,
             "files": [str(path) for path in parts.task.files],
             "eval": evaluated_data(parts),
+            "documents": dict(getattr(parts.task, "documents", {})),
         },
     }
 

@@ -299,7 +299,7 @@ class TrainingRun:
         self.clock = TrainClock(start_seconds=state["train_seconds"])
         if self.parts.noise is not None and state.get("noise"):
             self.parts.noise.load_state_dict(state["noise"])
-        self.seconds, self.timer.seconds = dict(state["seconds"]), dict(state["timer"])
+        self.seconds, self.timer.seconds = dict(state["seconds"]), self.timer.seconds | state["timer"]
         if len(rng_states) == world.size:  # on another number of devices dropout goes on with fresh numbers
             restore_rng(rng_states[world.rank], device)
         judged = self.logbook.train_seconds if self.config.clock == "train" else self.session.wall_seconds
