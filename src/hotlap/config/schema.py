@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from hotlap.config.base import Seconds, Section
 from hotlap.config.models import MODELS, CustomModelConfig, GPTConfig, ModelConfig
+from hotlap.config.samples import SamplesConfig
 from hotlap.config.tasks import TASKS, CustomTaskConfig, LanguageModelConfig, StringRepetitionConfig, TaskConfig
 from hotlap.config.tokenizers import TOKENIZERS, ByteTokenizerConfig, TokenizerConfig
 from hotlap.config.training import TrainingConfig
@@ -32,6 +33,7 @@ __all__ = [
     "ModelConfig",
     "RecordConfig",
     "RunConfig",
+    "SamplesConfig",
     "Section",
     "StringRepetitionConfig",
     "TaskConfig",
@@ -99,6 +101,8 @@ class RunConfig(Section):
     """The model."""
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     """The training."""
+    samples: SamplesConfig = Field(default_factory=SamplesConfig)
+    """Text that is generated during training."""
     targets: tuple[TargetText, ...] = ()
     """Conditions that must hold together, such as eval_loss < 0.76."""
     clock: ClockName = "train"
@@ -172,6 +176,7 @@ PROTOCOL_KEYS = (
     "name",
     "task",
     "tokenizer",
+    "samples",
     "targets",
     "clock",
     "budget",

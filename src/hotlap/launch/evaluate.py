@@ -113,7 +113,7 @@ def evaluate_again(
         except OSError as error:
             raise NotEvaluatedError(f"cannot start {argv[0]}: {error.strerror or error}") from error
         problem = _wait(process, is_stopped, time.monotonic() + limit_seconds, mark)
-        said = _what_it_said(output)
+        said = what_it_said(output)
     if problem or process.returncode in (-signal.SIGKILL, -signal.SIGTERM):
         raise NotEvaluatedError(problem or "the evaluation was killed from outside")
     if process.returncode == _NO_ROOM:
@@ -145,7 +145,7 @@ def _wait(process: "subprocess.Popen[bytes]", is_stopped: Callable[[], bool], de
     return problem
 
 
-def _what_it_said(output: IO[bytes]) -> str:
+def what_it_said(output: IO[bytes]) -> str:
     """Return the beginning of a message that was meant for people, or the end of a traceback."""
     output.seek(0)
     lines = output.read().decode(errors="replace").strip().splitlines()

@@ -26,6 +26,7 @@ from hotlap.core.run_folder import OPTIMIZER_NAME, RUN_ID, RunFolder, checkpoint
 
 MAY_CHANGE: Final = (
     "name",
+    "samples.",
     "targets",
     "budget.",
     "calibrate.",

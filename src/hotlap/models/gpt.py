@@ -31,22 +31,37 @@ from hotlap.models.fused import Rotation, gelu_tanh, relu_squared, rms_norm, rot
 
 @dataclass(slots=True)
 class KeyValueCache:
-    """Keys and values of the positions generated so far, one pair per layer, each (B, H, T, K)."""
+    """Keys and values of the positions read so far, of each layer (B, H, T, K).
 
-    keys: list[Tensor] = field(default_factory=list)
-    values: list[Tensor] = field(default_factory=list)
+    They stand in room that is doubled when it is full: put together anew for each token, all of them would be copied
+    each time.
+    """
+
     last_embedding: Tensor | None = None
     """(B, 1, D): what the smear of the next position looks back at."""
+    _rooms: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    _lengths: list[int] = field(default_factory=list)
 
     def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Append new positions to a layer's pair and return the whole pair."""
-        if layer == len(self.keys):
-            self.keys.append(key)
-            self.values.append(value)
-        else:
-            self.keys[layer] = torch.cat([self.keys[layer], key], dim=2)
-            self.values[layer] = torch.cat([self.values[layer], value], dim=2)
-        return self.keys[layer], self.values[layer]
+        if layer == len(self._rooms):
+            self._rooms.append((key, value))
+            self._lengths.append(key.shape[2])
+            return key, value
+        first = self._lengths[layer]
+        end = self._lengths[layer] = first + key.shape[2]
+        keys, values = self._rooms[layer]
+        if end > keys.shape[2]:
+            keys, values = self._rooms[layer] = _roomier(keys, 2 * end), _roomier(values, 2 * end)
+        keys[:, :, first:end], values[:, :, first:end] = key, value
+        return keys[:, :, :end], values[:, :, :end]
+
+
+def _roomier(kept: Tensor, length: int) -> Tensor:
+    """Return a copy of (B, H, T, K) with room for so many positions."""
+    room = kept.new_empty(*kept.shape[:2], length, kept.shape[3])
+    room[:, :, : kept.shape[2]] = kept
+    return room
 
 
 @dataclass(slots=True)

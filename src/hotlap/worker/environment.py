@@ -13,7 +13,7 @@ import hotlap
 from hotlap.config.parts import source_hashes
 from hotlap.core.processes import processor_name
 from hotlap.train.evaluate import evaluated_data
-from hotlap.train.parts import Parts, bf16_is_fast
+from hotlap.train.parts import Parts, bf16_is_fast, document_start
 
 
 def environment_facts(parts: Parts, directory: Path) -> dict[str, Any]:
@@ -44,6 +44,8 @@ def environment_facts(parts: Parts, directory: Path) -> dict[str, Any]:
             "num_eval": len(parts.eval),
             "source": parts.task.source,
             "files": [str(path) for path in parts.task.files],
+            "tokenizer": parts.tokenizer.hash,
+            "document_start": document_start(parts),
             "eval": evaluated_data(parts),
         },
     }

@@ -28,6 +28,7 @@ from hotlap.worker.budget import Budget
 from hotlap.worker.console import metrics_block
 from hotlap.worker.environment import environment_facts
 from hotlap.worker.logbook import Logbook
+from hotlap.worker.samples import SampleWriter
 from hotlap.worker.saving import KEEPS_WEIGHTS, Saver
 from hotlap.worker.session import Session
 
@@ -57,6 +58,7 @@ class TrainingRun:
                 "eval_loss"
             )
         self.logbook = Logbook(session, self.parts)
+        self.samples = SampleWriter(self.folder, self.parts)
         self.saver = Saver(session, self.parts)
         self.budget = Budget(session, self.parts, saves_checkpoints=self.saver.is_wanted)
         self.grid = EvaluationGrid(self.config.clock, is_sparse=not self.config.targets)
@@ -106,8 +108,10 @@ class TrainingRun:
         return self.conclude()
 
     def begin(self) -> tuple[Outcome, str] | None:
-        """Evaluate before the first step where the config wants that; return how the run ends, if it does here."""
-        self.budget.start(self.evaluator, self.clock.seconds)
+        """Look at the untrained model where the config wants that; return how the run ends, if it does here."""
+        self.budget.start(self.evaluator, self.clock.seconds, self.samples.texts)
+        if not self._start.steps:
+            self._write_samples(is_evaluated=True)
         if self.config.training.eval_on_start and not self._start.steps and self._evaluate(is_final=False):
             return "reached", "all targets held before the first step"
         return None
@@ -142,6 +146,7 @@ class TrainingRun:
             all_held = self._evaluate(is_final=is_final)
             reached = all_held and is_due  # an evaluation that only the limit brought about is off the grid
             is_best = self.saver.note_metrics(step.number, self.metrics)
+        self._write_samples(is_evaluated=is_due or is_final, is_last=is_final or reached)
         is_saved = self.saver.is_due(step.number, step.wall_seconds, is_last=is_final or reached)
         if is_saved or is_best or (step.is_interrupted and self.saver.is_wanted):
             self._save(step.wall_seconds)
@@ -249,6 +254,13 @@ class TrainingRun:
                 position = {"step": self.logbook.step, "train_seconds": self.logbook.train_seconds}
                 self.folder.append_sample({**position, **asdict(sample)})
         return metrics
+
+    def _write_samples(self, *, is_evaluated: bool, is_last: bool = False) -> None:
+        book = self.logbook
+        if self.samples.is_due(book.step, is_evaluated=is_evaluated, is_last=is_last):
+            start = time.perf_counter()
+            self.samples.write(book.step, book.train_seconds, self.session.wall_seconds)
+            self.seconds["evaluation"] += time.perf_counter() - start
 
     def _save(self, wall_seconds: float) -> None:
         start = time.perf_counter()
