@@ -72,6 +72,17 @@ def test_a_cache_gives_the_logits_of_a_full_pass(choices: dict[str, Any]) -> Non
     torch.testing.assert_close(torch.cat(found, dim=1), expected, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("sizes", [(1,) * 40, (7, *(1,) * 30), (3, 20, 1, 1, 50, 2), (5,)], ids=len)
+def test_a_cache_holds_all_that_came_whatever_its_room(sizes: tuple[int, ...]) -> None:
+    cache = KeyValueCache()
+    parts = [[(torch.randn(2, 3, size, 4), torch.randn(2, 3, size, 4)) for size in sizes] for _ in range(2)]
+    for number in range(len(sizes)):
+        for layer, pairs in enumerate(parts):
+            keys, values = cache.extend(layer, *pairs[number])
+            for found, which in ((keys, 0), (values, 1)):
+                assert torch.equal(found, torch.cat([pair[which] for pair in pairs[: number + 1]], dim=2))
+
+
 def test_the_example_has_the_size_of_gpt2s_shape() -> None:
     """256 x 128 bytes, 128 x 128 positions, 2 blocks of 198,272 and the last norm."""
     model = GPT(GPTConfig(hidden_size=128, num_hidden_layers=2, max_position_embeddings=128), 256)

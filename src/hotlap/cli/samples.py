@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _NARROWEST = 24
 """Columns of text below which runs stand one under the other."""
+_LEAST = 4
+"""Columns that even the narrowest terminal is taken to have."""
 _GAP = "  "
 _NOTHING = "-"
 
@@ -47,7 +49,8 @@ def samples(
     if as_json:
         print_json({"schema": SCHEMA, "runs": runs, "prompts": [asdict(answers) for answers in found]})
     else:
-        typer.echo("\n\n".join(_shown(answers, runs, shutil.get_terminal_size().columns) for answers in found))
+        width = max(_LEAST, shutil.get_terminal_size().columns)
+        typer.echo("\n\n".join(_shown(answers, runs, width) for answers in found))
 
 
 def _shown(answers: "PromptAnswers", runs: Sequence[str], width: int) -> str:
@@ -91,4 +94,4 @@ def _stacked(rows: _Rows, runs: Sequence[str], width: int) -> Iterator[str]:
         for run, answer in zip(runs, told, strict=True):
             if answer is not None:
                 yield f"{run}, {label if label == 'untrained' else f'step {answer.step}'}:"
-                yield from (f"{_GAP}{line}" for line in wrapped(harmless(answer.generated), max(2, width - len(_GAP))))
+                yield from (f"{_GAP}{line}" for line in wrapped(harmless(answer.generated), width - len(_GAP)))
