@@ -185,6 +185,17 @@ def test_an_error_of_the_process_becomes_one_of_ours(
     assert kind is not DataError
 
 
+def test_the_words_of_an_error_are_those_that_were_meant_for_people(
+    make_run: MakeRun, project: ProjectFolder, says: Callable[[str], None]
+) -> None:
+    error = {"event": "error", "text": "the weights do not fit"}
+    says(f"print('some warning', file=sys.stderr); print(json.dumps({error}), flush=True); sys.exit(2)")
+    folder, told = make_run(), []
+    with pytest.raises(ConfigError) as caught:
+        told.extend(generated(folder, folder.weights_path, {}, project))
+    assert str(caught.value) == "the weights do not fit"
+
+
 def test_a_process_that_breaks_at_once_is_told(
     make_run: MakeRun, project: ProjectFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -212,9 +212,10 @@ def test_the_process_tells_its_errors_in_a_line(
     assert call(monkeypatch, bytes_run, {"prompts": [""], "settings": {}}) == 2
     monkeypatch.setattr(generate, "load_speaker", out_of_memory)
     assert call(monkeypatch, bytes_run, {"prompts": ["a"], "settings": {}}) == 5
-    told = capsys.readouterr()
-    assert told.out == "" and len(told.err.splitlines()) == 2
-    assert "out of memory: CUDA out of memory; give fewer --max-new-tokens" in told.err
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [event["event"] for event in told] == ["error", "error"]
+    assert told[0]["text"].startswith("a prompt is empty")
+    assert told[1]["text"].startswith("out of memory: CUDA out of memory; give fewer --max-new-tokens")
 
 
 def out_of_memory(*_: object) -> None:
@@ -253,3 +254,6 @@ def test_a_model_of_the_projects_own_generates_without_a_cache(project: ProjectF
     ended = hotlap_command(project, "generate", "r1", "--json")
     assert ended.returncode == 0, ended.stderr
     assert [sample["generated"] for sample in json.loads(ended.stdout)["samples"]] == samples[-2:]
+    refused = hotlap_command(project, "generate", "r1", "--prompt", "")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith("hotlap: error: a prompt is empty"), "what the model printed is no error"

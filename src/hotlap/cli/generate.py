@@ -65,7 +65,7 @@ def generate(  # noqa: PLR0913  an option of the command is an argument
             else:
                 _show(folder, weights, events)
     except KeyboardInterrupt:
-        typer.echo("" if as_json else "\nhotlap: interrupted", err=True)
+        typer.echo(f"{'' if as_json else _EMPTY_LINE}hotlap: interrupted", err=True)
         raise typer.Exit(EXIT_INTERRUPTED) from None
 
 

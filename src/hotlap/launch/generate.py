@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from hotlap.config.load import load_config
 from hotlap.core.errors import ConfigError, DataError, HotlapError, NotSupportedError, RunFailedError, StorageError
+from hotlap.core.records import Outcome
 from hotlap.core.run_folder import WEIGHTS_NAME, RunFolder, checkpoint_state
 from hotlap.core.study_folder import ProjectFolder
 from hotlap.launch.devices import run_devices
@@ -56,7 +57,8 @@ def choose_weights(folder: RunFolder, checkpoint: str | None = None) -> ChosenWe
         raise ConfigError(f"{name} was a command of your own, whose weights hotlap does not know how to read")
     if checkpoint is not None:
         return _checkpoint(folder, checkpoint)
-    if folder.is_running():
+    ending = folder.ending()
+    if ending is None:
         raise ConfigError(
             f"{name} is still running and saves its weights at its end; wait for that, or name one of its "
             f"checkpoints with --checkpoint ({_told(folder)})"
@@ -67,7 +69,7 @@ def choose_weights(folder: RunFolder, checkpoint: str | None = None) -> ChosenWe
         return ChosenWeights(folder.weights_path, WEIGHTS_NAME, result.get("step") if is_final else None)
     if checkpoints:
         return _of_step(*checkpoints[-1])
-    raise ConfigError(f"{name} has no weights: {_why_not(folder)}")
+    raise ConfigError(f"{name} has no weights: {_why_not(folder, ending[0])}")
 
 
 def _checkpoint(folder: RunFolder, wanted: str) -> ChosenWeights:
@@ -104,14 +106,12 @@ def _told(folder: RunFolder) -> str:
     return ", ".join(str(step) for step, _ in folder.checkpoints()) or "it has none yet"
 
 
-def _why_not(folder: RunFolder) -> str:
+def _why_not(folder: RunFolder, outcome: Outcome) -> str:
     """Say why a run that has ended left no weights, and how the next one would."""
     if not load_config(folder.config_path).training.save_model:
         return "it was trained with training.save_model: false; train again without that"
-    ending = folder.ending()
-    outcome = ending[0].replace("_", " ") if ending else "not known"
     return (
-        f"its outcome is {outcome}; weights are saved when the targets hold, the schedule ends or the budget is spent, "
+        f"its outcome is {outcome.replace('_', ' ')}; weights are saved when the targets hold, the schedule ends or the budget is spent, "
         "and in checkpoints with training.save_every or save_steps"
     )
 
@@ -151,14 +151,19 @@ def generated(
             )
         except OSError as error:
             raise RunFailedError(f"cannot start {GENERATOR[0]}: {error.strerror or error}") from error
+        told = ""
         with process:
             try:
-                yield from _answers(process, request)
+                for event in _answers(process, request):
+                    if event["event"] == "error":
+                        told = event["text"]
+                    else:
+                        yield event
             finally:
                 if process.poll() is None:
                     process.kill()
         if process.returncode:
-            raise _failure(process.returncode, what_it_said(errors))
+            raise _failure(process.returncode, told or what_it_said(errors))
 
 
 def _answers(process: "subprocess.Popen[str]", request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -8,6 +8,7 @@ object a line:
     {"event": "prompt", "text": "Once upon"}
     {"event": "text", "text": " a time"}
     {"event": "end", "tokens": 12, "ended_by": "max_new_tokens", "seconds": 0.1, "notice": ""}
+    {"event": "error", "text": "what cannot be done, and what to do"}
 
 PARENT is the pid of the process that started it, and that it ends with.
 """
@@ -42,17 +43,21 @@ def main() -> int:
     folder, (weights, cache) = RunFolder(Path(sys.argv[1])), map(Path, sys.argv[2:4])
     threading.Thread(target=watch_parent, args=(int(sys.argv[4]),), daemon=True).start()
     answer = sys.stdout
+
+    def say(event: Mapping[str, Any]) -> None:
+        print(json.dumps(event), file=answer, flush=True)
+
     try:
         with redirect_stdout(sys.stderr):  # code of the project's own may print
             for event in events(folder, weights, cache, json.load(sys.stdin)):
-                print(json.dumps(event), file=answer, flush=True)
+                say(event)
     except HotlapError as error:
-        print(error, file=sys.stderr)
+        say({"event": "error", "text": str(error)})
         return error.exit_code
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        print(f"out of memory: {error}; give fewer --max-new-tokens or a shorter prompt", file=sys.stderr)
+        say({"event": "error", "text": f"out of memory: {error}; give fewer --max-new-tokens or a shorter prompt"})
         return RunFailedError.exit_code
     return 0
 
@@ -104,15 +109,13 @@ def _continued(speaker: SavedSpeaker, prompt: Sequence[int], settings: Generatio
 
 def _length_notice(speaker: SavedSpeaker, num_read: int) -> str:
     """Say what a text that was longer than the model's positions has met with; nothing where it was not."""
-    longest = getattr(speaker.config.model, "max_position_embeddings", None)
-    if not isinstance(longest, int) or num_read <= longest:
-        return ""
-    if position_limit(speaker) is None:
-        return f"longer than the {longest} tokens that the model was trained on; its rotary positions go on"
-    return (
-        f"longer than the model's {longest} positions: whenever they were full it forgot the older half of what it "
-        "had read"
-    )
+    limit, trained = position_limit(speaker), getattr(speaker.config.model, "max_position_embeddings", None)
+    if limit is not None and num_read > limit:
+        told = "whenever they were full it forgot the older half of what it had read"
+        return f"longer than the model's {limit} positions: {told}"
+    if limit is None and isinstance(trained, int) and num_read > trained:
+        return f"longer than the {trained} tokens that the model was trained on; its rotary positions go on"
+    return ""
 
 
 if __name__ == "__main__":
