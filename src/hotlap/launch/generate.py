@@ -111,8 +111,8 @@ def _why_not(folder: RunFolder, outcome: Outcome) -> str:
     if not load_config(folder.config_path).training.save_model:
         return "it was trained with training.save_model: false; train again without that"
     return (
-        f"its outcome is {outcome.replace('_', ' ')}; weights are saved when the targets hold, the schedule ends or the budget is spent, "
-        "and in checkpoints with training.save_every or save_steps"
+        f"its outcome is {outcome.replace('_', ' ')}; weights are saved when the targets hold, the schedule ends or "
+        "the budget is spent, and in checkpoints with training.save_every or save_steps"
     )
 
 
