@@ -150,9 +150,9 @@ def test_another_seed_gives_another_text() -> None:
 
 
 def test_a_row_that_has_ended_says_no_more() -> None:
-    model = lively_model()
-    rows = continue_rows(parts_with(model, 24), ROWS, GenerationSettings(max_new_tokens=10))
-    end = int(rows[0][4])  # what the first row says fifth becomes the end of text
+    model, endless = lively_model(), SimpleNamespace(vocab_size=256, eos=1000)
+    rows = continue_rows(parts_with(model, 24, tokenizer=endless), ROWS, GenerationSettings(max_new_tokens=10))
+    end = rows[0][4]  # what the first row says fifth becomes the end of text
     ending = SimpleNamespace(vocab_size=256, eos=end)
     found = continue_rows(parts_with(model, 24, tokenizer=ending), ROWS, GenerationSettings(max_new_tokens=10))
     expected = [row[: row.index(end) + 1] if end in row else row for row in rows]
