@@ -130,9 +130,9 @@ def _show(folder: "RunFolder", weights: "ChosenWeights", events: Iterator[Mappin
     notices: list[str] = []
     for event in events:
         if event["event"] == "prompt":
-            typer.echo(f"{_EMPTY_LINE if tokens else ''}{bold(_printable(event['text']))}", nl=False)
+            typer.echo(f"{_EMPTY_LINE if tokens else ''}{bold(_printable(event['text']))}", nl=False, color=True)
         elif event["event"] == "text":
-            typer.echo(_printable(event["text"]), nl=False)
+            typer.echo(_printable(event["text"]), nl=False, color=True)  # nothing is to be taken out of it
         elif event["event"] == "end":
             typer.echo()
             tokens, seconds = tokens + event["tokens"], seconds + event["seconds"]
