@@ -111,7 +111,7 @@ def _read_prompt(name: str) -> str:
 def _document(folder: "RunFolder", weights: "ChosenWeights", events: Iterator[Mapping[str, Any]]) -> dict[str, Any]:
     """Return everything that is told as one document."""
     told = list(events)
-    settings = next((event["settings"] for event in told if event["event"] == "start"), {})
+    settings: dict[str, Any] = next((event["settings"] for event in told if event["event"] == "start"), {})
     found: list[dict[str, Any]] = []
     for event in told:
         if event["event"] == "prompt":

@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,7 +127,7 @@ def hold_device(folder: RunFolder, say: Callable[[str], None]) -> AbstractContex
 
 def generated(
     folder: RunFolder, weights: Path, request: Mapping[str, Any], project: ProjectFolder
-) -> Iterator[dict[str, Any]]:
+) -> Generator[dict[str, Any], None, None]:
     """Yield what the process that generates says; `hotlap.worker.generate` describes request and events.
 
     `project` is where a run that is not its own project's any more finds what it needs. Closing the iterator ends the
