@@ -42,6 +42,8 @@ class TextStream:
     def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int] = ()) -> None:
         """Begin behind a prompt's tokens: some tokenizers write a token differently at the start of a text."""
         self._tokenizer = tokenizer
+        self._window: list[int] = []
+        self._shown = 0
         text = [number for number in prompt[-_CONTEXT:] if number != tokenizer.eos]  # which may start it, too
         self._restart(text)
 
