@@ -39,7 +39,7 @@ def test_the_text_is_not_looked_at(text: Path, section: Any, monkeypatch: pytest
     trained = train(text, section)
     for path in text.glob("*.txt"):
         path.unlink()
-    monkeypatch.setattr(saved_tokenizer, "load_text", None)  # calling it would fail
+    monkeypatch.setattr(saved_tokenizer, "load_tokens", None)  # calling it would fail
     found = load(text, section, trained.hash)
     assert found.hash == trained.hash
     assert found.decode(found.encode(TEXTS[1]).tolist()) == TEXTS[1]

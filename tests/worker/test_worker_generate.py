@@ -152,7 +152,7 @@ def test_running_text_begins_by_itself_and_rotary_positions_go_on(text_run: RunF
 
 
 def test_no_text_is_looked_at(text_run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(saved_tokenizer, "load_text", None)  # calling it would fail
+    monkeypatch.setattr(saved_tokenizer, "load_tokens", None)  # calling it would fail
     assert said(text_run, ["the"], max_new_tokens=3)
 
 

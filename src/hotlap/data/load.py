@@ -47,14 +47,6 @@ def load_tokens(
     config: RunConfig, directory: Path, cache: Path, custom: Callable[..., object] | None = None
 ) -> tuple[Task, Tokenizer]:
     """Return the task, running text as windows of tokens, and the tokenizer that made them."""
-    found, tokenizer = load_text(config, directory, cache, custom)
-    return (prepare_corpus(found, tokenizer, cache) if isinstance(found, TextTask) else found), tokenizer
-
-
-def load_text(
-    config: RunConfig, directory: Path, cache: Path, custom: Callable[..., object] | None = None
-) -> tuple[Task | TextTask, Tokenizer]:
-    """Return the task, running text as it is, and its tokenizer; the text is read only to train a new tokenizer."""
     found = load_task(config.task, directory, cache, custom)
 
     def texts() -> Iterable[str]:
@@ -65,4 +57,5 @@ def load_text(
         return (text for example in found.train for text in (example.prefix, example.completion))
 
     identity = found.identity if isinstance(found, TextTask) else found.hash
-    return found, load_tokenizer(config.tokenizer, texts, identity, directory, cache)
+    tokenizer = load_tokenizer(config.tokenizer, texts, identity, directory, cache)
+    return (prepare_corpus(found, tokenizer, cache) if isinstance(found, TextTask) else found), tokenizer

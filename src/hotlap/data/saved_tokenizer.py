@@ -7,7 +7,7 @@ from hotlap.config.schema import RunConfig
 from hotlap.config.tokenizers import ByteTokenizerConfig, CharacterTokenizerConfig, PretrainedTokenizerConfig
 from hotlap.core.errors import DataError
 from hotlap.core.files import read_json
-from hotlap.data.load import load_text
+from hotlap.data.load import load_tokens
 from hotlap.data.tokenizers import END_OF_TEXT, CharacterTokenizer, SubwordTokenizer, Tokenizer, load_tokenizer
 
 Custom = Callable[[], Callable[..., object] | None]
@@ -19,7 +19,7 @@ def load_saved_tokenizer(
 ) -> Tokenizer:
     """Return the tokenizer of a run; `known_hash` is what the run has written down of it.
 
-    Only one that was trained here and is not in the cache any more needs the text, to be trained again. Raises
+    Only one that was trained here and is not in the cache any more needs the text: the data are prepared again. Raises
     DataError when that, or a file that has changed, gives another tokenizer than the run's.
     """
     section = config.tokenizer
@@ -30,7 +30,7 @@ def load_saved_tokenizer(
             kept = _kept(path, is_character=isinstance(section, CharacterTokenizerConfig))
             if kept.hash == known_hash:
                 return kept
-        found = load_text(config, directory, cache, custom())[1]
+        found = load_tokens(config, directory, cache, custom())[1]
     if known_hash is not None and found.hash != known_hash:
         raise DataError(
             f"the tokenizer is another one than the run was trained with ({known_hash} is now {found.hash}): its file "
