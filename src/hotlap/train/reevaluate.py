@@ -12,11 +12,12 @@ from torch import nn
 
 from hotlap.config.parts import custom_parts
 from hotlap.config.schema import RunConfig
-from hotlap.data.encoding import Examples, encode_held_out, evaluation_facts
+from hotlap.data.encoding import VOCAB_SIZE, Examples, encode_held_out, evaluation_facts
+from hotlap.models.build import build_model
 from hotlap.models.protocol import can_generate
 from hotlap.tasks.examples import Task, num_shared
 from hotlap.tasks.registry import load_task
-from hotlap.train.build import build_model, set_up_device
+from hotlap.train.build import set_up_device
 from hotlap.train.checkpoint import load_weights
 from hotlap.train.custom import load_part
 from hotlap.train.distributed import World, pick_device
@@ -60,7 +61,7 @@ def reevaluate(
     custom = {key: load_part(directory, name) for key, name in wanted.items()}
     task = load_task(config.task, directory, cache, custom.get("task.name"))
     evaluation, audit = encode_held_out(task)
-    model = build_model(config, custom.get("model.name")).to(world.device)
+    model = build_model(config, VOCAB_SIZE, custom.get("model.name"), reads_weights=False).to(world.device)
     load_weights(model, weights, world.device)
     saved = SavedModel(config, world, task, evaluation, model)
     return {
