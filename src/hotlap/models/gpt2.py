@@ -189,15 +189,20 @@ def objections(config: GPTConfig) -> list[str]:
     return found
 
 
+def refuse_other_shapes(config: GPTConfig) -> None:
+    """Raise ConfigError with everything that stands against calling a GPT a GPT-2."""
+    if problems := objections(config):
+        rows = "".join(f"\n  {problem}" for problem in problems)
+        raise ConfigError(f"this model is no GPT-2, and transformers has none like it:{rows}")
+
+
 def write_gpt2(config: GPTConfig, state: Mapping[str, Tensor], vocabulary: Vocabulary, folder: Path) -> None:
     """Write a GPT's weights (`state`, by our names) as config.json and model.safetensors of transformers, in fp32.
 
     Raises ConfigError with everything that stands against it, and OSError or SafetensorError when the files cannot be
     written.
     """
-    if problems := objections(config):
-        rows = "".join(f"\n  {problem}" for problem in problems)
-        raise ConfigError(f"this model is no GPT-2, and transformers has none like it:{rows}")
+    refuse_other_shapes(config)
     tensors = {}
     for ours, (theirs, is_transposed) in counterparts(config).items():
         if ours not in state and ours.endswith(".bias"):

@@ -8,6 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
+import torch
+
 from hotlap.config.load import load_config
 from hotlap.config.schema import RunConfig
 from hotlap.core.errors import DivergedError, HotlapError, StorageError
@@ -16,6 +18,7 @@ from hotlap.core.records import EXIT_CODES, Outcome
 from hotlap.core.run_folder import RunFolder
 from hotlap.train.batch_size import is_out_of_memory, smaller_batch
 from hotlap.train.distributed import World, join_world, leave_world
+from hotlap.train.memory import peak_memory_bytes
 from hotlap.train.memory_advice import advice
 from hotlap.worker.hf import HFTrainingRun
 from hotlap.worker.session import Session
@@ -161,6 +164,7 @@ def _result_before_training(session: Session, outcome: Outcome, reason: str) -> 
         "evaluated_tokens": 0,
         "metrics": {},
         "seconds": {"setup": session.wall_seconds, "steps": 0.0, "evaluation": 0.0, "saving": 0.0},
+        "peak_memory_bytes": peak_memory_bytes(torch.device("cuda" if torch.cuda.is_initialized() else "cpu")),
     }
 
 
