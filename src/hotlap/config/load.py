@@ -87,7 +87,7 @@ def config_from_values(values: Mapping[str, Any], patch: Mapping[str, Any] | Non
     Raises ConfigError when the patched values do not fit the schema.
     """
     copy = json.loads(json.dumps(values))
-    of_model = {key.removeprefix("model.") for key in patch or {} if key.startswith("model.")}
+    of_model = {key.removeprefix("model.") for key in patch or {} if f"{key}.".startswith("model.")}
     if isinstance(copy.get("model"), dict):
         forget_shape(copy["model"], of_model)
     for key, value in (patch or {}).items():

@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 
 from hotlap.models.dropout import dropout_factors
 
-LONGEST_OWN: Final = {torch.float32: 512, torch.bfloat16: 1024}
+_LONGEST: Final = {torch.float32: 512, torch.bfloat16: 1024}
 """Keys up to which this is quicker; with dropout it always is."""
 _BLOCK: Final = 128  # queries; smaller blocks save work that their own overhead eats up
 _ALIGNMENT: Final = 16  # elements of a cache line
@@ -31,7 +31,7 @@ def causal_attention(query: Tensor, key: Tensor, value: Tensor, dropout: float =
     `dropout` is the share of the weights that is dropped. There may be fewer queries than keys where `cuts_queries`
     says so.
     """
-    is_quicker = dropout > 0 or key.shape[2] <= LONGEST_OWN.get(key.dtype, 0) or query.shape[2] < key.shape[2]
+    is_quicker = dropout > 0 or key.shape[2] <= _LONGEST.get(key.dtype, 0) or query.shape[2] < key.shape[2]
     if has_own_attention(query) and is_quicker:
         mixed: Tensor = _CausalAttention.apply(query, key, value, dropout)
         return mixed
@@ -40,12 +40,19 @@ def causal_attention(query: Tensor, key: Tensor, value: Tensor, dropout: float =
 
 def cuts_queries(x: Tensor, length: int, dropout: float) -> bool:
     """Say whether rows of so many tokens may ask for their last positions only, at no cost in memory."""
-    return has_own_attention(x) and (dropout > 0 or length <= LONGEST_OWN[torch.float32])
+    return has_own_attention(x) and (dropout > 0 or length <= _LONGEST[torch.float32])
 
 
 def has_own_attention(x: Tensor) -> bool:
     """Say whether attention on the device of x, eager or compiled, may be computed here."""
     return x.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def kept_weights(length: int, dtype: torch.dtype) -> int:
+    """Return how many weights each head of a row of so many tokens keeps for the way back, without dropout."""
+    if length > _LONGEST.get(dtype, 0):
+        return 0
+    return sum((last - first) * last for first, last in pairwise(_cuts(length)))
 
 
 def _cuts(queries: int) -> list[int]:

@@ -18,7 +18,7 @@ from torch import nn
 
 from hotlap.config.schema import GPTConfig, TrainingConfig
 from hotlap.core.errors import ConfigError
-from hotlap.models.attention import LONGEST_OWN
+from hotlap.models.attention import kept_weights
 from hotlap.models.gpt import GPT
 from hotlap.train.objective import LARGE_VOCABULARY, PIECE
 
@@ -128,11 +128,9 @@ def _bytes_per_token(size: ModelSize, *, is_bf16: bool) -> int:
 
 
 def _attention_bytes(size: ModelSize, batch: MicroBatch, *, is_bf16: bool) -> int:
-    """Return the attention weights that a layer keeps on a CPU, where rows are short enough for that."""
+    """Return the attention weights that a layer keeps on a CPU."""
     dtype = torch.bfloat16 if is_bf16 else torch.float32
-    if batch.length > LONGEST_OWN[dtype]:
-        return 0
-    return batch.rows * size.num_heads * batch.length**2 // 2 * dtype.itemsize
+    return batch.rows * size.num_heads * kept_weights(batch.length, dtype) * dtype.itemsize
 
 
 def _logit_bytes(size: ModelSize, tokens: int, *, is_bf16: bool) -> int:

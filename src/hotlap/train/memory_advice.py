@@ -107,8 +107,8 @@ def alternatives(demand: Demand, limit: int) -> Iterator[Alternative]:
     change: dict[str, Any] = {}
     for further in _changes(demand):
         change |= further
-        for rows in _smaller(demand):
-            if (found := _fitting(demand, {**change, **rows}, limit)) is not None:
+        for rows in ({}, *_smaller(demand)):
+            if change and (found := _fitting(demand, {**change, **rows}, limit)) is not None:
                 yield found
                 return
 
