@@ -84,7 +84,7 @@ def _tried(where: str, build: Callable[[], Any]) -> Any:
     """Return what `build` gives; raises ConfigError with the first line of what transformers says against it."""
     try:
         return build()
-    except torch.OutOfMemoryError:
+    except (torch.OutOfMemoryError, MemoryError):
         raise
     except Exception as error:  # transformers checks its settings with many kinds of errors
         first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
