@@ -100,8 +100,10 @@ def test_building_does_not_load_the_compiler(tmp_path: Path) -> None:
 
 
 def test_a_batch_in_tokens_sets_rows_and_passes(make_parts: MakeParts, tmp_path: Path) -> None:
-    (tmp_path / "corpus.txt").write_text("the cat sat on the mat. " * 400, encoding="utf-8")
-    task = {"task": {"name": "language_model", "text": "corpus.txt", "block_size": 32}}
+    for number in range(8):
+        text = f"the cat number {number} sat on the mat. " * 200
+        (tmp_path / f"text{number}.txt").write_text(text, encoding="utf-8")
+    task = {"task": {"name": "language_model", "text": "text*.txt", "block_size": 32}}
     fixed = make_parts({**task, "training.total_batch_tokens": 512, "training.per_device_train_batch_size": 4})
     assert (fixed.batch_size, fixed.accumulation_steps) == (4, 4)
     chosen = make_parts({**task, "training.total_batch_tokens": 512, "training.per_device_train_batch_size": "auto"})

@@ -142,8 +142,8 @@ def read_gpt2(model: GPT, name_or_path: str) -> None:
         for ours, (theirs, is_transposed) in names.items():
             source = files.read(bare[theirs.removeprefix(PREFIX)])
             target = parameters[ours]
-            rows = min(len(target), model.vocab_size) if ours in _TABLES else len(target)
-            target.zero_()[:rows].copy_((source.T if is_transposed else source)[:rows])
+            count = min(len(target), model.vocab_size) if ours in _TABLES else len(target)
+            target.zero_()[:count].copy_((source.T if is_transposed else source)[:count])
 
 
 def _unfit(model: GPT, files: WeightFiles, bare: Mapping[str, str]) -> Iterator[str]:
