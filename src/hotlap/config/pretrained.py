@@ -5,6 +5,7 @@ Nothing here loads a weight. A name on the Hugging Face hub is downloaded once a
 
 import hashlib
 import json
+import logging
 import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -153,6 +154,7 @@ def _from_hub(name: str, fetch: Callable[[bool], T]) -> T:
         return fetch(True)
     except (OSError, ValueError, ConfigError):
         pass
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tells of each of its tries
     try:
         return fetch(False)
     except Exception as error:  # the client, and the one for HTTP below it, have many kinds of errors

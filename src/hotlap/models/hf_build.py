@@ -29,6 +29,7 @@ def build_hf(config: HFModelConfig, vocab_size: int, *, gradient_checkpointing: 
         model = _from_scratch(transformers, config, vocab_size)
     else:
         model = _pretrained(transformers, config, vocab_size)
+    _look_for_no_padding(model)
     if gradient_checkpointing:
         _checkpoint_activations(model)
     if config.lora is not None:
@@ -95,6 +96,17 @@ def _as_config_error(where: str, error: ConfigError, known: list[str]) -> Config
     """Return an error about an unknown name without the whole list of names, which is long."""
     head = str(error).partition(" Known: ")[0]
     return ConfigError(f"{where}: {head} transformers knows {len(known)} of them, such as llama, gpt2 or qwen2")
+
+
+def _look_for_no_padding(model: Any) -> None:
+    """Keep a model from looking for padding in each batch, which a GPU is waited for: ours is where nobody looks."""
+    for module in model.modules():
+        if hasattr(module, "warn_if_padding_and_no_attention_mask"):
+            module.warn_if_padding_and_no_attention_mask = _nothing
+
+
+def _nothing(*_: object, **__: object) -> None:
+    """Do nothing."""
 
 
 def _checkpoint_activations(model: Any) -> None:
