@@ -17,7 +17,7 @@ from hotlap.core.errors import ConfigError, HotlapError, MissingExtraError, Stor
 RUNNER = CliRunner()
 NAMES = (
     *("demo", "train", "speedrun", "sweep", "generate", "analyze", "status", "apply"),
-    *("rerun", "replay", "import", "doctor", "reindex", "runs"),
+    *("rerun", "replay", "export", "import", "doctor", "reindex", "runs"),
 )
 
 

@@ -12,7 +12,7 @@ from hotlap.config.schema import GPTConfig
 from hotlap.models.fused import rotate
 from hotlap.models.gpt import GPT, KeyValueCache, Norm
 
-VOCAB = 32
+VOCAB = 64
 CHOICES: dict[str, tuple[Any, ...]] = {
     "positions": ("learned", "rope"),
     "norm": ("layer_norm", "rms_norm"),
@@ -108,6 +108,26 @@ def test_a_choice_adds_or_saves_its_parameters(choices: dict[str, Any], differen
         return sum(p.numel() for p in build(**chosen).parameters())
 
     assert size(**choices) - size() == difference
+
+
+def test_gpt2_has_its_size_with_47_rows_of_padding() -> None:
+    with torch.device("meta"):
+        model = GPT(GPTConfig(preset="gpt2"), 50_257)
+    assert sum(p.numel() for p in model.parameters()) == 124_439_808 + 47 * 768
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_rows_of_padding_give_no_logit_and_no_loss(tied: bool) -> None:
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "max_position_embeddings": 16}
+    model = GPT(GPTConfig(**sizes, tie_word_embeddings=tied), 70).eval()
+    assert len(model.embedding.weight) == len(model.head_weight) == 128
+    tokens = random_tokens()
+    logits = model.logits(model.hidden(tokens))
+    assert logits.shape == (2, 10, 70)
+    with torch.no_grad():
+        model.head_weight[70:] = 1e3
+    assert torch.equal(model.logits(model.hidden(tokens)), logits)
 
 
 def test_zero_init_projections_start_at_zero() -> None:

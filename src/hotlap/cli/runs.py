@@ -57,7 +57,9 @@ def show(name: RunName, as_json: AsJson = False, project: Project = Path()) -> N
         if as_json:
             print_json(runs_document([run], base=base, differences=changes, reproduce=reproduce))
         else:
-            _print_facts(run, _course(store, run), guards_text(store.folder(run.run_id).read("guards") or {}))
+            folder = store.folder(run.run_id)
+            peak = (folder.read("result") or {}).get("peak_memory_bytes")
+            _print_facts(run, _course(store, run), guards_text(folder.read("guards") or {}), peak)
             _print_sections(run, base, changes)
             following = f"compare {base} {run.run_id}" if base not in (*_NO_RUNS, run.run_id) else "ls --sort time"
             again = _origin(run) if run.imported else f"run it again: {reproduce}"
@@ -169,7 +171,7 @@ def _list_row(run: "StoredRun") -> list[str]:
     return [run.run_id, run.study or "-", run.role, outcome, *times, *numbers]
 
 
-def _print_facts(run: "StoredRun", sparkline: str, guards: str) -> None:
+def _print_facts(run: "StoredRun", sparkline: str, guards: str, peak_bytes: int | None) -> None:
     study = f" of {run.study}, candidate {run.candidate}" if run.study else ""
     typer.echo(f"{run.run_id}  {run.role}{study}, seed {run.seed}: {run.outcome}")
     if run.reason:
@@ -183,7 +185,8 @@ def _print_facts(run: "StoredRun", sparkline: str, guards: str) -> None:
         typer.echo(f"  time to target {train} (train clock), {wall} (wall clock), at step {run.target_step:,}")
     clocks = f"{_time(run.train_seconds)} of training in {_time(run.wall_seconds)}"
     spent = "no clock of hotlap's" if run.imported else clocks
-    typer.echo(f"  {run.steps:,} steps, {run.tokens:,} tokens, {spent}")
+    held = f", at most {peak_bytes / 2**20:,.0f} MiB of memory" if peak_bytes else ""
+    typer.echo(f"  {run.steps:,} steps, {run.tokens:,} tokens, {spent}{held}")
     if sparkline:
         typer.echo(f"  eval_loss {sparkline}")
     for note in run.notes:

@@ -106,7 +106,7 @@ def evaluate_again(
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                cwd=_project_of(folder),
+                cwd=project_of(folder),
                 env=environment,
                 start_new_session=True,
             )
@@ -124,7 +124,7 @@ def evaluate_again(
     return evaluation
 
 
-def _project_of(folder: RunFolder) -> Path:
+def project_of(folder: RunFolder) -> Path:
     """Return the project that a run was made in, or that holds the run now where that one is gone: it was moved."""
     stored = Path((folder.read("command") or {}).get("directory") or ".")
     return stored if stored.is_dir() else folder.path.absolute().parents[2]

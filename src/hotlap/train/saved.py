@@ -12,7 +12,8 @@ from hotlap.config.base import is_part
 from hotlap.config.schema import RunConfig
 from hotlap.data.saved_tokenizer import load_saved_tokenizer
 from hotlap.data.tokenizers import Tokenizer
-from hotlap.train.build import build_model, set_up_device
+from hotlap.models.build import build_model
+from hotlap.train.build import set_up_device
 from hotlap.train.checkpoint import load_weights
 from hotlap.train.custom import load_part
 from hotlap.train.distributed import World, pick_device
@@ -42,7 +43,8 @@ def load_speaker(
     tokenizer = load_saved_tokenizer(
         config, directory, cache, tokenizer_hash, lambda: _part(directory, config.task.name)
     )
-    model = build_model(config, tokenizer.vocab_size, _part(directory, config.model.name)).to(world.device)
+    custom = _part(directory, config.model.name)
+    model = build_model(config, tokenizer.vocab_size, custom, reads_weights=False).to(world.device)
     load_weights(model, weights, world.device)
     return SavedSpeaker(config, world.device, tokenizer, model.eval())
 

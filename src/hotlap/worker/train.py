@@ -2,13 +2,10 @@
 
 import gc
 import math
-import resource
 import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from hotlap.config.schema import RunConfig
 from hotlap.core.clock import EvaluationGrid, TrainClock
@@ -22,7 +19,8 @@ from hotlap.train.distributed import World, broadcast_floats
 from hotlap.train.evaluate import Evaluator
 from hotlap.train.horizon import Position
 from hotlap.train.loop import Signs, Step, StepTimer, train_steps
-from hotlap.train.memory import keep_freed_memory
+from hotlap.train.memory import keep_freed_memory, peak_memory_bytes
+from hotlap.train.memory_advice import memory_line
 from hotlap.train.parts import Parts
 from hotlap.worker.budget import Budget
 from hotlap.worker.console import metrics_block
@@ -74,6 +72,7 @@ class TrainingRun:
         if world.is_main:
             self._write_environment(directory)
             self._show_batch_size_trials()
+            print(memory_line(self.parts))
         self.seconds["setup"] += session.process_seconds
 
     def _write_environment(self, directory: Path) -> None:
@@ -195,7 +194,7 @@ class TrainingRun:
                 "evaluated_tokens": self.evaluator.counted_targets,
                 "metrics": {**self.logbook.figures, **self.metrics, **self.logbook.dynamics()},
                 "seconds": {**self.seconds, "steps": self.clock.seconds, **self.timer.seconds},
-                "peak_memory_bytes": _peak_memory_bytes(self.parts.device),
+                "peak_memory_bytes": peak_memory_bytes(self.parts.device),
             },
         )
 
@@ -317,9 +316,3 @@ class TrainingRun:
         judged = self.logbook.train_seconds if self.config.clock == "train" else self.session.wall_seconds
         (judged,) = broadcast_floats(world, [judged])  # all processes go on with one learning rate
         return Position(self.logbook.step, self.logbook.tokens, judged)
-
-
-def _peak_memory_bytes(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # kibibytes on Linux
