@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from hotlap.config.base import Seconds, Section
 from hotlap.config.models import MODELS, CustomModelConfig, GPTConfig, ModelConfig
+from hotlap.config.samples import SamplesConfig
 from hotlap.config.tasks import TASKS, CustomTaskConfig, LanguageModelConfig, StringRepetitionConfig, TaskConfig
 from hotlap.config.tokenizers import TOKENIZERS, ByteTokenizerConfig, TokenizerConfig
 from hotlap.config.training import TrainingConfig
@@ -33,6 +34,7 @@ __all__ = [
     "ModelConfig",
     "RecordConfig",
     "RunConfig",
+    "SamplesConfig",
     "Section",
     "StringRepetitionConfig",
     "TaskConfig",
@@ -100,6 +102,8 @@ class RunConfig(Section):
     """The model."""
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     """The training."""
+    samples: SamplesConfig = Field(default_factory=SamplesConfig)
+    """Text that is generated during training."""
     targets: tuple[TargetText, ...] = ()
     """Conditions that must hold together, such as eval_loss < 0.76."""
     clock: ClockName = "train"
@@ -176,6 +180,7 @@ PROTOCOL_KEYS = (
     "name",
     "task",
     "tokenizer",
+    "samples",
     "targets",
     "clock",
     "budget",

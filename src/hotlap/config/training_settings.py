@@ -108,6 +108,11 @@ class TrainingSettings(Section):
     """Forward and backward passes per optimizer step; each target token of the step weighs the same."""
     total_batch_size: int | None = Field(None, ge=1)
     """Examples per optimizer step over all devices, which per_device_train_batch_size auto keeps."""
+    total_batch_tokens: int | None = Field(None, ge=1)
+    """Tokens per optimizer step over all devices, for rows of one length: gradient_accumulation_steps follow from it,
+    and per_device_train_batch_size is auto where it is absent."""
+    device_memory_ratio: float = Field(0.9, gt=0, le=1)
+    """Share of a device's memory that per_device_train_batch_size auto fills at most, on a CPU by the estimate."""
     auto_find_batch_size: bool = False
     """After an allocation failure, start again with a smaller per_device_train_batch_size."""
     max_steps: int = Field(1000, ge=-1)

@@ -143,7 +143,10 @@ def _best_config(data: ReportData) -> str:
 
 def _samples(data: ReportData) -> str:
     if not data.samples:
-        return "No text was generated: the task or the targets ask for none, or the cheap targets never held."
+        return (
+            "No text was generated: the task or the targets ask for none, or the cheap targets never held. "
+            "`samples: {prompts: […]}` in the config asks for some."
+        )
     grid = sample_grid(data)
     return _grid(Grid(grid.headers, tuple(tuple(map(unbroken, row)) for row in grid.rows), grid.words))
 

@@ -28,6 +28,7 @@ from hotlap.report.report_data import (
 from hotlap.report.summary import LadderRow
 from hotlap.report.sweep_summary import HEADERS, PointFigures, SweepSummary, sweep_facts, sweep_headline, sweep_rows
 from hotlap.report.text import seconds_text
+from hotlap.runs.samples import last_samples
 from hotlap.runs.views import config_differences, flatten, setting_text
 from hotlap.search.sweep_score import final_value
 from hotlap.study.imported_report import imported_report
@@ -201,10 +202,8 @@ def _pair(prompt: str, before: Mapping[str, Any] | None, after: Mapping[str, Any
 
 
 def _last_samples(project: ProjectFolder, run: RunRecord | None) -> dict[str, Mapping[str, Any]]:
-    """Return the samples of a run's last generation by their prompts."""
-    told = read_json_lines(RunFolder(project.runs_path / run.run_id).samples_path) if run else []
-    last = max((sample.get("step", 0) for sample in told), default=0)
-    return {str(sample.get("prompt", "")): sample for sample in told if sample.get("step", 0) == last}
+    """Return a run's last samples by their prompts."""
+    return last_samples(read_json_lines(RunFolder(project.runs_path / run.run_id).samples_path) if run else [])
 
 
 def _differences(history: History, number: int) -> tuple[tuple[str, str, str], ...]:

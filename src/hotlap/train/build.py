@@ -3,9 +3,8 @@
 import math
 import os
 import random
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import torch
@@ -13,22 +12,28 @@ from torch import nn
 
 from hotlap.config.parts import custom_parts
 from hotlap.config.schedule import schedule_of
-from hotlap.config.schema import GPTConfig, RunConfig, TrainingConfig
+from hotlap.config.schema import RunConfig, TrainingConfig
 from hotlap.core.errors import ConfigError, DataError
 from hotlap.data.encoding import Examples
 from hotlap.data.load import load_data
 from hotlap.data.loader import BatchSource
 from hotlap.data.streaming import order_of
-from hotlap.models.gpt import GPT
-from hotlap.models.protocol import takes_documents
+from hotlap.models.build import build_model, longest_input
 from hotlap.optim.build import build_optimizers
 from hotlap.optim.measure import NoiseScale
 from hotlap.tasks.examples import TokenTask
-from hotlap.train.batch_size import find_batch_size
+from hotlap.train.batch_size import MemoryLimit, accumulation_for, find_batch_size, rows_per_step
 from hotlap.train.custom import load_part
 from hotlap.train.distributed import World, pick_device, threads_per_rank, wrap
 from hotlap.train.horizon import Horizon
-from hotlap.train.memory import refuse_model_too_big
+from hotlap.train.memory import (
+    MicroBatch,
+    device_memory_bytes,
+    device_name,
+    memory_estimate,
+    refuse_model_too_big,
+    size_of,
+)
 from hotlap.train.objective import Objective
 from hotlap.train.parts import Parts, bf16_is_fast
 from hotlap.train.trial_steps import probe, warm_up
@@ -55,9 +60,9 @@ def build_parts(
     custom = {key: load_part(directory, name) for key, name in custom_parts(config).items()}
     data = load_data(config, directory, cache, custom.get("task.name"))
     train, vocab_size = data.train, data.tokenizer.vocab_size
-    _check_length(config, max(train.longest, data.eval.longest))
     _seed(training.seed)
     model = build_model(config, vocab_size, custom.get("model.name"))
+    _check_length(config, model, max(train.longest, data.eval.longest))
     refuse_model_too_big(model, training, world.device, world.local_size)
     model = model.to(world.device)
     if world.size > 1:
@@ -118,12 +123,13 @@ def set_up_device(training: TrainingConfig, world: World) -> None:
         torch.use_deterministic_algorithms(training.full_determinism)  # imports torch's compiler: a second
 
 
-def _check_length(config: RunConfig, longest: int) -> None:
+def _check_length(config: RunConfig, model: nn.Module, longest: int) -> None:
     """Refuse examples that do not fit the model's positions."""
-    if isinstance(config.model, GPTConfig) and longest - 1 > config.model.max_position_embeddings:
+    limit = longest_input(config.model, model)
+    if limit is not None and longest - 1 > limit:
         raise ConfigError(
-            f"model.max_position_embeddings is {config.model.max_position_embeddings}, the longest example needs "
-            f"{longest - 1}; raise it or make the task's examples shorter"
+            f"model.max_position_embeddings is {limit}, the longest example needs {longest - 1}; raise it or make the "
+            "task's examples shorter"
         )
 
 
@@ -136,29 +142,6 @@ def _refuse_less_than_a_batch(parts: Parts) -> None:
             f"the corpus is smaller than one batch: {len(parts.train)} training sequence(s), a batch has {rows}; give "
             "more text, or lower task.block_size or training.per_device_train_batch_size"
         )
-
-
-def build_model(config: RunConfig, vocab_size: int, custom: Callable[..., Any] | None) -> nn.Module:
-    """Return the model with fresh weights; `custom` is the function of the project that `model.name` names.
-
-    Raises ConfigError when what that function returns is no model.
-    """
-    if isinstance(config.model, GPTConfig):
-        return GPT(config.model, vocab_size, gradient_checkpointing=config.training.gradient_checkpointing)
-    assert custom is not None, config.model.name
-    model = custom(vocab_size, **(config.model.model_extra or {}))
-    missing = [name for name in ("hidden", "logits") if not callable(getattr(model, name, None))]
-    if not isinstance(model, nn.Module) or missing:
-        raise ConfigError(
-            f"model.name: {config.model.name} has to return a torch.nn.Module with the methods hidden and logits, got "
-            f"{type(model).__name__}{' without ' + ' and '.join(missing) if missing else ''}"
-        )
-    if config.training.padding == "packed" and not takes_documents(model):
-        raise ConfigError(
-            f"padding: packed needs a model that keeps documents apart; hidden() of {config.model.name} takes no "
-            "positions and document_ids; use padding: bucketed"
-        )
-    return model
 
 
 def _build_objective(model: nn.Module, vocab_size: int, training: TrainingConfig) -> nn.Module:
@@ -199,12 +182,41 @@ def _build_source(config: RunConfig, world: World, train: Examples, batch_size: 
 def _chosen_batch(parts: Parts) -> tuple[int, int]:
     """Return rows per device and accumulation steps: those of the config, or what is fastest at a fixed total batch."""
     training, world = parts.config.training, parts.world
+    total = training.total_batch_size or 0
+    if training.total_batch_tokens is not None:
+        total = rows_per_step(training.total_batch_tokens, *_row_lengths(parts), world.size)
     if training.per_device_train_batch_size != "auto":
-        return training.per_device_train_batch_size, training.gradient_accumulation_steps
+        rows = training.per_device_train_batch_size
+        has_total = training.total_batch_tokens is not None
+        return rows, accumulation_for(total, rows, world.size) if has_total else training.gradient_accumulation_steps
     choice = find_batch_size(
-        lambda rows: probe(parts, _build_source(parts.config, world, parts.train, rows), rows),
-        total=training.total_batch_size or 0,
+        lambda rows: probe(parts, _build_source(parts.config, world, parts.train, rows), total // world.size // rows),
+        total=total,
         world_size=world.size,
+        limit=_memory_limit(parts),
     )
     parts.batch_size_trials = choice.trials
     return choice.batch_size, choice.accumulation_steps
+
+
+def _row_lengths(parts: Parts) -> tuple[int, float]:
+    """Return the inputs in the longest row, and in a row on average."""
+    row_length = parts.source.row_length
+    if row_length is not None:
+        return row_length - 1, row_length - 1
+    return parts.train.longest - 1, float(parts.train.lengths.mean()) - 1
+
+
+def _memory_limit(parts: Parts) -> MemoryLimit:
+    """Return what `training.device_memory_ratio` leaves; on a CPU an estimate stands for what is measured on a GPU."""
+    training, world = parts.config.training, parts.world
+    size, longest = size_of(parts.model), _row_lengths(parts)[0]
+
+    def estimate(rows: int) -> int:
+        return memory_estimate(size, training, MicroBatch(rows, longest), on_cpu=True).total
+
+    return MemoryLimit(
+        training.device_memory_ratio * device_memory_bytes(world.device, world.local_size),
+        device_name(world.device, world.local_size),
+        estimate if world.device.type == "cpu" else None,
+    )

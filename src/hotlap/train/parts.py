@@ -116,6 +116,11 @@ class Parts:
             torch.cuda.synchronize(self.device)
 
 
+def document_start(parts: Evaluable) -> int | None:
+    """Return the token that the task's texts stand behind, None where nothing stands before them."""
+    return None if parts.task.has_completions else parts.tokenizer.document_start
+
+
 def bf16_is_fast(device: torch.device) -> bool:
     """Say whether the device multiplies bfloat16 matrices in hardware (CPU: avx512_bf16 or amx_bf16)."""
     if device.type == "cuda":

@@ -15,9 +15,10 @@ from hotlap.config.schema import RunConfig
 from hotlap.data.encoding import Examples, evaluation_facts
 from hotlap.data.load import load_held_out
 from hotlap.data.tokenizers import Tokenizer
+from hotlap.models.build import build_model
 from hotlap.models.protocol import can_generate
 from hotlap.tasks.examples import Task, num_shared
-from hotlap.train.build import build_model, set_up_device
+from hotlap.train.build import set_up_device
 from hotlap.train.checkpoint import load_weights
 from hotlap.train.custom import load_part
 from hotlap.train.distributed import World, pick_device
@@ -61,7 +62,7 @@ def reevaluate(
     wanted = {key: name for key, name in custom_parts(config).items() if key in ("task.name", "model.name")}
     custom = {key: load_part(directory, name) for key, name in wanted.items()}
     task, tokenizer, evaluation, audit = load_held_out(config, directory, cache, custom.get("task.name"))
-    model = build_model(config, tokenizer.vocab_size, custom.get("model.name")).to(world.device)
+    model = build_model(config, tokenizer.vocab_size, custom.get("model.name"), reads_weights=False).to(world.device)
     load_weights(model, weights, world.device)
     saved = SavedModel(config, world, task, tokenizer, evaluation, model)
     return {

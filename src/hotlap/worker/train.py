@@ -2,13 +2,10 @@
 
 import gc
 import math
-import resource
 import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from hotlap.config.schema import RunConfig
 from hotlap.core.clock import EvaluationGrid, TrainClock
@@ -22,12 +19,14 @@ from hotlap.train.distributed import World, broadcast_floats
 from hotlap.train.evaluate import Evaluator
 from hotlap.train.horizon import Position
 from hotlap.train.loop import Signs, Step, StepTimer, train_steps
-from hotlap.train.memory import keep_freed_memory
+from hotlap.train.memory import keep_freed_memory, peak_memory_bytes
+from hotlap.train.memory_advice import memory_line
 from hotlap.train.parts import Parts
 from hotlap.worker.budget import Budget
 from hotlap.worker.console import metrics_block
 from hotlap.worker.environment import environment_facts
 from hotlap.worker.logbook import Logbook
+from hotlap.worker.samples import SampleWriter
 from hotlap.worker.saving import KEEPS_WEIGHTS, Saver
 from hotlap.worker.session import Session
 
@@ -57,6 +56,7 @@ class TrainingRun:
                 "eval_loss"
             )
         self.logbook = Logbook(session, self.parts)
+        self.samples = SampleWriter(self.folder, self.parts)
         self.saver = Saver(session, self.parts)
         self.budget = Budget(session, self.parts, saves_checkpoints=self.saver.is_wanted)
         self.grid = EvaluationGrid(self.config.clock, is_sparse=not self.config.targets)
@@ -72,6 +72,7 @@ class TrainingRun:
         if world.is_main:
             self._write_environment(directory)
             self._show_batch_size_trials()
+            print(memory_line(self.parts))
         self.seconds["setup"] += session.process_seconds
 
     def _write_environment(self, directory: Path) -> None:
@@ -106,8 +107,10 @@ class TrainingRun:
         return self.conclude()
 
     def begin(self) -> tuple[Outcome, str] | None:
-        """Evaluate before the first step where the config wants that; return how the run ends, if it does here."""
-        self.budget.start(self.evaluator, self.clock.seconds)
+        """Look at the untrained model where the config wants that; return how the run ends, if it does here."""
+        self.budget.start(self.evaluator, self.clock.seconds, self.samples.texts)
+        if not self._start.steps:
+            self._write_samples(is_evaluated=True)
         if self.config.training.eval_on_start and not self._start.steps and self._evaluate(is_final=False):
             return "reached", "all targets held before the first step"
         return None
@@ -142,6 +145,7 @@ class TrainingRun:
             all_held = self._evaluate(is_final=is_final)
             reached = all_held and is_due  # an evaluation that only the limit brought about is off the grid
             is_best = self.saver.note_metrics(step.number, self.metrics)
+        self._write_samples(is_evaluated=is_due or is_final, is_last=is_final or reached)
         is_saved = self.saver.is_due(step.number, step.wall_seconds, is_last=is_final or reached)
         if is_saved or is_best or (step.is_interrupted and self.saver.is_wanted):
             self._save(step.wall_seconds)
@@ -190,7 +194,7 @@ class TrainingRun:
                 "evaluated_tokens": self.evaluator.counted_targets,
                 "metrics": {**self.logbook.figures, **self.metrics, **self.logbook.dynamics()},
                 "seconds": {**self.seconds, "steps": self.clock.seconds, **self.timer.seconds},
-                "peak_memory_bytes": _peak_memory_bytes(self.parts.device),
+                "peak_memory_bytes": peak_memory_bytes(self.parts.device),
             },
         )
 
@@ -250,6 +254,13 @@ class TrainingRun:
                 self.folder.append_sample({**position, **asdict(sample)})
         return metrics
 
+    def _write_samples(self, *, is_evaluated: bool, is_last: bool = False) -> None:
+        book = self.logbook
+        if self.samples.is_due(book.step, is_evaluated=is_evaluated, is_last=is_last):
+            start = time.perf_counter()
+            self.samples.write(book.step, book.train_seconds, self.session.wall_seconds)
+            self.seconds["evaluation"] += time.perf_counter() - start
+
     def _save(self, wall_seconds: float) -> None:
         start = time.perf_counter()
         if not all(bool(parameter.isfinite().all()) for parameter in self.parts.model.parameters()):
@@ -305,9 +316,3 @@ class TrainingRun:
         judged = self.logbook.train_seconds if self.config.clock == "train" else self.session.wall_seconds
         (judged,) = broadcast_floats(world, [judged])  # all processes go on with one learning rate
         return Position(self.logbook.step, self.logbook.tokens, judged)
-
-
-def _peak_memory_bytes(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # kibibytes on Linux
