@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 import hotlap
+from hotlap.cli.ablate import ablate
 from hotlap.cli.analyze import analyze
 from hotlap.cli.apply import apply
 from hotlap.cli.demo import demo
@@ -24,7 +25,22 @@ from hotlap.cli.status import status
 from hotlap.cli.sweep import sweep
 from hotlap.cli.train import train
 
-COMMANDS = (demo, train, speedrun, sweep, analyze, report, status, apply, rerun, replay, import_runs, doctor, reindex)
+COMMANDS = (
+    demo,
+    train,
+    speedrun,
+    sweep,
+    ablate,
+    analyze,
+    report,
+    status,
+    apply,
+    rerun,
+    replay,
+    import_runs,
+    doctor,
+    reindex,
+)
 """In the order in which the help lists them."""
 GROUPS = {"runs": runs}
 
