@@ -36,15 +36,17 @@ def ablate(
 ) -> None:
     """Compare variants of a config seed by seed: loss at equal steps and at equal clock, and what is more than luck."""
     from hotlap.cli.screen import print_json
+    from hotlap.cli.train import tell_trackers
     from hotlap.config.ablation import load_ablation
     from hotlap.core.errors import RunFailedError
     from hotlap.core.study_folder import ProjectFolder
+    from hotlap.launch.trackers import tracker_notices
     from hotlap.study.ablate import COMPLETE, plan_ablation
     from hotlap.study.ablate_view import ablation_summary
 
     notices: list[str] = []
     ablation = load_ablation(config, settings or [], notices)
-    for notice in dict.fromkeys(notices):
+    for notice in dict.fromkeys([*notices, *tracker_notices(ablation.variants[0].config)]):
         typer.echo(f"note: {notice}", err=True)
     folder = ProjectFolder(project.absolute()).create()
     plan = plan_ablation(folder, ablation, seeds=seeds, name=name, at_step=at_step)
@@ -55,6 +57,7 @@ def ablate(
     else:
         told = [] if summary.ended else [f"ended: {reason}"]  # else it is among the facts
         typer.echo("\n".join(["", *ablation_lines(summary), "", *told, _next_line(summary, is_complete=not told)]))
+    tell_trackers(study.new_run_folders)
     if reason == "interrupted":
         raise typer.Exit(130)
     has_values = bool(summary.quantities)

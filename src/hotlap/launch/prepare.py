@@ -9,6 +9,7 @@ from hotlap.config.load import config_text
 from hotlap.config.schema import RunConfig
 from hotlap.core.errors import DataError, MissingExtraError, StorageError
 from hotlap.core.study_folder import ProjectFolder
+from hotlap.launch.trackers import require_trackers
 
 
 def require_training_side() -> None:
@@ -21,9 +22,11 @@ def require_training_side() -> None:
 def prepare_data(project: ProjectFolder, config: RunConfig) -> str:
     """Prepare the task's corpus in a process of its own; return one sentence about it.
 
-    Raises DataError with the process's message when the corpus cannot be used, StorageError when the cache cannot.
+    Raises DataError with the process's message when the corpus cannot be used, StorageError when the cache cannot, and
+    MissingExtraError for a tracker that is not installed.
     """
     require_training_side()
+    require_trackers(config)
     try:
         project.cache_path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

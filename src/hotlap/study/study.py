@@ -16,6 +16,7 @@ from hotlap.config.schema import FREE_KEYS, RunConfig
 from hotlap.core.errors import StudyError
 from hotlap.core.processes import processor_name
 from hotlap.core.records import Decision, History, Proposal, RecordClaim, RunRecord
+from hotlap.core.run_folder import RunFolder
 from hotlap.core.study_folder import ProjectFolder, StudyFolder
 from hotlap.launch.devices import run_devices
 from hotlap.launch.environment import worker_threads
@@ -84,6 +85,11 @@ class Study:
     def age_seconds(self) -> float:
         """Wall seconds that the study has gone on by now, over all its sittings."""
         return self._spent_before + (self.now() - self._began_at)
+
+    @property
+    def new_run_folders(self) -> list[RunFolder]:
+        """The folders of the runs that this sitting has made."""
+        return [RunFolder(self.project.runs_path / run.run_id) for run in self.history.runs[self.first_run :]]
 
     @property
     def devices(self) -> tuple[str, ...]:
