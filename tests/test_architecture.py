@@ -57,6 +57,9 @@ ONLY_IN: dict[str, set[str]] = {
     "sqlalchemy": {"search"},
     "pandas": {"runs"},
     "pyarrow": {"runs"},
+    "tensorboard": {"launch"},
+    "wandb": {"launch"},
+    "trackio": {"launch"},
     "typer": {"cli"},
     "rich": {"cli"},
 }

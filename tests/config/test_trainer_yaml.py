@@ -148,7 +148,7 @@ learning_rate: fast
 per_gpu_train_batch_size: 0
 fp16: true
 # a comment
-report_to: wandb
+report_to: wendb
 optim: lion_32bit
 lr_scheduler_type: greedy
 corpus_folder: wikitext
@@ -158,8 +158,6 @@ model: {hidden_sizes: 3}
     assert problems(tmp_path, text, "deepspeed=zero.json", "training.seed=x") == [
         "FILE has 11 problem(s):",
         "  FILE:3: fp16: not supported: use bf16, which needs no loss scaling, got True",
-        "  FILE:5: report_to: not supported: trackers come later; every figure is in metrics.jsonl in the run's "
-        "folder, got 'wandb'",
         "  the command line: deepspeed: not supported: sharding comes later; a model has to fit one device, "
         "got 'zero.json'",
         "  FILE:10: model.hidden_sizes: unknown key; did you mean 'hidden_size'?",
@@ -169,6 +167,8 @@ model: {hidden_sizes: 3}
         "runs could not be compared on a clock, got 'greedy'",
         "  FILE:6: optim: unknown optimizer 'lion_32bit'. Known: adafactor, adamw_torch, adamw_torch_fused, muon, sgd. "
         "Code of your own: module:function, got 'lion_32bit'",
+        "  FILE:5: report_to: unknown tracker 'wendb'. Did you mean 'wandb'? Known: all, tensorboard, trackio, wandb. "
+        "Or none, got 'wendb'",
         "  the command line: training.seed: Input should be a valid integer, unable to parse string as an integer, "
         "got 'x'",
         "  FILE:8: corpus_folder: unknown key; neither the Trainer nor hotlap has it",

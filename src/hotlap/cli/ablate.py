@@ -41,7 +41,7 @@ def ablate(
     from hotlap.core.errors import RunFailedError
     from hotlap.core.study_folder import ProjectFolder
     from hotlap.launch.trackers import tracker_notices
-    from hotlap.study.ablate import COMPLETE, plan_ablation
+    from hotlap.study.ablate import COMPLETE, NO_ROOM, plan_ablation
     from hotlap.study.ablate_view import ablation_summary
 
     notices: list[str] = []
@@ -56,12 +56,14 @@ def ablate(
         print_json(summary.document())
     else:
         told = [] if summary.ended else [f"ended: {reason}"]  # else it is among the facts
-        typer.echo("\n".join(["", *ablation_lines(summary), "", *told, _next_line(summary, is_complete=not told)]))
+        following = _next_line(summary, is_complete=reason == COMPLETE)
+        typer.echo("\n".join(["", *ablation_lines(summary), "", *told, following]))
     tell_trackers(study.new_run_folders)
     if reason == "interrupted":
         raise typer.Exit(130)
-    has_values = bool(summary.quantities)
-    raise typer.Exit((0 if has_values else 3) if reason == COMPLETE else RunFailedError.exit_code)
+    if reason != COMPLETE and not reason.startswith(NO_ROOM):
+        raise typer.Exit(RunFailedError.exit_code)
+    raise typer.Exit(0 if summary.quantities else 3)
 
 
 def _drive(folder: "ProjectFolder", plan: "AblationPlan", *, quiet: bool) -> "tuple[Study, str]":

@@ -23,8 +23,9 @@ class TrackioTracker:
     def start(self, run: TrackedRun) -> Mapping[str, str]:
         """Open the run, or an earlier one again."""
         name = run.before.get("name")
+        project = run.before.get("project") or os.environ.get("TRACKIO_PROJECT") or run.project
         self._run = self._trackio.init(
-            project=run.before.get("project") or os.environ.get("TRACKIO_PROJECT") or run.project,
+            project=project,
             name=name or run.name,
             group=run.study or None,
             config=dict(run.config),
@@ -32,12 +33,13 @@ class TrackioTracker:
             embed=False,
             auto_log_gpu=False,
         )
-        project = run.before.get("project") or os.environ.get("TRACKIO_PROJECT") or run.project
         return {"name": str(getattr(self._run, "name", run.name)), "project": project}
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Log one point, without the figures that its database has no place for."""
-        self._run.log({key: value for key, value in metrics.items() if math.isfinite(value)}, step=step)
+        finite = {key: value for key, value in metrics.items() if math.isfinite(value)}
+        if finite:
+            self._run.log(finite, step=step)
 
     def show(self, step: int, samples: Sequence[Mapping[str, str]]) -> None:
         """Log samples as a text."""

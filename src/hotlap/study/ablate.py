@@ -44,6 +44,8 @@ from hotlap.study.watching import Interrupts, Watcher
 
 COMPLETE: Final = "every variant has had its runs"
 """Why an ablation ends that has nothing left to run; one that ended otherwise is taken up again."""
+NO_ROOM: Final = "budget.total of "
+"""How the reason begins why one ends whose budget has no room for another run."""
 BROKEN: Final = ("crashed", "out_of_memory", "invalid")
 """Outcomes that another seed would not change; a run that diverged is a result."""
 EVAL_SHARE: Final = 0.02
@@ -207,7 +209,7 @@ def _start(history: History, plan: AblationPlan, number: int, seed: int) -> Star
     if history.seconds_spent + longest >= total:
         done = f"{len(counted)} of {plan.num_runs} runs"
         return End(
-            f"budget.total of {format_seconds(total)} has no room for another run after {done}; with a larger one, "
+            f"{NO_ROOM}{format_seconds(total)} has no room for another run after {done}; with a larger one, "
             "-s budget.total=…, the same command goes on"
         )
     return StartRun(
