@@ -248,10 +248,10 @@ def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(
 def test_a_budget_without_room_ends_it_and_may_be_raised(
     start: Start, project: ProjectFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert start("ablate", *OPTIM, "-s", "budget.total=63s") == 0
+    assert start("ablate", *OPTIM, "-s", "budget.total=61s") == 0
     out = capsys.readouterr().out
-    assert "budget.total ends it after 1:03 at the latest" in out
-    assert "budget.total of 1:03 has no room for another run after 1 of 6 runs" in out
+    assert "budget.total ends it after 1:01 at the latest" in out
+    assert "budget.total of 1:01 has no room for another run after 1 of 6 runs" in out
     assert out.endswith("next: the same command goes on where it was\n")
     assert start("ablate", *OPTIM) == 0
     assert len(order(project)) == 6

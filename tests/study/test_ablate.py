@@ -34,7 +34,6 @@ CONFIG = "name: toy\ntraining: {max_steps: 1000}\nbudget: {run: 60s, total: 1h}\
 def plan_in(project: ProjectFolder, *settings: str, text: str = CONFIG, **options: Any) -> AblationPlan:
     path = project.project / "hotlap.yaml"
     path.write_text(text)
-    chosen = settings or ("model.positions=learned,rope,learned", "model.smear=true")
     chosen = settings or ("model.norm=layer_norm,rms_norm", "training.optim=adamw_torch,muon")
     return plan_ablation(project, load_ablation(path, chosen), **options)
 
@@ -112,7 +111,6 @@ def test_patches_hold_what_differs_and_whole_sections_where_keys_do(project: Pro
 
 
 def test_the_patched_reference_is_the_variant(project: ProjectFolder) -> None:
-    settings = ("training.num_train_epochs=1,2", "training.lr_scheduler_kwargs={},{num_decay_steps: 3}")
     text = "name: toy\ntraining: {lr_scheduler_type: warmup_stable_decay, lr_scheduler_kwargs: {num_decay_steps: 2}}\n"
     path = project.project / "hotlap.yaml"
     path.write_text(text)
