@@ -29,7 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "models": {"core", "config"},
     "optim": {"core", "config"},
     "train": {"core", "config", "tasks", "data", "models", "optim"},
-    "worker": {"core", "config", "tasks", "train"},
+    "worker": {"core", "config", "tasks", "data", "train"},
     "runs": {"core", "config"},
     "launch": {"core", "config"},
     "search": {"core", "config"},

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hotlap.config.schema import GPTConfig
-from hotlap.data.encoding import EOS
+from hotlap.data.tokenizers import ByteTokenizer
 from hotlap.models.gpt import GPT
 from hotlap.train.generate import generate
 
@@ -90,8 +90,8 @@ class Scripted:
 
 
 def test_generation_goes_on_until_every_text_has_ended() -> None:
-    end = bytes([EOS])
+    end = bytes([ByteTokenizer.eos])
     model = Scripted(b"yes" + end, b"longer" + end)
     rows = generate(parts_with(model, 99), PROMPTS[:2], 50)
-    assert [bytes(row[: row.index(EOS)]) for row in rows] == [b"yes", b"longer"]
+    assert [bytes(row[: row.index(ByteTokenizer.eos)]) for row in rows] == [b"yes", b"longer"]
     assert model.calls == 7

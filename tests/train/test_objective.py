@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from hotlap.config.schema import GPTConfig
 from hotlap.data.batches import Batch, collate
 from hotlap.data.encoding import EncodedExample, encode
+from hotlap.data.tokenizers import ByteTokenizer
 from hotlap.models.gpt import GPT
 from hotlap.tasks.examples import Example
 from hotlap.train import objective as objective_module
@@ -24,7 +25,7 @@ def one_thread() -> None:
 
 
 def examples() -> list[EncodedExample]:
-    return [encode(Example(prefix, completion)) for prefix, completion in TEXTS]
+    return [encode(Example(prefix, completion), ByteTokenizer()) for prefix, completion in TEXTS]
 
 
 def build(**choices: Any) -> GPT:

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from hotlap.config.base import Seconds, Section
 from hotlap.config.models import MODELS, CustomModelConfig, GPTConfig, ModelConfig
 from hotlap.config.tasks import TASKS, CustomTaskConfig, LanguageModelConfig, StringRepetitionConfig, TaskConfig
+from hotlap.config.tokenizers import TOKENIZERS, ByteTokenizerConfig, TokenizerConfig
 from hotlap.config.training import TrainingConfig
 from hotlap.core.clock import ClockName
 from hotlap.core.errors import ConfigError, unknown_name
@@ -92,6 +93,8 @@ class RunConfig(Section):
     """Name of the run or study."""
     task: TaskConfig = Field(default_factory=StringRepetitionConfig)
     """What the model learns."""
+    tokenizer: TokenizerConfig = Field(default_factory=ByteTokenizerConfig)
+    """What its tokens are; a name alone will do, such as tokenizer: bpe."""
     model: ModelConfig = Field(default_factory=GPTConfig)
     """The model."""
     training: TrainingConfig = Field(default_factory=TrainingConfig)
@@ -146,12 +149,17 @@ class RunConfig(Section):
         return tuple(parse_target(text) for text in self.targets)
 
 
-VARIANTS: Final[Mapping[str, Mapping[str, type[Section]]]] = {"task": TASKS, "model": MODELS}
+VARIANTS: Final[Mapping[str, Mapping[str, type[Section]]]] = {
+    "task": TASKS,
+    "tokenizer": TOKENIZERS,
+    "model": MODELS,
+}
 """Sections that have several forms, by what `name` chooses."""
 
 TAGGED_KEYS: Final = frozenset(
     {
         ("task",),
+        ("tokenizer",),
         ("model",),
         ("training", "per_device_train_batch_size"),
         ("training", "lr_scheduler_type"),
@@ -163,6 +171,7 @@ TAGGED_KEYS: Final = frozenset(
 PROTOCOL_KEYS = (
     "name",
     "task",
+    "tokenizer",
     "targets",
     "clock",
     "budget",

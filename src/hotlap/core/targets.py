@@ -21,7 +21,14 @@ _OPERATORS: Final[Mapping[str, Callable[[float, float], bool]]] = {
 }
 _PATTERN = re.compile(r"\s*([A-Za-z_][\w./-]*)\s*(<=|>=|<|>)\s*([-+]?[\d.]+(?:[eE][-+]?\d+)?)\s*")
 
-CHEAP_METRICS: Final = ("eval_loss", "perplexity", "eval_byte_accuracy", "eval_word_accuracy", "bits_per_byte")
+CHEAP_METRICS: Final = (
+    "eval_loss",
+    "perplexity",
+    "eval_accuracy",
+    "eval_byte_accuracy",
+    "eval_word_accuracy",
+    "bits_per_byte",
+)
 """Metrics of one forward pass over the evaluation set."""
 
 GENERATION_METRICS: Final = ("eval_chrf", "eval_sacrebleu", "eval_exact_match")

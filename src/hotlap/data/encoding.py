@@ -1,4 +1,4 @@
-"""Text to byte tokens: ids 0-255 are the UTF-8 bytes themselves, PAD 0x00 and EOS 0x03 among them.
+"""Examples as tokens: encoded one by one, or windows over a long text.
 
 Nothing here needs torch, so that the processes that make batches start quickly and stay small.
 """
@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hotlap.core.errors import DataError
+from hotlap.data.tokenizers import Ids, Tokenizer
 from hotlap.tasks.examples import Example, Task, TaskData, TokenWindows, map_tokens
 
-VOCAB_SIZE: Final = 256
 PAD: Final = 0
-EOS: Final = 3
+"""What fills up rows: any token would do, since nothing looks at it and it never is a target."""
 _WORD = re.compile(rb"\S+\s?|\s+")
 
 
@@ -26,7 +26,7 @@ _WORD = re.compile(rb"\S+\s?|\s+")
 class EncodedExample:
     """Token ids of prefix, completion and EOS in one array of shape (T,), and how many of them are prefix."""
 
-    ids: NDArray[np.uint8]
+    ids: Ids
     prefix_length: int
 
     @property
@@ -43,11 +43,12 @@ class Examples:
 
     def __init__(
         self,
-        tokens: NDArray[np.uint8],
+        tokens: Ids,
         starts: NDArray[np.int64],
         lengths: NDArray[np.int64],
         prefix_lengths: NDArray[np.int64],
         path: Path | None = None,
+        num_bytes: NDArray[np.int64] | None = None,
     ) -> None:
         self._tokens = tokens
         self._starts = starts
@@ -58,6 +59,8 @@ class Examples:
         self.num_targets = lengths - np.maximum(prefix_lengths, 1)
         """Tokens of each example that are predicted, shape (E,); a first token never is."""
         self._path = path
+        self.num_bytes = num_bytes
+        """Bytes of UTF-8 that each example's targets stand for, shape (E,); None where nobody asks."""
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -72,36 +75,36 @@ class Examples:
     def __reduce__(self) -> tuple[Any, ...]:
         if self._path is None:
             return Examples, (self._tokens, self._starts, self.lengths, self.prefix_lengths)
-        return _map_examples, (self._path, self._starts, self.lengths, self.prefix_lengths)
+        return _map_examples, (self._path, self._tokens.dtype.str, self._starts, self.lengths, self.prefix_lengths)
 
 
 def _map_examples(
-    path: Path, starts: NDArray[np.int64], lengths: NDArray[np.int64], prefix_lengths: NDArray[np.int64]
+    path: Path, dtype: str, starts: NDArray[np.int64], lengths: NDArray[np.int64], prefix_lengths: NDArray[np.int64]
 ) -> Examples:
-    return Examples(map_tokens(path), starts, lengths, prefix_lengths, path)
+    return Examples(map_tokens(path, dtype), starts, lengths, prefix_lengths, path)
 
 
-def encode_task(task: Task) -> tuple[Examples, Examples]:
+def encode_task(task: Task, tokenizer: Tokenizer) -> tuple[Examples, Examples]:
     """Return the examples of a task as tokens, for training and for evaluation.
 
     Raises DataError when there are none, or when one has no prefix.
     """
     if isinstance(task, TaskData):
-        parts = end_to_end([encode(e) for e in task.train]), end_to_end([encode(e) for e in task.eval])
+        parts = encode_all(task.train, tokenizer), encode_all(task.eval, tokenizer)
     else:
         parts = _windows(task.train), _windows(task.eval)
     for name, examples in zip(("training", "evaluation"), parts, strict=True):
         if not len(examples):
             raise DataError(f"the task has no {name} examples ({task.source}); give it more text")
         if examples.prefix_lengths.min() < 1:
-            raise DataError(f"a {name} example has an empty prefix; the first byte has to stand after something")
+            raise DataError(f"a {name} example has an empty prefix; the first token has to stand after something")
     return parts
 
 
-def encode_held_out(task: Task) -> tuple[Examples, Examples | None]:
+def encode_held_out(task: Task, tokenizer: Tokenizer) -> tuple[Examples, Examples | None]:
     """Return the examples that a task is evaluated on, and those for audits (None where it has none)."""
     parts = [
-        None if not part else end_to_end([encode(e) for e in part]) if isinstance(part, tuple) else _windows(part)
+        None if not part else encode_all(part, tokenizer) if isinstance(part, tuple) else _windows(part)
         for part in (task.eval, task.audit)
     ]
     evaluation, audit = parts
@@ -112,42 +115,50 @@ def encode_held_out(task: Task) -> tuple[Examples, Examples | None]:
 
 def evaluation_facts(examples: Examples) -> dict[str, Any]:
     """Return what names an evaluation set: the hash of its content, and its examples, target tokens and bytes."""
-    digest, num_bytes = hashlib.sha256(), 0
+    digest = hashlib.sha256()
     for example in examples:
         digest.update(f"{len(example.ids)} {example.prefix_length} ".encode())
         digest.update(example.ids.tobytes())
-        num_bytes += int((example.ids[example.prefix_length :] != EOS).sum())
     return {
         "hash": digest.hexdigest()[:16],
         "num_examples": len(examples),
         "num_targets": int(examples.num_targets.sum()),
-        "num_bytes": num_bytes,
+        "num_bytes": None if examples.num_bytes is None else int(examples.num_bytes.sum()),
     }
 
 
-def end_to_end(examples: Sequence[EncodedExample]) -> Examples:
+def end_to_end(examples: Sequence[EncodedExample], num_bytes: NDArray[np.int64] | None = None) -> Examples:
     """Put examples into one array of tokens."""
     lengths = np.array([len(example.ids) for example in examples], dtype=np.int64)
     prefix_lengths = np.array([example.prefix_length for example in examples], dtype=np.int64)
-    tokens = np.concatenate([np.empty(0, dtype=np.uint8), *(example.ids for example in examples)])
-    return Examples(tokens, np.cumsum(lengths) - lengths, lengths, prefix_lengths)
+    tokens = np.concatenate([example.ids for example in examples]) if examples else np.empty(0, dtype=np.uint8)
+    return Examples(tokens, np.cumsum(lengths) - lengths, lengths, prefix_lengths, num_bytes=num_bytes)
 
 
 def _windows(windows: TokenWindows) -> Examples:
     prefix_lengths = np.ones(len(windows), dtype=np.int64)
-    return Examples(windows.tokens, windows.starts, windows.lengths, prefix_lengths, windows.path)
+    is_bytes = windows.tokens.dtype == np.uint8 and windows.num_bytes is None
+    num_bytes = windows.lengths - 1 if is_bytes else windows.num_bytes
+    return Examples(windows.tokens, windows.starts, windows.lengths, prefix_lengths, windows.path, num_bytes)
 
 
-def encode(example: Example) -> EncodedExample:
-    """Encode one example as bytes, with EOS at the end."""
-    prefix, completion = example.prefix.encode(), example.completion.encode()
-    return EncodedExample(np.frombuffer(prefix + completion + bytes([EOS]), dtype=np.uint8), len(prefix))
+def encode_all(examples: Sequence[Example], tokenizer: Tokenizer) -> Examples:
+    """Encode examples, each with the end of text at its end; prefix and completion share no token."""
+    prefixes = tokenizer.encode_batch([example.prefix for example in examples])
+    completions = tokenizer.encode_batch([example.completion for example in examples])
+    num_bytes = np.array([len(example.completion.encode()) for example in examples], dtype=np.int64)
+    joined = [_joined(*pair, tokenizer) for pair in zip(prefixes, completions, strict=True)]
+    return end_to_end(joined, num_bytes)
 
 
-def decode(ids: list[int]) -> str:
-    """Turn generated ids into text, up to EOS; bytes that are not UTF-8 become U+FFFD."""
-    end = ids.index(EOS) if EOS in ids else len(ids)
-    return bytes(ids[:end]).decode("utf-8", errors="replace")
+def encode(example: Example, tokenizer: Tokenizer) -> EncodedExample:
+    """Encode one example, with the end of text at its end."""
+    return _joined(tokenizer.encode(example.prefix), tokenizer.encode(example.completion), tokenizer)
+
+
+def _joined(prefix: Ids, completion: Ids, tokenizer: Tokenizer) -> EncodedExample:
+    end = np.array([tokenizer.eos], dtype=prefix.dtype)
+    return EncodedExample(np.concatenate([prefix, completion, end]), len(prefix))
 
 
 def word_numbers(completion: bytes) -> list[int]:

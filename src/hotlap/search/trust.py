@@ -41,6 +41,7 @@ BELIEVED_RUNS: Final = 4
 _PARTS: Final = ("setup", "steps", "evaluation", "saving")
 _EVALUATED: Final = (*CHEAP_METRICS, *GENERATION_METRICS)
 _SCALES: Final = {
+    "eval_accuracy": 1.0,
     "eval_byte_accuracy": 1.0,
     "eval_word_accuracy": 1.0,
     "eval_exact_match": 1.0,
@@ -289,7 +290,7 @@ def reproduction_problems(claimed: Mapping[str, float], again: Mapping[str, Any]
 
 def _tolerance(name: str, value: float, again: Mapping[str, Any]) -> float:
     """Return how far two measurements of one metric may lie apart."""
-    if name in ("eval_byte_accuracy", "eval_word_accuracy"):
+    if name in ("eval_accuracy", "eval_byte_accuracy", "eval_word_accuracy"):
         return max(REPRODUCED, 1.5 / max(1, int(again.get("num_targets") or 0)))
     if name in GENERATION_METRICS:
         return _SCALES[name] * max(REPRODUCED, 1.5 / max(1, int(again.get("num_examples") or 0)))

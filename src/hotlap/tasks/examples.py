@@ -1,9 +1,10 @@
 """What a task gives: pairs of prefix and completion, or windows of tokens, split into training and evaluation."""
 
 import hashlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +49,7 @@ class TaskData:
 class TokenWindows:
     """Examples that are stretches of one long array of tokens; every token but a stretch's first is a target."""
 
-    tokens: NDArray[np.uint8]
+    tokens: NDArray[np.unsignedinteger[Any]]
     """The whole text, shape (N,)."""
     starts: NDArray[np.int64]
     """Where each example begins, shape (E,)."""
@@ -56,6 +57,8 @@ class TokenWindows:
     """Tokens of each example, at least 2, shape (E,)."""
     path: Path | None = None
     """The file that `tokens` is mapped from, if it is: other processes then map it, too, instead of copying it."""
+    num_bytes: NDArray[np.int64] | None = None
+    """Bytes of UTF-8 that each example's targets stand for, shape (E,); None: not known, or tokens are bytes."""
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -82,6 +85,22 @@ class TokenTask:
 Task = TaskData | TokenTask
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class TextTask:
+    """Running text as documents that are still to be made into tokens; `data.corpus` makes a `TokenTask` of it."""
+
+    documents: Callable[[], Iterator[str]]
+    """The documents, from the first one on at each call, in the same order."""
+    identity: str
+    """Names the content of the documents."""
+    source: str
+    """Where the text came from, for people."""
+    block_size: int
+    """Tokens predicted per example."""
+    max_eval_samples: int
+    """Examples in the evaluation set, at most."""
+
+
 def num_shared(task: Task) -> int:
     """Return how many evaluation examples are trained on, too.
 
@@ -100,6 +119,6 @@ def num_shared(task: Task) -> int:
     return int((reach[np.maximum(num_before, 1) - 1] > task.eval.starts + 1)[num_before > 0].sum())
 
 
-def map_tokens(path: Path) -> NDArray[np.uint8]:
-    """Map a file of byte tokens into memory, shape (N,); it cannot be written to."""
-    return np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))  # a plain array: slices of a memmap are slow
+def map_tokens(path: Path, dtype: Any = np.uint8) -> NDArray[np.unsignedinteger[Any]]:
+    """Map a file of tokens into memory, shape (N,); it cannot be written to."""
+    return np.asarray(np.memmap(path, dtype=dtype, mode="r"))  # a plain array: slices of a memmap are slow

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hotlap.config.schema import CustomTaskConfig, LanguageModelConfig, StringRepetitionConfig
 from hotlap.core.errors import ConfigError
-from hotlap.tasks.examples import Task, TaskData, TokenTask
+from hotlap.tasks.examples import Task, TaskData, TextTask, TokenTask
 from hotlap.tasks.language_model import load_language_model
 from hotlap.tasks.string_repetition import load_string_repetition
 
@@ -16,7 +16,7 @@ def load_task(
     directory: Path,
     cache: Path,
     custom: Callable[..., object] | None = None,
-) -> Task:
+) -> Task | TextTask:
     """Return the task that the config names; `custom` is the function of the project that `module:function` names.
 
     Raises DataError for unusable text, ConfigError when the project's function does not fit.
@@ -25,7 +25,7 @@ def load_task(
         case StringRepetitionConfig():
             return load_string_repetition(config, directory, cache)
         case LanguageModelConfig():
-            return load_language_model(config, directory, cache)
+            return load_language_model(config, directory)
     if custom is None:
         raise ConfigError(f"task.name: {config.name} was not loaded; it needs a function of the project's folder")
     arguments = config.model_extra or {}

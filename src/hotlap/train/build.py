@@ -15,14 +15,14 @@ from hotlap.config.parts import custom_parts
 from hotlap.config.schedule import schedule_of
 from hotlap.config.schema import GPTConfig, RunConfig, TrainingConfig
 from hotlap.core.errors import ConfigError
-from hotlap.data.encoding import VOCAB_SIZE, Examples, encode_task
+from hotlap.data.encoding import Examples
+from hotlap.data.load import load_data
 from hotlap.data.loader import BatchSource
 from hotlap.data.order import BatchOrder
 from hotlap.models.gpt import GPT
 from hotlap.models.protocol import takes_documents
 from hotlap.optim.build import build_optimizers
 from hotlap.optim.measure import NoiseScale
-from hotlap.tasks.registry import load_task
 from hotlap.train.batch_size import find_batch_size
 from hotlap.train.custom import load_part
 from hotlap.train.distributed import World, pick_device, threads_per_rank, wrap
@@ -52,11 +52,11 @@ def build_parts(
     world = world or World(0, 1, 0, pick_device(training))
     set_up_device(training, world)
     custom = {key: load_part(directory, name) for key, name in custom_parts(config).items()}
-    task = load_task(config.task, directory, cache, custom.get("task.name"))
-    train, evaluation = encode_task(task)
-    _check_length(config, max(int(train.lengths.max()), int(evaluation.lengths.max())))
+    data = load_data(config, directory, cache, custom.get("task.name"))
+    train, vocab_size = data.train, data.tokenizer.vocab_size
+    _check_length(config, max(int(train.lengths.max()), int(data.eval.lengths.max())))
     _seed(training.seed)
-    model = build_model(config, custom.get("model.name"))
+    model = build_model(config, vocab_size, custom.get("model.name"))
     refuse_model_too_big(model, training, world.device, world.local_size)
     model = model.to(world.device)
     if world.size > 1:
@@ -67,11 +67,12 @@ def build_parts(
     parts = Parts(
         config=config,
         world=world,
-        task=task,
+        task=data.task,
+        tokenizer=data.tokenizer,
         train=train,
-        eval=evaluation,
+        eval=data.eval,
         model=model,
-        objective=wrap(world, _build_objective(model, training), training),
+        objective=wrap(world, _build_objective(model, vocab_size, training), training),
         parameters=[p for p in model.parameters() if p.requires_grad],
         optimizers=optimizers,
         source=_build_source(config, world, train, 1),
@@ -124,15 +125,15 @@ def _check_length(config: RunConfig, longest: int) -> None:
         )
 
 
-def build_model(config: RunConfig, custom: Callable[..., Any] | None) -> nn.Module:
+def build_model(config: RunConfig, vocab_size: int, custom: Callable[..., Any] | None) -> nn.Module:
     """Return the model with fresh weights; `custom` is the function of the project that `model.name` names.
 
     Raises ConfigError when what that function returns is no model.
     """
     if isinstance(config.model, GPTConfig):
-        return GPT(config.model, VOCAB_SIZE, gradient_checkpointing=config.training.gradient_checkpointing)
+        return GPT(config.model, vocab_size, gradient_checkpointing=config.training.gradient_checkpointing)
     assert custom is not None, config.model.name
-    model = custom(VOCAB_SIZE, **(config.model.model_extra or {}))
+    model = custom(vocab_size, **(config.model.model_extra or {}))
     missing = [name for name in ("hidden", "logits") if not callable(getattr(model, name, None))]
     if not isinstance(model, nn.Module) or missing:
         raise ConfigError(
@@ -147,8 +148,8 @@ def build_model(config: RunConfig, custom: Callable[..., Any] | None) -> nn.Modu
     return model
 
 
-def _build_objective(model: nn.Module, training: TrainingConfig) -> nn.Module:
-    objective: nn.Module = Objective(model, VOCAB_SIZE, training.label_smoothing_factor)
+def _build_objective(model: nn.Module, vocab_size: int, training: TrainingConfig) -> nn.Module:
+    objective: nn.Module = Objective(model, vocab_size, training.label_smoothing_factor)
     if training.torch_compile:
         backend = training.torch_compile_backend or "inductor"
         objective = torch.compile(objective, backend=backend, mode=training.torch_compile_mode)  # type: ignore[assignment]

@@ -1,20 +1,20 @@
 """Greedy generation for many prompts at once, with a cache of keys and values."""
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hotlap.data.encoding import EOS, PAD
+from hotlap.data.encoding import PAD
 from hotlap.models.gpt import KeyValueCache
 from hotlap.models.protocol import CausalLM
 from hotlap.train.parts import Evaluable
 
 
-def generate(parts: Evaluable, prompts: Sequence[NDArray[np.uint8]], max_new_tokens: int) -> list[list[int]]:
-    """Return the generated ids of each prompt, EOS included where it came.
+def generate(parts: Evaluable, prompts: Sequence[NDArray[Any]], max_new_tokens: int) -> list[list[int]]:
+    """Return the generated ids of each prompt, the end of text included where it came.
 
     Prompts are padded on the left, so that all rows grow at the same end.
     """
@@ -38,7 +38,7 @@ def generate(parts: Evaluable, prompts: Sequence[NDArray[np.uint8]], max_new_tok
     for count in range(max_new_tokens):
         token = model.logits(hidden).argmax(-1)
         produced.append(token)
-        finished |= token.squeeze(1) == EOS
+        finished |= token.squeeze(1) == parts.tokenizer.eos
         if finished.all() or int(lengths.max()) + count >= limit:
             break
         is_real = torch.cat([is_real, torch.ones_like(is_real[:, :1])], dim=1)

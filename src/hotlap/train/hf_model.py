@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from hotlap.config.schema import GPTConfig, RunConfig
 from hotlap.core.errors import ConfigError, import_optional
-from hotlap.data.encoding import EOS, PAD
+from hotlap.data.tokenizers import Tokenizer
 
 _ACTIVATIONS: Final = {"gelu_new": "gelu_new", "gelu": "gelu", "relu_squared": "relu2"}
 _OPTIMIZERS: Final = ("adamw_torch", "adamw_torch_fused", "adafactor", "sgd")
@@ -83,7 +83,7 @@ def _training_problems(config: RunConfig) -> Iterator[str]:
             yield f"training.{name}: it does not do that"
 
 
-def hf_model(config: GPTConfig, vocab_size: int, own_state: Mapping[str, Tensor] | None = None) -> Any:
+def hf_model(config: GPTConfig, tokenizer: Tokenizer, own_state: Mapping[str, Tensor] | None = None) -> Any:
     """Return a GPT2LMHeadModel of the config's shape and dropout rates, with our GPT's weights where they are given.
 
     It has one position more than ours: its rows hold the last target too, which is never an input of ours.
@@ -92,7 +92,7 @@ def hf_model(config: GPTConfig, vocab_size: int, own_state: Mapping[str, Tensor]
     transformers: Any = import_optional("transformers", "hf")
     model = transformers.GPT2LMHeadModel(
         transformers.GPT2Config(
-            vocab_size=vocab_size,
+            vocab_size=tokenizer.vocab_size,
             n_positions=config.max_position_embeddings + 1,
             n_embd=config.hidden_size,
             n_layer=config.num_hidden_layers,
@@ -105,9 +105,9 @@ def hf_model(config: GPTConfig, vocab_size: int, own_state: Mapping[str, Tensor]
             layer_norm_epsilon=1e-5,
             initializer_range=config.initializer_range,
             tie_word_embeddings=config.tie_word_embeddings,
-            bos_token_id=EOS,
-            eos_token_id=EOS,
-            pad_token_id=PAD,
+            bos_token_id=tokenizer.eos,
+            eos_token_id=tokenizer.eos,
+            pad_token_id=tokenizer.pad,
             use_cache=False,
         )
     )

@@ -12,6 +12,7 @@ from hotlap.config.schema import RunConfig
 from hotlap.data.batches import Batch
 from hotlap.data.encoding import Examples
 from hotlap.data.loader import BatchSource
+from hotlap.data.tokenizers import Tokenizer
 from hotlap.models.protocol import can_generate
 from hotlap.optim.build import Optimizers
 from hotlap.optim.measure import NoiseScale
@@ -37,6 +38,10 @@ class Evaluable(Protocol):
         """Where the examples come from."""
 
     @property
+    def tokenizer(self) -> Tokenizer:
+        """What their tokens are."""
+
+    @property
     def eval(self) -> Examples:
         """The examples to evaluate on."""
 
@@ -60,6 +65,7 @@ class Parts:
     config: RunConfig
     world: World
     task: Task
+    tokenizer: Tokenizer
     train: Examples
     eval: Examples
     model: nn.Module

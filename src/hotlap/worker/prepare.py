@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 from hotlap.config.load import config_from_values
 from hotlap.config.parts import custom_parts
 from hotlap.core.errors import HotlapError
-from hotlap.tasks.registry import load_task
+from hotlap.data.load import load_tokens
 from hotlap.train.custom import load_part
 from hotlap.worker.session import watch_parent
 
@@ -27,7 +27,7 @@ def main() -> int:
     try:
         config = config_from_values(YAML(typ="safe").load(sys.stdin.read()))
         custom = {key: load_part(directory, name) for key, name in custom_parts(config).items()}
-        data = load_task(config.task, directory, cache, custom.get("task.name"))
+        data, _ = load_tokens(config, directory, cache, custom.get("task.name"))
     except HotlapError as error:
         print(error, file=sys.stderr)
         return error.exit_code
