@@ -80,8 +80,11 @@ def tell_trackers(folders: "Sequence[RunFolder]") -> None:
     """Say which trackers have not mirrored these runs to their end, once all of them are done."""
     from hotlap.launch.trackers import settled_lines
 
-    for line in settled_lines(folders):
-        typer.echo(f"note: {line}", err=True)
+    def say(text: str) -> None:
+        typer.echo(f"note: {text}", err=True)
+
+    for line in settled_lines(folders, say):
+        say(line)
 
 
 def config_and_run(words: Sequence[str], *, is_resume: bool) -> tuple[Path | None, str | None]:

@@ -54,6 +54,10 @@ class Position:
         self.step = step
         return True
 
+    def has_passed(self, step: int) -> bool:
+        """Say whether everything of a step was written: its evaluation comes last."""
+        return step < self.step or (step == self.step and "eval" in self.kinds)
+
 
 def mirror(
     folder: RunFolder,
@@ -67,18 +71,15 @@ def mirror(
     position = Position(int(run.before.get("step", -1)), tuple(run.before.get("kinds", "").split()))
     told = dict(tracker.start(run))
     tell({"phase": "log", "told": told})
-    points, samples = folder.point_reader(), LineReader(folder.samples_path)
-    shown = position.step
+    points, samples = folder.point_reader(), _SampleReader(folder, position, secrets)
     while True:
         is_over = folder.ending() is not None or not folder.path.is_dir() or is_alone()  # asked before the last look
         is_moved = False
         for point in filter(position.is_new, points.read_new()):
             tracker.log(*tracked_point(point))
             is_moved = True
-        for step, texts in _by_step(samples.read_new(), secrets):
-            if step > shown:
-                tracker.show(step, texts)
-                shown = step
+        for step, texts in samples.read_whole(is_over=is_over):
+            tracker.show(step, texts)
         if is_moved:
             tell({"position": {"step": position.step, "kinds": " ".join(sorted(position.kinds))}})
         if is_over:
@@ -89,12 +90,26 @@ def mirror(
     tell({"state": "finished"})
 
 
-def _by_step(samples: list[dict[str, Any]], secrets: tuple[str, ...]) -> Iterator[tuple[int, list[dict[str, str]]]]:
-    """Yield samples with their step, those of one step together."""
-    steps: dict[int, list[dict[str, str]]] = {}
-    for sample in samples:
-        steps.setdefault(int(sample.get("step") or 0), []).append(sample_texts(sample, secrets))
-    yield from steps.items()
+class _SampleReader:
+    """Follows the samples of a run; those of one step are handed out together, once the run has gone on from it."""
+
+    def __init__(self, folder: RunFolder, position: Position, secrets: tuple[str, ...]) -> None:
+        self._reader = LineReader(folder.samples_path)
+        self._position = position
+        self._secrets = secrets
+        self._shown = position.step
+        self._waiting: dict[int, list[dict[str, str]]] = {}
+
+    def read_whole(self, *, is_over: bool) -> Iterator[tuple[int, list[dict[str, str]]]]:
+        """Yield steps with their samples; call it after the points were read."""
+        for sample in self._reader.read_new():
+            step = int(sample.get("step") or 0)
+            if step > self._shown:
+                self._waiting.setdefault(step, []).append(sample_texts(sample, self._secrets))
+        for step in sorted(self._waiting):
+            if is_over or self._position.has_passed(step):
+                self._shown = step
+                yield step, self._waiting.pop(step)
 
 
 def tracked_run(folder: RunFolder, before: Mapping[str, str], secrets: tuple[str, ...]) -> TrackedRun:

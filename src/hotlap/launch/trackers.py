@@ -13,7 +13,7 @@ import netrc
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +43,7 @@ GONE_WRONG: Final = ("failed", "stopped")
 
 _PATIENCE_SECONDS: Final = 10.0
 _POLL_SECONDS: Final = 0.1
+_SAID_AFTER_SECONDS: Final = 3.0
 _WANDB_HOST: Final = "https://api.wandb.ai"
 
 
@@ -159,16 +160,19 @@ def tracker_lines(folder: RunFolder) -> list[str]:
     ]
 
 
-def settled_lines(folders: Sequence[RunFolder]) -> list[str]:
+def settled_lines(folders: Sequence[RunFolder], say: Callable[[str], object] = lambda _: None) -> list[str]:
     """Wait until the trackers of runs that have ended are done, which takes a bounded time; return what went wrong.
 
-    The same problem of several runs is one line.
+    `say` is told once when that takes a while. The same problem of several runs is one line.
     """
-    deadline = time.monotonic() + FINISH_SECONDS + _PATIENCE_SECONDS
+    began, has_said = time.monotonic(), False
     found: dict[tuple[str, str], list[str]] = {}
     for folder in folders:
-        while _is_supervised(folder) and time.monotonic() < deadline:
+        while _is_supervised(folder) and time.monotonic() - began < FINISH_SECONDS + _PATIENCE_SECONDS:
             time.sleep(_POLL_SECONDS)
+            if not has_said and time.monotonic() - began > _SAID_AFTER_SECONDS:
+                say(f"waiting for trackers to finish, at most {FINISH_SECONDS:.0f} s")
+                has_said = True
         for name, facts in ((folder.read("trackers") or {}).get("trackers") or {}).items():
             if facts.get("state") in GONE_WRONG:
                 found.setdefault((name, str(facts.get("problem", ""))), []).append(folder.run_id)

@@ -116,8 +116,9 @@ class TrackerProcess:
         if self.facts["state"] == "finished":
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(LAST_SECONDS)
+        leader = self._process.pid if self._process.poll() is None else None  # else its pid may be somebody else's
         with suppress(RunFailedError):
-            kill_session(self._process.pid, self._mark)
+            kill_session(leader, self._mark)
         self._process.wait()
         os.close(self._pipe)
 
