@@ -26,7 +26,7 @@ from hotlap.launch.tracked import (
     tracked_summary,
     without_secrets,
 )
-from hotlap.launch.trackers import TrackedRun, Tracker
+from hotlap.launch.trackers import TrackedRun, Tracker, stored_config
 
 POLL_SECONDS: Final = 1.0
 NEEDED: Final[Mapping[str, tuple[str, ...]]] = {
@@ -114,7 +114,7 @@ class _SampleReader:
 
 def tracked_run(folder: RunFolder, before: Mapping[str, str], secrets: tuple[str, ...]) -> TrackedRun:
     """Return what a tracker is told of a run."""
-    config = (folder.read("config") or {}).get("values") or {}
+    config = stored_config(folder)
     study = str((folder.read("command") or {}).get("study") or "")
     home = folder.path.absolute().parents[1]
     run = TrackedRun(

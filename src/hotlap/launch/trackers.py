@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 from urllib.parse import urlparse
 
+from hotlap.config.load import load_config
 from hotlap.config.schema import RunConfig
-from hotlap.core.errors import MissingExtraError, StorageError
+from hotlap.core.errors import ConfigError, MissingExtraError, StorageError
 from hotlap.core.processes import is_alive
 from hotlap.core.run_folder import RunFolder
 from hotlap.launch.environment import worker_environment
@@ -90,7 +91,7 @@ class Trackers:
     def start(self, folder: RunFolder) -> None:
         """Start what mirrors a run that has just been started, as its config says."""
         self._reap()
-        names = wanted_trackers((folder.read("config") or {}).get("values") or {})
+        names = wanted_trackers(stored_config(folder))
         if not names:
             return
         argv = [*SUPERVISOR, str(folder.path.absolute()), str(FINISH_SECONDS), *(f"{n}={TRACKERS[n]}" for n in names)]
@@ -115,6 +116,18 @@ def wanted_trackers(values: Mapping[str, Any]) -> tuple[str, ...]:
     named = (values.get("training") or {}).get("report_to") or ()
     known = [name for name in TRACKERS if name in named or (ALL in named and _is_installed(name))]
     return tuple(known)
+
+
+def stored_config(folder: RunFolder) -> Mapping[str, Any]:
+    """Return the values of a run's config, that of a resumed run as it was changed; empty for one of another program."""
+    text = folder.config_text()
+    values = folder.config_values(text) if text is not None else {}
+    if values is not None:
+        return values
+    try:
+        return load_config(folder.config_path).model_dump(mode="json")
+    except ConfigError:
+        return {}
 
 
 def require_trackers(config: RunConfig) -> None:
@@ -187,8 +200,7 @@ def _is_supervised(folder: RunFolder) -> bool:
     """Say whether somebody still looks after the trackers of a run; one just started may not have said so yet."""
     told = folder.read("trackers")
     if told is None:
-        wanted = wanted_trackers((folder.read("config") or {}).get("values") or {})
-        return bool(wanted) and _age_seconds(folder) < _PATIENCE_SECONDS
+        return bool(wanted_trackers(stored_config(folder))) and _age_seconds(folder) < _PATIENCE_SECONDS
     return is_alive(told.get("supervisor") or {})
 
 
