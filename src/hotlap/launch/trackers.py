@@ -119,7 +119,7 @@ def wanted_trackers(values: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def stored_config(folder: RunFolder) -> Mapping[str, Any]:
-    """Return the values of a run's config, that of a resumed run as it was changed; empty for one of another program."""
+    """Return the values of a run's config as it is now; empty for a run of another program."""
     text = folder.config_text()
     values = folder.config_values(text) if text is not None else {}
     if values is not None:
