@@ -167,7 +167,8 @@ def test_an_ablation_is_read_as_it_was_begun(project: ProjectFolder) -> None:
     again = open_ablation(project, plan_in(project, seeds=2, at_step=100))
     assert len(again.history.proposals) == 3, "none of them twice"
     folder = found_study(project)
-    assert stored_plan(folder, folder.protocol() or {}) == replace(plan, idle=(), protocol=folder.protocol() or {})
+    protocol = folder.protocol() or {}
+    assert stored_plan(folder, protocol) == replace(plan, folder=folder, idle=(), protocol=protocol)
     more = plan_in(project, seeds=1, text=CONFIG.replace("total: 1h", "total: 2h"))
     assert more.seeds == 2 and more.settings.total_seconds == 7200.0
     with pytest.raises(StudyError, match="max_steps: 1000 → 999"):

@@ -94,9 +94,11 @@ def _drive(folder: "ProjectFolder", plan: "AblationPlan", *, quiet: bool) -> "tu
 def opening_lines(plan: "AblationPlan") -> list[str]:
     """Return what is about to run, and which settings are set aside for it."""
     from hotlap.core.durations import format_seconds
+    from hotlap.report.text import count_text
 
     longest = f"each at most {format_seconds(plan.settings.run_seconds)} on the {plan.config.clock} clock"
-    lines = [f"ablation {plan.folder.name}: {plan.num_runs} runs, {plan.seeds} seeds in turn, {longest}"]
+    seeds = count_text(plan.seeds, "seed")
+    lines = [f"ablation {plan.folder.name}: {plan.num_runs} runs, {seeds} in turn, {longest}"]
     lines += [f"  {'reference' if not number else f'variant {number}'}: {t}" for number, t in enumerate(plan.titles)]
     if plan.num_runs * plan.settings.run_seconds > plan.settings.total_seconds:
         lines.append(f"  budget.total ends it after {format_seconds(plan.settings.total_seconds)} at the latest")

@@ -20,10 +20,12 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 from urllib.parse import urlparse
 
+import psutil
+
 from hotlap.config.load import load_config
 from hotlap.config.schema import RunConfig
 from hotlap.core.errors import ConfigError, MissingExtraError, StorageError
-from hotlap.core.processes import is_alive
+from hotlap.core.processes import is_alive, process_identity
 from hotlap.core.run_folder import RunFolder
 from hotlap.launch.environment import worker_environment
 from hotlap.launch.sessions import RUN_VARIABLE
@@ -42,6 +44,8 @@ FINISH_SECONDS: Final = 60.0
 GONE_WRONG: Final = ("failed", "stopped")
 """States of a tracker that has not mirrored its run to the end."""
 
+_NEXT: Final = "next_supervisor"
+"""Key of the process that is about to look after the trackers of a run."""
 _PATIENCE_SECONDS: Final = 10.0
 _POLL_SECONDS: Final = 0.1
 _SAID_AFTER_SECONDS: Final = 3.0
@@ -96,7 +100,12 @@ class Trackers:
             return
         argv = [*SUPERVISOR, str(folder.path.absolute()), str(FINISH_SECONDS), *(f"{n}={TRACKERS[n]}" for n in names)]
         try:
-            self._pids.append(_spawn(argv, folder.trackers_log_path, tracker_environment(os.environ)))
+            pid = _spawn(argv, folder.trackers_log_path, tracker_environment(os.environ))
+            self._pids.append(pid)
+            with suppress(psutil.Error, StorageError):  # until it has said so itself, also for a second attempt
+                folder.write(
+                    "trackers", {**(folder.read("trackers") or {"schema": SCHEMA}), _NEXT: process_identity(pid)}
+                )
         except OSError as error:
             facts = {"state": "failed", "phase": "start", "problem": f"cannot be started: {error.strerror or error}"}
             with suppress(StorageError):
@@ -197,19 +206,9 @@ def settled_lines(folders: Sequence[RunFolder], say: Callable[[str], object] = l
 
 
 def _is_supervised(folder: RunFolder) -> bool:
-    """Say whether somebody still looks after the trackers of a run; one just started may not have said so yet."""
-    told = folder.read("trackers")
-    if told is None:
-        return bool(wanted_trackers(stored_config(folder))) and _age_seconds(folder) < _PATIENCE_SECONDS
-    return is_alive(told.get("supervisor") or {})
-
-
-def _age_seconds(folder: RunFolder) -> float:
-    """Return the seconds since a run folder was last touched."""
-    try:
-        return time.time() - folder.path.stat().st_mtime
-    except OSError:
-        return float("inf")
+    """Say whether somebody still looks after the trackers of a run, or is about to."""
+    told = folder.read("trackers") or {}
+    return any(is_alive(told.get(key) or {}) for key in ("supervisor", _NEXT))
 
 
 def _is_installed(name: str) -> bool:

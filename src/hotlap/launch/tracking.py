@@ -77,7 +77,7 @@ class TrackerProcess:
         if self.is_running and has_ended:
             self.facts |= {"state": "failed", "problem": f"its process {_how(self._process.returncode)}"}
         elif self.is_running and (busy := self._processor_seconds()) > self._allowed_seconds():
-            self.stop(f"it kept a processor busy for {busy:.0f} s")
+            self.facts |= {"state": "stopped", "problem": f"it kept a processor busy for {busy:.0f} s"}
         if not self.is_running:
             self._end()
         return before != (self.facts["state"], self.facts["phase"])

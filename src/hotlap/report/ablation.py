@@ -117,7 +117,7 @@ def ablation_facts(summary: AblationSummary) -> list[tuple[str, str]]:
     facts = [
         ("Task", summary.task),
         ("Variants", f"{len(summary.variants)} of {', '.join(summary.keys)}; the reference is {summary.reference}"),
-        ("Runs", f"{summary.num_counted} of {summary.seeds * len(summary.variants)} ({summary.seeds} seeds, in turn)"),
+        ("Runs", f"{summary.num_counted} of {summary.seeds * len(summary.variants)}, {_seeds_text(summary)}"),
         ("Differences", _method_text()),
     ]
     if summary.targets:
@@ -130,6 +130,10 @@ def ablation_facts(summary: AblationSummary) -> list[tuple[str, str]]:
         ("Cost", f"{seconds_text(summary.seconds_spent)} of {seconds_text(summary.seconds_total)} used"),
     ]
     return [*facts, ("Ended", summary.ended)] if summary.ended else facts
+
+
+def _seeds_text(summary: AblationSummary) -> str:
+    return f"{count_text(summary.seeds, 'seed')} of each variant, in turn"
 
 
 def _method_text() -> str:
@@ -238,7 +242,7 @@ def difference_text(quantity: Quantity, found: Comparison) -> str:
 
 def interval_text(quantity: Quantity, found: Comparison) -> str:
     """Return the interval of a difference with its level."""
-    if math.isnan(found.low):
+    if math.isnan(found.low) or found.reason:
         return NOTHING
     level = f"{100 * found.level:.4g} %"
     return f"{_signed(quantity, found.low)} to {_signed(quantity, found.high)} ({level})"

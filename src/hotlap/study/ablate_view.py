@@ -15,6 +15,7 @@ from hotlap.core.scores import FAILURES
 from hotlap.core.study_folder import ProjectFolder
 from hotlap.report.ablation import AblationSummary, VariantFacts, render_ablation
 from hotlap.report.journal import write_journal
+from hotlap.report.text import count_text
 from hotlap.runs.views import setting_text
 from hotlap.study.ablate import AblationPlan, stored_plan
 from hotlap.study.study import ABLATION_SCHEMA, Study, found_study, read_study
@@ -134,5 +135,5 @@ def _row(history: History, run: RunRecord, plan: AblationPlan) -> tuple[str, str
 def _machine(protocol: Mapping[str, Any], environment: Mapping[str, Any]) -> str:
     """Return what the runs were timed on."""
     device = environment.get("device_name") or protocol.get("processor") or protocol.get("device")
-    threads = environment.get("threads") or protocol.get("threads")
-    return f"{device}, {threads} threads; torch {protocol.get('torch')}, hotlap {protocol.get('hotlap')}"
+    threads = count_text(int(environment.get("threads") or protocol.get("threads") or 1), "thread")
+    return f"{device}, {threads}; torch {protocol.get('torch')}, hotlap {protocol.get('hotlap')}"
