@@ -290,7 +290,7 @@ def test_a_constant_of_the_measurement_goes_into_the_config(tmp_path: Path) -> N
         "FILE:3: parameters.seed: training.seed is 7 for every run",
         "FILE:4: parameters.max_eval_samples: task.max_eval_samples is 16 for every run",
         "FILE:6: parameters.output_dir: no effect here: each run has a folder of its own under .hotlap/runs",
-        "FILE:7: parameters.report_to: training.report_to is none for every run",
+        "FILE:7: parameters.report_to: training.report_to is 'none' for every run",
         "FILE:5: parameters.weight_decay: training.weight_decay is 0.1 for every run",
     ]
 

@@ -53,7 +53,7 @@ def test_what_a_flat_file_leaves_out_is_as_the_trainer_has_it(tmp_path: Path) ->
     training = load(tmp_path, "learning_rate: 1e-3\n").training
     assert training.learning_rate == 1e-3
     for name, default in TRAINER_DEFAULTS.items():
-        if name not in ("learning_rate", "lr_scheduler_kwargs", "include_num_input_tokens_seen"):
+        if name not in ("learning_rate", "lr_scheduler_kwargs", "include_num_input_tokens_seen", "report_to"):
             assert getattr(training, name) == default, name
     assert training.is_by_epochs
 

@@ -272,7 +272,7 @@ def mirrored(name: str, home: Path) -> Mapping[str, str]:
     command = [sys.executable, "-c", PROGRAM, TRACKERS[name], str(home)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=110)
     assert ended.returncode == 0, ended.stderr
-    told: dict[str, str] = json.loads(ended.stdout.rpartition("told:")[2])
+    told: dict[str, str] = json.loads(ended.stdout.rpartition("told:")[2].partition("\n")[0])
     return told
 
 

@@ -35,6 +35,7 @@ def ablate(
     json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")] = False,
 ) -> None:
     """Compare variants of a config seed by seed: loss at equal steps and at equal clock, and what is more than luck."""
+    from hotlap.cli.ablation_screen import ablation_lines
     from hotlap.cli.screen import print_json
     from hotlap.cli.train import tell_trackers
     from hotlap.config.ablation import load_ablation
@@ -104,20 +105,6 @@ def opening_lines(plan: "AblationPlan") -> list[str]:
         lines.append(f"  budget.total ends it after {format_seconds(plan.settings.total_seconds)} at the latest")
     if plan.idle:
         lines.append(f"not used in an ablation, whose runs are all evaluated alike: {', '.join(plan.idle)}")
-    return lines
-
-
-def ablation_lines(summary: "AblationSummary") -> list[str]:
-    """Return where an ablation stands as lines: the result, the facts, the variants and their differences."""
-    from hotlap.cli.screen import bold, table_lines
-    from hotlap.report.ablation import ablation_facts, ablation_headline, comparison_grid, overview_grid
-
-    facts = ablation_facts(summary)
-    width = max(len(label) for label, _ in facts)
-    lines = [bold(ablation_headline(summary)), "", *(f"  {label.ljust(width)}  {text}" for label, text in facts)]
-    for grid in (overview_grid(summary), comparison_grid(summary)):
-        if grid.rows:
-            lines += ["", *(f"  {line}" for line in table_lines(grid.headers, grid.rows, left=2))]
     return lines
 
 

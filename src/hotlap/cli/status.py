@@ -19,7 +19,7 @@ def status(
     Baseline, best time, noise, tries, budget and the ladder: the facts at the top of SPEEDRUN.md. Of a sweep: its best
     points; of an ablation: its differences.
     """
-    from hotlap.cli.ablate import ablation_lines
+    from hotlap.cli.ablation_screen import ablation_lines
     from hotlap.cli.screen import print_json
     from hotlap.cli.sweep_screen import next_line, summary_lines
     from hotlap.core.study_folder import ProjectFolder

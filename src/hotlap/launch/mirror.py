@@ -9,7 +9,6 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
@@ -117,17 +116,17 @@ def tracked_run(folder: RunFolder, before: Mapping[str, str], secrets: tuple[str
     config = stored_config(folder)
     study = str((folder.read("command") or {}).get("study") or "")
     home = folder.path.absolute().parents[1]
-    run = TrackedRun(
+    name = f"{study or config.get('name') or 'run'}-{folder.run_id}"
+    return TrackedRun(
         run_id=folder.run_id,
-        name=f"{study or config.get('name') or 'run'}-{folder.run_id}",
-        project=home.parent.name or "hotlap",
-        study=study,
+        name=without_secrets(name, secrets),
+        project=without_secrets(home.parent.name or "hotlap", secrets),
+        study=without_secrets(study, secrets),
         config=masked(config, secrets),
         directory=folder.path.absolute(),
         home=home,
         before=before,
     )
-    return replace(run, **{key: without_secrets(getattr(run, key), secrets) for key in ("name", "project", "study")})
 
 
 def without_foreign_secrets(name: str) -> None:

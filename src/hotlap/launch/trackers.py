@@ -226,7 +226,7 @@ def _knows_login(host: str, environment: Mapping[str, str]) -> bool:
     return False
 
 
-def _spawn(argv: Sequence[str], log: Path, environment: Mapping[str, str]) -> int:
+def _spawn(argv: list[str], log: Path, environment: Mapping[str, str]) -> int:
     """Start a process in a session of its own, which nobody waits for; return its pid."""
     appended = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     actions = [
