@@ -335,5 +335,6 @@ def test_other_commands_know_an_ablation(
     text = Path("report-toy-optim.md").read_text()
     assert "# toy-optim: ablation" in text and "## Variants" in text and "## Differences" in text
     assert "yes, better" in text and "optim muon, against the baseline" in text
+    assert "compares its runs seed by seed" in text and "## Importance" not in text
     document: Mapping[str, Any] = json.loads(Path("report-toy-optim.json").read_text())
     assert document["kind"] == "ablation" and document["more_tables"][0][0] == "Differences"
