@@ -61,6 +61,9 @@ ONLY_IN: dict[str, set[str]] = {
     "pandas": {"runs"},
     "pyarrow": {"runs", "tasks"},
     "datasets": {"tasks"},
+    "tensorboard": {"launch"},
+    "wandb": {"launch"},
+    "trackio": {"launch"},
     "typer": {"cli"},
     "rich": {"cli"},
 }

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 import hotlap
+from hotlap.cli.ablate import ablate
 from hotlap.cli.analyze import analyze
 from hotlap.cli.apply import apply
 from hotlap.cli.demo import demo
@@ -27,10 +28,8 @@ from hotlap.cli.sweep import sweep
 from hotlap.cli.train import train
 
 COMMANDS = (
-    *(demo, train, speedrun, sweep, analyze, report, status, apply),
-    *(rerun, replay, export, import_runs, doctor, reindex),
-    *(demo, train, speedrun, sweep, generate, analyze, report, status),
-    *(apply, rerun, replay, import_runs, doctor, reindex),
+    *(demo, train, speedrun, sweep, ablate, generate, analyze, report, status),
+    *(apply, rerun, replay, export, import_runs, doctor, reindex),
 )
 """In the order in which the help lists them."""
 GROUPS = {"runs": runs}

@@ -213,10 +213,11 @@ PROTOCOL_KEYS = (
     "training.metric_for_best_model",
     "training.greater_is_better",
     "training.load_best_model_at_end",
+    "training.report_to",
     "training.measure_gradient_noise",
     "training.measure_update_norm",
 )
 """Keys that belong to the measurement: a proposal that names one, or a key below one, is refused."""
 
-FREE_KEYS: Final = ("budget.total", "patience", "stop_when")
-"""Of these, the keys that may change between two sittings of a study: they say when it ends, not what a run does."""
+FREE_KEYS: Final = ("budget.total", "patience", "stop_when", "training.report_to")
+"""Of these, the keys that may change between two sittings of a study: they change nothing that a run does."""

@@ -26,6 +26,7 @@ ScheduleName = Literal[
     "step_down",
 ]
 OptimizerName = Literal["adamw_torch", "adamw_torch_fused", "adafactor", "sgd", "muon"]
+TrackerName = Literal["tensorboard", "wandb", "trackio", "all"]
 
 
 def _check_optimizer(name: Any) -> Any:
@@ -63,6 +64,17 @@ def _optimizer_arguments(value: Any) -> Any:
     raise ValueError("write a mapping, or a text such as momentum=0.9,nesterov=true")
 
 
+def _tracker_names(value: Any) -> Any:
+    """Return the trackers of what the Trainer takes: nothing, `none`, one name, or a list."""
+    listed = list(value) if isinstance(value, list | tuple) else [value]
+    names = [name for name in listed if name not in (None, False, "", "none", "None")]
+    known = list(get_args(TrackerName))
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{unknown_name('tracker', str(name), known)} Or none")
+    return tuple(dict.fromkeys(names))
+
+
 def _metric_name(name: str) -> str:
     is_complete = name in (*CHEAP_METRICS, *GENERATION_METRICS) or name.startswith("eval_")
     return name if is_complete else f"eval_{name}"
@@ -83,6 +95,7 @@ EvalStrategy = Annotated[Literal["no", "steps", "epoch", "clock"] | None, Before
 SaveStrategy = Annotated[Literal["no", "steps", "epoch", "best"], BeforeValidator(_no_for_false)]
 CountedTokens = Annotated[Literal["all", "non_padding"] | None, BeforeValidator(_counted_tokens)]
 MetricName = Annotated[str, AfterValidator(_metric_name)]
+TrackerNames = Annotated[tuple[TrackerName, ...], BeforeValidator(_tracker_names)]
 
 
 class TrainingSettings(Section):
@@ -218,6 +231,8 @@ class TrainingSettings(Section):
     """Whether more of that metric is better; absent: for all but loss, perplexity and bits_per_byte."""
     load_best_model_at_end: bool = False
     """End with the weights of the best evaluation."""
+    report_to: TrackerNames = ()
+    """Trackers that mirror the run folder as it fills: tensorboard, wandb, trackio, a list of them, all, or none."""
     measure_gradient_noise: bool = False
     """Measure the gradient noise scale, from the gradients of micro-batches."""
     measure_update_norm: bool = False

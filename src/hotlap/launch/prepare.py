@@ -15,6 +15,7 @@ from hotlap.config.schema import RunConfig
 from hotlap.core.errors import DataError, MissingExtraError, StorageError
 from hotlap.core.progress import PREFIX
 from hotlap.core.study_folder import ProjectFolder
+from hotlap.launch.trackers import require_trackers
 
 _PLAIN_SECONDS: Final = 15.0
 """Elsewhere than on a terminal, a line so often."""
@@ -31,9 +32,10 @@ def prepare_data(project: ProjectFolder, config: RunConfig) -> str:
     """Prepare the task's corpus in a process of its own; return one sentence about it.
 
     How far it is goes to standard error. Raises DataError with the process's message when the corpus cannot be used,
-    StorageError when the cache cannot, MissingExtraError when a package is missing that reads it.
+    StorageError when the cache cannot, MissingExtraError when a package is missing that reads it or a tracker.
     """
     require_training_side()
+    require_trackers(config)
     try:
         project.cache_path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -39,6 +39,7 @@ MAY_CHANGE: Final = (
     "training.num_train_epochs",
     "training.eval_",
     "training.logging_",
+    "training.report_to",
     "training.save_",
     "training.dataloader_num_workers",
     "training.dataloader_prefetch_factor",
