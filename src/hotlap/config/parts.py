@@ -1,6 +1,6 @@
 """Parts of a project's own: which a config names, the files they stand in, and the hashes of those files.
 
-Nothing is imported here; the training side does that (`train/custom.py`).
+Nothing is imported here; the training side does that (`tasks/custom.py`).
 """
 
 import hashlib
@@ -8,13 +8,14 @@ from pathlib import Path
 
 from hotlap.config.base import is_part
 from hotlap.config.schema import RunConfig
+from hotlap.config.tasks import task_parts
 from hotlap.core.errors import ConfigError
 
 
 def custom_parts(config: RunConfig) -> dict[str, str]:
     """Return the parts of the project that a config names, `module:function` by dotted key."""
     names = {
-        "task.name": config.task.name,
+        **task_parts(config.task),
         "model.name": config.model.name,
         "training.optim": config.training.optim,
         "training.lr_scheduler_type": config.training.lr_scheduler_type,

@@ -42,10 +42,10 @@ def _docstrings(path: Path) -> Iterator[str]:
                 yield text
 
 
-def matching_files(pattern: str, directory: Path) -> list[Path]:
+def matching_files(pattern: str, directory: Path, key: str = "task.text") -> list[Path]:
     """Return the files that match a glob, in the order of their names; a relative one starts from `directory`.
 
-    Raises DataError when none matches.
+    Raises DataError, which names the setting `key`, when none matches.
     """
     relative = Path(pattern)
     base = Path(relative.anchor) if relative.is_absolute() else directory
@@ -55,7 +55,7 @@ def matching_files(pattern: str, directory: Path) -> list[Path]:
     except (ValueError, IndexError):
         paths = []  # no pattern at all, or one with ** inside a name
     if not paths:
-        raise DataError(f"task.text: no file matches {pattern!r} in {base}; give a glob such as corpus/*.txt")
+        raise DataError(f"{key}: no file matches {pattern!r} in {base}; give a glob such as corpus/*.txt")
     return paths
 
 
