@@ -137,11 +137,6 @@ class GeneratorTask:
     """What becomes of one that is longer than `max_length`."""
     files: tuple[Path, ...] = ()
 
-    @property
-    def held_out(self) -> frozenset[Example]:
-        """Examples that must not be trained on."""
-        return frozenset((*self.eval, *self.audit))
-
 
 @dataclass(frozen=True, slots=True)
 class MixturePart:

@@ -51,11 +51,6 @@ def load_task(
     return MixtureTask(parts, config.by)
 
 
-def task_functions(custom: Mapping[str, Function]) -> dict[str, Function]:
-    """Return those of the project's functions that belong to the task."""
-    return {key: function for key, function in custom.items() if key.startswith("task.")}
-
-
 def _load(
     config: SimpleTaskConfig,
     directory: Path,
@@ -101,7 +96,7 @@ def _refuse_shared(parts: tuple[MixturePart, ...]) -> None:
         if isinstance(part.task, TaskData):
             trained_on.update(dict.fromkeys(part.task.train, part.name))
     for part in parts:
-        if not isinstance(part.task, TaskData):
+        if not isinstance(part.task, TaskData | GeneratorTask):
             continue
         shared = [example for example in (*part.task.eval, *part.task.audit) if example in trained_on]
         if shared:

@@ -19,6 +19,7 @@ from hotlap.data.encoding import Examples
 from hotlap.data.load import load_data
 from hotlap.data.loader import BatchSource
 from hotlap.data.order import BatchOrder
+from hotlap.data.streams import EndlessExamples, StreamOrder
 from hotlap.models.gpt import GPT
 from hotlap.models.protocol import takes_documents
 from hotlap.optim.build import build_optimizers
@@ -52,7 +53,7 @@ def build_parts(
     world = world or World(0, 1, 0, pick_device(training))
     set_up_device(training, world)
     custom = {key: load_part(directory, name) for key, name in custom_parts(config).items()}
-    data = load_data(config, directory, cache, custom.get("task.name"))
+    data = load_data(config, directory, cache, custom)
     train, vocab_size = data.train, data.tokenizer.vocab_size
     _check_length(config, max(int(train.lengths.max()), int(data.eval.lengths.max())))
     _seed(training.seed)
@@ -83,7 +84,7 @@ def build_parts(
     )
     parts.batch_size, parts.accumulation_steps = batch or _chosen_batch(parts)
     parts.source = _build_source(config, world, train, parts.batch_size)
-    parts.steps_per_epoch = max(1, math.ceil(parts.source.order.batches_per_epoch(0) / parts.accumulation_steps))
+    parts.steps_per_epoch = _steps_per_epoch(parts)
     max_steps = training.max_steps
     if training.is_by_epochs:
         max_steps = math.ceil(training.num_train_epochs * parts.steps_per_epoch)
@@ -92,6 +93,14 @@ def build_parts(
     if training.torch_compile or (world.device.type == "cuda" and training.padding == "packed"):
         warm_up(parts)  # FlexAttention compiles, too
     return parts
+
+
+def _steps_per_epoch(parts: Parts) -> int:
+    """Return the steps of the first pass over the examples; where they never end, all steps, as in the Trainer."""
+    order = parts.source.order
+    if isinstance(order, StreamOrder):
+        return parts.config.training.max_steps
+    return max(1, math.ceil(order.batches_per_epoch(0) / parts.accumulation_steps))
 
 
 def _seed(seed: int) -> None:
@@ -156,26 +165,30 @@ def _build_objective(model: nn.Module, vocab_size: int, training: TrainingConfig
     return objective
 
 
-def _build_source(config: RunConfig, world: World, train: Examples, batch_size: int) -> BatchSource:
+def _build_source(config: RunConfig, world: World, train: Examples | EndlessExamples, batch_size: int) -> BatchSource:
     """Build what makes the batches of `batch_size` rows a device; their order is a pure function of the seed."""
     training = config.training
+    has_width = training.padding in ("max_length", "packed")
     longest = int(train.lengths.max())
+    if isinstance(train, EndlessExamples) and has_width:
+        longest = train.required_bound
     row_length = longest
     if training.padding == "packed":
         limit = getattr(config.model, "max_position_embeddings", 0)
         row_length = max(limit + 1, _EXAMPLES_PER_ROW * (longest - 1) + 1)  # positions start anew with each example
-    order = BatchOrder(
-        train.lengths,
-        batch_size * world.size,
-        training.seed if training.data_seed is None else training.data_seed,
-        mode=training.batch_order,
-        row_length=row_length,
-        drop_last=training.dataloader_drop_last,
-    )
+    rows, seed = batch_size * world.size, training.seed if training.data_seed is None else training.data_seed
+    order: BatchOrder | StreamOrder
+    if isinstance(train, EndlessExamples):
+        order = StreamOrder(rows, seed, training.batch_order, row_length)
+    else:
+        drop_last = training.dataloader_drop_last
+        order = BatchOrder(
+            train.lengths, rows, seed, mode=training.batch_order, row_length=row_length, drop_last=drop_last
+        )
     return BatchSource(
         train,
         order,
-        row_width=row_length if training.padding in ("max_length", "packed") else None,
+        row_width=row_length if has_width else None,
         rank=world.rank,
         world_size=world.size,
         workers=training.dataloader_num_workers,

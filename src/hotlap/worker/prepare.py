@@ -15,6 +15,7 @@ from hotlap.config.load import config_from_values
 from hotlap.config.parts import custom_parts
 from hotlap.core.errors import HotlapError
 from hotlap.data.load import load_tokens
+from hotlap.tasks.examples import describe
 from hotlap.train.custom import load_part
 from hotlap.worker.session import watch_parent
 
@@ -27,11 +28,11 @@ def main() -> int:
     try:
         config = config_from_values(YAML(typ="safe").load(sys.stdin.read()))
         custom = {key: load_part(directory, name) for key, name in custom_parts(config).items()}
-        data, _ = load_tokens(config, directory, cache, custom.get("task.name"))
+        task, _ = load_tokens(config, directory, cache, custom)
     except HotlapError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    print(f"{len(data.train)} training and {len(data.eval)} evaluation examples from {data.source} ({data.hash})")
+    print(describe(task))
     return 0
 
 
