@@ -79,8 +79,8 @@ def stream(*parts: StreamPart, by: str = "samples") -> EndlessExamples:
     return EndlessExamples(parts, by)
 
 
-def order(mode: str, rows: int = 4, seed: int = 3, row_length: int = 4 * LIMIT) -> StreamOrder:
-    return StreamOrder(rows, seed, cast(OrderMode, mode), row_length)
+def order(mode: str, rows: int = 4, seed: int = 3, accumulation: int = 1) -> StreamOrder:
+    return StreamOrder(rows, seed, cast(OrderMode, mode), 4 * LIMIT, accumulation)
 
 
 def make(examples: EndlessExamples, layout: StreamOrder, rank: int = 0, size: int = 1) -> StreamMaker:
@@ -194,17 +194,30 @@ def test_workers_draw_nothing_twice(mode: str, workers: int) -> None:
     assert all(source.drawn for source in sources)
 
 
+@pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "bucketed"])
+def test_a_step_trains_on_the_same_in_one_batch_or_several(mode: str) -> None:
+    parts = generated(Numbered()), finite(30, "few")
+    whole, halves = make(stream(*parts), order(mode, 8)), make(stream(*parts), order(mode, 4, accumulation=2))
+    assert (whole.span, halves.span) == (SPAN, 2 * SPAN)
+    for step in (0, 3, SPAN, SPAN + 1):
+        both = [samples_in(halves.make(number)[0]) for number in (2 * step, 2 * step + 1)]
+        assert [*both[0], *both[1]] == samples_in(whole.make(step)[0])
+
+
 @given(
     mode=st.sampled_from(MODES),
+    accumulation=st.integers(1, 3),
     numbers=st.lists(st.integers(0, 5 * SPAN), min_size=1, max_size=6),
     rows=st.integers(1, 5),
     seed=st.integers(0, 3),
 )
 @settings(deadline=None, max_examples=30)
-def test_a_batch_is_a_pure_function_of_seed_and_number(mode: str, numbers: list[int], rows: int, seed: int) -> None:
+def test_a_batch_is_a_pure_function_of_seed_and_number(
+    mode: str, accumulation: int, numbers: list[int], rows: int, seed: int
+) -> None:
     def fresh() -> StreamMaker:
         parts = generated(Numbered(), weight=2.0), finite(7, "few"), finite(50, "many", 0.3)
-        return make(stream(*parts), order(mode, rows, seed))
+        return make(stream(*parts), order(mode, rows, seed, accumulation))
 
     asked_in_turn = fresh()
     for number in numbers:

@@ -1,10 +1,10 @@
 """Training data without an end: generators, and mixtures of tasks. Here, too, a batch follows from its number alone.
 
-A stream comes in windows of 64 batches. A lane is one row of every batch of a window, and each lane of a window draws
-its samples from a shard of its own: a call of the generator with a seed that no other shard has. A device makes the
-lanes of its rows and nothing else, and a worker process makes whole windows, so no sample is made twice, whoever makes
-it. The samples depend neither on the number of devices nor on that of workers, and a resumed training goes on where it
-was, after drawing again what its window had drawn.
+A stream comes in windows of 64 steps. A lane is one row of every step of a window, and each lane of a window draws its
+samples from a shard of its own: a call of the generator with a seed that no other shard has. A device makes the lanes
+of its rows and nothing else, and a worker process makes whole windows, so no sample is made twice, whoever makes it.
+What a step trains on follows from the seed and the rows of a step alone, not from the number of devices, workers or
+micro-batches, and a resumed training goes on where it was, after drawing again what its window had drawn.
 
 A mixture gives each row to one task. Which one follows from the row's number alone, so that any stretch of rows has the
 shares that were asked for, to within a row or two; rows of finite tasks come as in a training on that task alone, each
@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle
-from typing import Any, ClassVar, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,7 @@ from hotlap.tasks.examples import Example, GeneratorTask, SampleSource
 from hotlap.tasks.generator import shard_seed, stream_start, without
 
 SPAN: Final = 64
-"""Batches of a window."""
+"""Steps of a window."""
 _PATIENCE: Final = 1000  # samples in a row that are too long
 _WHOLE: Final = 1 << 30  # shares are whole parts of this, so that no rounding adds up
 
@@ -179,6 +179,13 @@ class StreamOrder:
     mode: OrderMode
     row_length: int | None = None
     """Tokens of a row that `packed` fills."""
+    accumulation: int = 1
+    """Batches of a step."""
+
+    @property
+    def num_lanes(self) -> int:
+        """Rows of a step."""
+        return self.batch_size * self.accumulation
 
     @property
     def places(self) -> int:
@@ -195,7 +202,7 @@ class _Lane:
         self._made: list[Row] = []
 
     def row(self, place: int) -> Row:
-        """Return a row by its place in the window."""
+        """Return a row by its step in the window."""
         while len(self._made) <= place:
             self._made.append(next(self._rows))
         return self._made[place]
@@ -204,13 +211,12 @@ class _Lane:
 class StreamMaker:
     """Makes the batches of one device by their numbers; it can be sent to another process."""
 
-    span: ClassVar[int] = SPAN
-
     def __init__(
         self, examples: EndlessExamples, order: StreamOrder, row_length: int | None, rank: int, world_size: int
     ) -> None:
         """Take the stream and its layout; `row_length` is what rows are padded to (None: the longest of a batch)."""
         self.knows_all_targets = world_size == 1
+        self.span = SPAN * order.accumulation
         self._examples = examples
         self._order = order
         self._row_length = row_length
@@ -227,14 +233,15 @@ class StreamMaker:
             for part, seed in zip(examples.parts, seeds, strict=True)
         ]
         self._window = -1
-        self._lanes: list[_Lane] = []
+        self._lanes: dict[int, _Lane] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_window": -1, "_lanes": []}
+        return self.__dict__ | {"_window": -1, "_lanes": {}}
 
     def prepare(self, first: int) -> None:
-        """Draw what the window of batch `first` has drawn before it."""
-        self._rows(first)
+        """Draw what the window of batch `first`, the first of a step, has drawn before it."""
+        for number in range(first, first + self._order.accumulation):
+            self._rows(number)
 
     def make(self, number: int) -> tuple[BatchArrays, int]:
         """Return this device's rows of batch `number`, and how many targets they have."""
@@ -250,11 +257,16 @@ class StreamMaker:
         return sum(part.num_refused for part in parts if isinstance(part, SampleEncoder))
 
     def _rows(self, number: int) -> list[Row]:
-        window, place = divmod(number, SPAN)
+        step, part = divmod(number, self._order.accumulation)
+        window, place = divmod(step, SPAN)
         if window != self._window:
-            own = range(self._rank, self._order.batch_size, self._world_size)
-            self._lanes, self._window = [_Lane(self._lane(lane, window)) for lane in own], window
-        return [lane.row(place) for lane in self._lanes]
+            self._lanes, self._window = {}, window
+        first = part * self._order.batch_size
+        own = range(first + self._rank, first + self._order.batch_size, self._world_size)
+        for lane in own:
+            if lane not in self._lanes:
+                self._lanes[lane] = _Lane(self._lane(lane, window))
+        return [self._lanes[lane].row(place) for lane in own]
 
     def _lane(self, lane: int, window: int) -> Iterator[Row]:
         """Yield the rows of a lane of a window, of like length in each batch where that is asked for."""
@@ -263,15 +275,16 @@ class StreamMaker:
             yield from rows
             return
         by_length = sorted(rows, key=lambda row: len(row[0].ids))
-        for place in np.random.default_rng([self._order.seed, 1, window]).permutation(SPAN):
+        part = lane // self._order.batch_size  # the lanes of a batch have one order
+        for place in np.random.default_rng([self._order.seed, 1, window, part]).permutation(SPAN):
             yield by_length[place]
 
     def _drawn(self, lane: int, window: int) -> Iterator[Row]:
         """Yield the rows of a lane of a window as they are drawn."""
-        size = self._order.batch_size
-        batches = range(window * SPAN, (window + 1) * SPAN)
-        # Batch by batch the lanes change places, so that each gets rows of all tasks.
-        wanted = [place_in_mixture(batch * size + (lane + batch) % size, self._shares) for batch in batches]
+        size = self._order.num_lanes
+        steps = range(window * SPAN, (window + 1) * SPAN)
+        # Step by step the lanes change places, so that each gets rows of all tasks.
+        wanted = [place_in_mixture(step * size + (lane + step) % size, self._shares) for step in steps]
         counts = Counter(part for part, _ in wanted)
         drawn = {
             part: self._generated(part, window * size + lane, count)

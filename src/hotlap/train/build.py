@@ -83,7 +83,7 @@ def build_parts(
         noise=NoiseScale(world.size) if training.measure_gradient_noise else None,
     )
     parts.batch_size, parts.accumulation_steps = batch or _chosen_batch(parts)
-    parts.source = _build_source(config, world, train, parts.batch_size)
+    parts.source = _build_source(config, world, train, parts.batch_size, parts.accumulation_steps)
     parts.steps_per_epoch = _steps_per_epoch(parts)
     max_steps = training.max_steps
     if training.is_by_epochs:
@@ -165,8 +165,13 @@ def _build_objective(model: nn.Module, vocab_size: int, training: TrainingConfig
     return objective
 
 
-def _build_source(config: RunConfig, world: World, train: Examples | EndlessExamples, batch_size: int) -> BatchSource:
-    """Build what makes the batches of `batch_size` rows a device; their order is a pure function of the seed."""
+def _build_source(
+    config: RunConfig, world: World, train: Examples | EndlessExamples, batch_size: int, accumulation: int = 1
+) -> BatchSource:
+    """Build what makes the batches of `batch_size` rows a device; their order is a pure function of the seed.
+
+    Where the data never end, what a step trains on does not depend on its `accumulation` batches, but on their rows.
+    """
     training = config.training
     has_width = training.padding in ("max_length", "packed")
     longest = int(train.lengths.max())
@@ -179,7 +184,7 @@ def _build_source(config: RunConfig, world: World, train: Examples | EndlessExam
     rows, seed = batch_size * world.size, training.seed if training.data_seed is None else training.data_seed
     order: BatchOrder | StreamOrder
     if isinstance(train, EndlessExamples):
-        order = StreamOrder(rows, seed, training.batch_order, row_length)
+        order = StreamOrder(rows, seed, training.batch_order, row_length, accumulation)
     else:
         drop_last = training.dataloader_drop_last
         order = BatchOrder(
