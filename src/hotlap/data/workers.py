@@ -102,21 +102,24 @@ class WorkerPool:
 def serve(orders: Connection, maker: Maker) -> None:
     """Make the batches whose numbers come through the pipe, until it ends: what a worker does.
 
-    What is made waits in this process until the training takes it, so a full pipe holds nothing up.
+    What is made waits in this process until the training takes it, so a full pipe holds nothing up. After an error of the
+    data nothing more is made.
     """
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
     made: SimpleQueue[object] = SimpleQueue()
     sender = Thread(target=_send, args=(orders, made), daemon=True)
     sender.start()
+    failure: HotlapError | None = None
     try:
         with suppress(*_PIPE_ENDS):
             while True:
                 wanted = orders.recv()
                 try:
-                    made.put((wanted, *maker.make(wanted)))
+                    made.put((wanted, *maker.make(wanted)) if failure is None else (wanted, failure, 0))
                 except HotlapError as error:
-                    made.put((wanted, error, 0))
+                    failure = error
+                    made.put((wanted, failure, 0))
     finally:
         made.put(None)
         sender.join()  # what was made before an error is still wanted
