@@ -102,8 +102,8 @@ class WorkerPool:
 def serve(orders: Connection, maker: Maker) -> None:
     """Make the batches whose numbers come through the pipe, until it ends: what a worker does.
 
-    What is made waits in this process until the training takes it, so a full pipe holds nothing up. After an error of the
-    data nothing more is made.
+    What is made waits in this process until the training takes it, so a full pipe holds nothing up. After an error of
+    the data nothing more is made.
     """
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
