@@ -46,7 +46,7 @@ def load_data(config: RunConfig, directory: Path, cache: Path, custom: Functions
         stream, found = _endless(single, tokenizer, longest)
         return LoadedData(task, tokenizer, stream, found["samples"])
     stream, found = _endless(task, tokenizer, longest)
-    return LoadedData(task, tokenizer, stream, _joined(found))
+    return LoadedData(task, tokenizer, stream, _joined(task, found))
 
 
 def load_held_out(
@@ -59,9 +59,9 @@ def load_held_out(
         return task, tokenizer, *_held_out(task, tokenizer, longest)
     found = {part.name: _held_out(_loaded(part), tokenizer, longest) for part in task.parts}
     audits = {name: audit for name, (_, audit) in found.items() if audit is not None}
-    evaluation = _joined({name: examples for name, (examples, _) in found.items()})
+    evaluation = _joined(task, {name: examples for name, (examples, _) in found.items()})
     # With a task left out, the audit would differ from the evaluation in more than its examples.
-    return task, tokenizer, evaluation, _joined(audits) if len(audits) == len(found) else None
+    return task, tokenizer, evaluation, _joined(task, audits) if len(audits) == len(found) else None
 
 
 def load_tokens(
@@ -150,10 +150,10 @@ def _loaded(part: MixturePart) -> TaskData | TokenTask | GeneratorTask:
     return part.task
 
 
-def _joined(parts: Mapping[str, Examples]) -> Examples:
-    """Put the evaluation examples of several tasks after each other."""
-    num_bytes = [examples.num_bytes for examples in parts.values()]
-    known = [counts for counts in num_bytes if counts is not None]
+def _joined(task: MixtureTask, parts: Mapping[str, Examples]) -> Examples:
+    """Put the evaluation examples of several tasks after each other; their bytes count where all are running text."""
+    is_text = all(isinstance(part.task, TokenTask) for part in task.parts)
+    known = [examples.num_bytes for examples in parts.values() if examples.num_bytes is not None and is_text]
     whole = end_to_end(
         [example for examples in parts.values() for example in examples],
         np.concatenate(known) if len(known) == len(parts) else None,
