@@ -164,10 +164,11 @@ class RunConfig(Section):
         if is_task_metric(metric) and metric not in self.task_metrics:
             known = [*CHEAP_METRICS, *GENERATION_METRICS, *self.task_metrics]
             yield f"targets: {unknown_name('metric', metric, known)} eval_NAME_loss is for the tasks of a mixture"
-        has_completions = isinstance(self.task, StringRepetitionConfig | PromptCompletionConfig | GeneratorConfig)
-        if has_completions and metric == "bits_per_byte":
+        tasks = [sub.task for sub in self.task.tasks.values()] if isinstance(self.task, MixtureConfig) else [self.task]
+        answering = StringRepetitionConfig | PromptCompletionConfig | GeneratorConfig
+        if metric == "bits_per_byte" and any(isinstance(task, answering) for task in tasks):
             yield "targets: bits_per_byte is measured on running text (task language_model); use eval_loss here"
-        if isinstance(self.task, LanguageModelConfig) and metric in GENERATION_METRICS:
+        if metric in GENERATION_METRICS and any(isinstance(task, LanguageModelConfig) for task in tasks):
             yield f"targets: {metric} needs completions, which task language_model has not; use eval_loss"
 
     def _epochs_of_endless_data(self) -> Iterator[str]:
