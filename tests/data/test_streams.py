@@ -51,14 +51,14 @@ class Numbered:
         lengths = random.Random(seed)
         for number in count():
             self.drawn.append((str(seed), number))
-            yield Example(f"<{seed}:{number}>", "c" * lengths.randrange(1, self.longest))
+            yield Example(f"<{seed}:{number:04}>", "c" * lengths.randrange(1, self.longest))
 
 
 def generated(source: Numbered, name: str = "samples", weight: float = 1.0, **limits: Any) -> StreamPart:
     limits.setdefault("longest", LIMIT)
     pilot = [
         encode(example, ByteTokenizer())
-        for example, _ in zip(Numbered(source.longest).draw(0), range(256), strict=False)
+        for example, _ in zip(Numbered(source.longest).draw(3_999_999_999), range(256), strict=False)
     ]
     return StreamPart(
         name,

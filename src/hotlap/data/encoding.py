@@ -102,6 +102,11 @@ def encode_task(
     else:
         parts = _windows(task.train), _windows(task.eval)
     for name, examples in zip(("training", "evaluation"), parts, strict=True):
+        if not len(examples) and isinstance(task, TaskData) and task.max_length is not None:
+            raise DataError(
+                f"the task has no {name} examples left ({task.source}): every one is longer than task.max_length "
+                f"{task.max_length}; raise it"
+            )
         if not len(examples):
             raise DataError(f"the task has no {name} examples ({task.source}); give it more text")
         if examples.prefix_lengths.min() < 1:

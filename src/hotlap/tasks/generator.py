@@ -25,7 +25,7 @@ _SEEDS: Final = 2**32
 _STRIDE: Final = 0x9E3779B1
 """Odd, so that multiples of it meet every number below `_SEEDS` once."""
 _COMPARED: Final = 8  # samples that two calls with one seed have to have in common
-_PILOT: Final = 256
+_PILOT_CALLS, _PILOT_SAMPLES = 4, 64  # as a training draws them: some from the start of each call
 _TOKENIZED: Final = 10_000  # samples that a tokenizer is trained on
 _PATIENCE: Final = 1000  # samples in a row that bring nothing new
 _SHOWN: Final = 60  # characters of a value in a message
@@ -92,7 +92,12 @@ def load_generator(
     if not evaluation:
         raise DataError(f"{key}.function: {config.function} gives no evaluation example")
     held_out = frozenset((*evaluation, *audit))
-    pilot = tuple(islice(without(samples.draw(stream_start(config.eval_seed, "pilot")), held_out), _PILOT))
+    start = stream_start(config.eval_seed, "pilot")
+    pilot = tuple(
+        example
+        for shard in range(_PILOT_CALLS)
+        for example in islice(without(samples.draw(shard_seed(start, shard)), held_out), _PILOT_SAMPLES)
+    )
     facts = [config.function, arguments, [[example.prefix, example.completion] for example in (*evaluation, *pilot)]]
     return GeneratorTask(
         samples=samples,
