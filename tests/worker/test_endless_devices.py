@@ -1,11 +1,10 @@
 """Two processes on endless data train as one does, and draw nothing twice."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
-from test_exact_resume import ENDLESS, SAMPLES
-from tiny_runs import fill_run, make_project
+from test_exact_resume import endless_run
+from tiny_runs import make_project
 
 from hotlap.core.run_folder import RunFolder
 from hotlap.core.study_folder import ProjectFolder
@@ -33,24 +32,19 @@ def cpu_only() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def endless_project(tmp_path_factory: pytest.TempPathFactory) -> ProjectFolder:
-    project = make_project(tmp_path_factory.mktemp("endless"))
-    (project.project / "samples.py").write_text(SAMPLES)
-    lines = [f'{{"prompt": "{number}? ", "completion": "{7 * number}"}}' for number in range(90)]
-    (project.project / "pairs.jsonl").write_text("\n".join(lines))
-    return project
+    return make_project(tmp_path_factory.mktemp("endless"))
 
 
-def run(project: ProjectFolder, task: dict[str, Any], shape: tuple[int, int, int], padding: str) -> RunFolder:
+def run(project: ProjectFolder, name: str, shape: tuple[int, int, int], padding: str) -> RunFolder:
     devices, rows, accumulation = shape
     patch = {
         **SETTINGS,
         "devices": devices,
-        "task": task,
         "training.padding": padding,
         "training.per_device_train_batch_size": rows,
         "training.gradient_accumulation_steps": accumulation,
     }
-    folder = fill_run(project, patch, None)
+    folder = endless_run(project, name, patch)
     job = LocalLauncher().start(folder, LaunchFacts(directory=project.project, devices=devices, limits={}))
     assert job.wait(200.0), folder.log_tail(40)
     assert (folder.read("result") or {})["outcome"] == "reached", folder.log_tail(40)
@@ -65,7 +59,7 @@ def losses(folder: RunFolder, metric: str) -> list[float]:
 def test_the_loss_curve_does_not_depend_on_the_number_of_processes(
     endless_project: ProjectFolder, name: str, padding: str
 ) -> None:
-    found = {key: run(endless_project, ENDLESS[name], shape, padding) for key, shape in SHAPES.items()}
+    found = {key: run(endless_project, name, shape, padding) for key, shape in SHAPES.items()}
     expected = losses(found["one"], "train_loss")
     assert len(expected) == 12
     metrics = ["eval_loss", *(["eval_sums_loss", "eval_words_loss"] if name == "mixture" else [])]

@@ -88,8 +88,8 @@ ENDLESS = {
         "by": "tokens",
         "tasks": {
             "sums": {**SUMS, "weight": 2},
-            "words": {"name": "string_repetition", "text": "corpus.txt", "max_length_bytes": 24},
-            "pairs": {"name": "prompt_completion", "file": "pairs.jsonl", "weight": 0.5},
+            "words": {"name": "string_repetition", "max_length_bytes": 24},
+            "pairs": {"name": "prompt_completion", "weight": 0.5},
         },
     },
 }
@@ -112,12 +112,17 @@ def straight(make_shared_run: MakeRun) -> RunFolder:
     return folder
 
 
-def endless_run(project: ProjectFolder, name: str) -> RunFolder:
+def endless_run(
+    project: ProjectFolder, name: str, settings: dict[str, Any] = SETTINGS, command: dict[str, Any] | None = None
+) -> RunFolder:
     """Make a run on a generator, or on a mixture with one."""
     (project.project / "samples.py").write_text(SAMPLES)
     lines = [json.dumps({"prompt": f"{number}? ", "completion": str(7 * number)}) for number in range(90)]
     (project.project / "pairs.jsonl").write_text("\n".join(lines))
-    return fill_run(project, {**SETTINGS, "task": ENDLESS[name]}, {})
+    task = ENDLESS[name]
+    files = {"task.tasks.words.text": "corpus.txt", "task.tasks.pairs.file": "pairs.jsonl"} if "tasks" in task else {}
+    absolute = {key: str(project.project / file) for key, file in files.items()}  # as the launcher writes it
+    return fill_run(project, {**settings, "task": task, **absolute}, command)
 
 
 def work(folder: RunFolder, number: signal.Signals = signal.SIGKILL, *, at: int = 0, how: str = ENDS_AT_A_POINT) -> int:
@@ -222,7 +227,7 @@ def test_interrupted_by_signals_it_saves_and_goes_on(make_shared_run: MakeRun, s
 @pytest.mark.parametrize("name", list(ENDLESS))
 def test_endless_data_go_on_where_they_were(tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
     project = make_project(tmp_path_factory.mktemp(name))
-    straight, folder = endless_run(project, name), endless_run(project, name)
+    straight, folder = (endless_run(project, name, command={}) for _ in range(2))
     assert work(straight) == 0, straight.log_tail()
     assert work(folder, at=25) == -signal.SIGKILL
     plan = resume(folder)
