@@ -95,10 +95,8 @@ def encode_task(
     prefix, or when one of a file is too long.
     """
     if isinstance(task, TaskData):
-        parts = tuple(
-            encode_all(part, tokenizer, Limits(task.max_length, task.too_long, longest))
-            for part in (task.train, task.eval)
-        )
+        limits = Limits(task.max_length, task.too_long, longest)
+        parts = encode_all(task.train, tokenizer, limits), encode_all(task.eval, tokenizer, limits)
     else:
         parts = _windows(task.train), _windows(task.eval)
     for name, examples in zip(("training", "evaluation"), parts, strict=True):
