@@ -197,7 +197,6 @@ if __name__ == "__main__":
     from test_loader import make_examples
     from hotlap.data.batches import BatchOrder
     from hotlap.data.loader import BatchSource
-from hotlap.data.tokenizers import ByteTokenizer
 
     examples = make_examples()
     source = BatchSource(examples, BatchOrder(examples.lengths, 4, 0), None, workers=2)
