@@ -54,7 +54,7 @@ ONLY_IN: dict[str, set[str]] = {
     "sqlite3": {"runs"},
     "matplotlib": {"report"},
     "plotly": {"report"},
-    "jinja2": {"report"},
+    "jinja2": {"report", "tasks"},
     "optuna": {"search"},
     "sklearn": {"analysis"},
     "sqlalchemy": {"search"},

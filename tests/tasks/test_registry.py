@@ -37,17 +37,17 @@ def custom(**values: Any) -> CustomTaskConfig:
 
 
 def test_a_task_of_the_project_gets_the_keys_of_its_section(tmp_path: Path) -> None:
-    assert load_task(custom(count=5, start="b"), tmp_path, tmp_path, letters) == letters(5, "b")
+    assert load_task(custom(count=5, start="b"), tmp_path, tmp_path, {"task.name": letters}) == letters(5, "b")
 
 
 @pytest.mark.parametrize("values", [{}, {"count": 5, "size": 1}])
 def test_keys_that_the_function_does_not_take_are_told(tmp_path: Path, values: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=r"project:letters cannot be called with the keys of the section: .*argument"):
-        load_task(custom(**values), tmp_path, tmp_path, letters)
+        load_task(custom(**values), tmp_path, tmp_path, {"task.name": letters})
 
 
 def test_anything_but_a_task_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"project:letters has to return a TaskData or a TokenTask .*, got list"):
-        load_task(custom(), tmp_path, tmp_path, list)
+        load_task(custom(), tmp_path, tmp_path, {"task.name": list})
     with pytest.raises(ConfigError, match="was not loaded"):
         load_task(custom(), tmp_path, tmp_path)

@@ -213,7 +213,7 @@ def _row(document: Document, key: KeyPath, text: str) -> str:
 
 
 def _explain(problem: Any, document: Document) -> str:
-    key = document.written(_untagged(problem["loc"]))
+    key = document.written(_untagged(tuple(part for part in problem["loc"] if part != "[key]")))
     if problem["type"] == "extra_forbidden":
         return _row(document, key, f"unknown key; {_hint(problem['loc'], is_flat=document.is_flat)}")
     message = problem["msg"].removeprefix("Value error, ")
@@ -223,10 +223,17 @@ def _explain(problem: Any, document: Document) -> str:
 
 def _untagged(loc: KeyPath) -> KeyPath:
     """Return a place of pydantic's without the name of the form that was chosen for a value of several."""
+    if _is_in_mixture(loc):  # task, mixture, tasks, NAME, task, form, …
+        return ("task", "tasks", loc[3], *loc[6:])
     for end in range(1, len(loc)):
         if loc[:end] in TAGGED_KEYS:
             return loc[:end] + loc[end + 1 :]
     return loc
+
+
+def _is_in_mixture(loc: KeyPath) -> bool:
+    """Say whether a place of pydantic's lies in the section of a task of a mixture."""
+    return len(loc) > 4 and loc[:3] == ("task", "mixture", "tasks") and loc[4] == "task"
 
 
 def _hint(loc: KeyPath, *, is_flat: bool) -> str:
@@ -243,6 +250,8 @@ def _hint(loc: KeyPath, *, is_flat: bool) -> str:
 
 def _names_beside(loc: KeyPath) -> list[str]:
     """Return the settings of the section that a place lies in."""
+    if _is_in_mixture(loc) and len(loc) > 5:
+        return [*VARIANTS["task"][loc[5]].model_fields, "weight"]
     model: Any = RunConfig
     if loc[0] in VARIANTS and len(loc) > 1:
         model, loc = VARIANTS[loc[0]][loc[1]], loc[2:]

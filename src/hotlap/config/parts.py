@@ -1,6 +1,6 @@
 """What a config takes from other files: parts of the project's own and pretrained weights; their places and hashes.
 
-Nothing is imported here; the training side does that (`train/custom.py`).
+Nothing is imported here; the training side does that (`tasks/custom.py`).
 """
 
 import hashlib
@@ -11,6 +11,7 @@ from hotlap.config.base import is_part
 from hotlap.config.models import GPTConfig, HFModelConfig
 from hotlap.config.pretrained import weights_hash
 from hotlap.config.schema import RunConfig
+from hotlap.config.tasks import task_parts
 from hotlap.core.errors import ConfigError
 
 WEIGHTS_KEY: Final = "model.model_name_or_path"
@@ -19,7 +20,7 @@ WEIGHTS_KEY: Final = "model.model_name_or_path"
 def custom_parts(config: RunConfig) -> dict[str, str]:
     """Return the parts of the project that a config names, `module:function` by dotted key."""
     names = {
-        "task.name": config.task.name,
+        **task_parts(config.task),
         "model.name": config.model.name,
         "training.optim": config.training.optim,
         "training.lr_scheduler_type": config.training.lr_scheduler_type,

@@ -11,14 +11,31 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from hotlap.config.base import Seconds, Section
 from hotlap.config.models import MODELS, CustomModelConfig, GPTConfig, ModelConfig
 from hotlap.config.samples import SamplesConfig
-from hotlap.config.tasks import TASKS, CustomTaskConfig, LanguageModelConfig, StringRepetitionConfig, TaskConfig
+from hotlap.config.tasks import (
+    TASKS,
+    CustomTaskConfig,
+    EndlessTaskConfig,
+    GeneratorConfig,
+    LanguageModelConfig,
+    MixtureConfig,
+    PromptCompletionConfig,
+    StringRepetitionConfig,
+    TaskConfig,
+)
 from hotlap.config.tokenizers import TOKENIZERS, ByteTokenizerConfig, TokenizerConfig
 from hotlap.config.training import TrainingConfig
 from hotlap.config.training_rules import streaming_problems
 from hotlap.core.clock import ClockName
 from hotlap.core.errors import ConfigError, unknown_name
 from hotlap.core.goals import parse_goal
-from hotlap.core.targets import CHEAP_METRICS, GENERATION_METRICS, Target, parse_target
+from hotlap.core.targets import (
+    CHEAP_METRICS,
+    GENERATION_METRICS,
+    Target,
+    is_task_metric,
+    parse_target,
+    task_metrics,
+)
 
 __all__ = [
     "FREE_KEYS",
@@ -30,8 +47,11 @@ __all__ = [
     "CustomModelConfig",
     "CustomTaskConfig",
     "GPTConfig",
+    "GeneratorConfig",
     "LanguageModelConfig",
+    "MixtureConfig",
     "ModelConfig",
+    "PromptCompletionConfig",
     "RecordConfig",
     "RunConfig",
     "SamplesConfig",
@@ -135,7 +155,9 @@ class RunConfig(Section):
     def _problems(self) -> Iterator[str]:
         if self.targets and self.training.eval_strategy == "no":
             yield "targets need evaluations, but training.eval_strategy is no; leave it out to evaluate on the clock"
-        metric, known = self.training.metric_for_best_model, [*CHEAP_METRICS, *GENERATION_METRICS]
+        if isinstance(self.task, EndlessTaskConfig):
+            yield from self._epochs_of_endless_data()
+        metric, known = self.training.metric_for_best_model, [*CHEAP_METRICS, *GENERATION_METRICS, *self.task_metrics]
         if metric is not None and metric not in known and not isinstance(self.task, CustomTaskConfig):
             yield str(unknown_name("metric in training.metric_for_best_model", metric, known))
         if isinstance(self.task, LanguageModelConfig) and self.task.streaming:
@@ -147,10 +169,33 @@ class RunConfig(Section):
 
     def _unmeasured(self, metric: str) -> Iterator[str]:
         """Say of a target's metric that the task never gives it: such a target could not be reached."""
-        if isinstance(self.task, StringRepetitionConfig) and metric == "bits_per_byte":
+        if is_task_metric(metric) and metric not in self.task_metrics:
+            known = [*CHEAP_METRICS, *GENERATION_METRICS, *self.task_metrics]
+            yield f"targets: {unknown_name('metric', metric, known)} eval_NAME_loss is for the tasks of a mixture"
+        tasks = [sub.task for sub in self.task.tasks.values()] if isinstance(self.task, MixtureConfig) else [self.task]
+        answering = StringRepetitionConfig | PromptCompletionConfig | GeneratorConfig
+        if metric == "bits_per_byte" and any(isinstance(task, answering) for task in tasks):
             yield "targets: bits_per_byte is measured on running text (task language_model); use eval_loss here"
-        if isinstance(self.task, LanguageModelConfig) and metric in GENERATION_METRICS:
+        if metric in GENERATION_METRICS and any(isinstance(task, LanguageModelConfig) for task in tasks):
             yield f"targets: {metric} needs completions, which task language_model has not; use eval_loss"
+
+    def _epochs_of_endless_data(self) -> Iterator[str]:
+        """Say what counts epochs where the data have none."""
+        training = self.training
+        strategies = ("logging_strategy", "eval_strategy", "save_strategy")
+        found = [f"training.{name}: epoch" for name in strategies if getattr(training, name) == "epoch"]
+        if training.is_by_epochs:
+            found.insert(0, "training.num_train_epochs (max_steps -1)")
+        if found:
+            yield (
+                f"{', '.join(found)}: task {self.task.name} never ends, so there are no epochs; set training.max_steps "
+                "and count in steps"
+            )
+
+    @property
+    def task_metrics(self) -> tuple[str, ...]:
+        """The metrics of the single tasks of a mixture."""
+        return task_metrics(self.task.tasks) if isinstance(self.task, MixtureConfig) else ()
 
     def parsed_targets(self) -> tuple[Target, ...]:
         """Return the targets as values."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hotlap.core.errors import DataError
 from hotlap.data.tokenizers import Ids, Tokenizer
-from hotlap.tasks.examples import Example, Task, TaskData, TokenShards, TokenWindows, map_tokens
+from hotlap.tasks.examples import Example, TaskData, TokenShards, TokenTask, TokenWindows, TooLong, map_tokens
 
 PAD: Final = 0
 """What fills up rows: any token would do, since nothing looks at it and it never is a target."""
@@ -76,6 +76,8 @@ class Examples:
         self.lengths = np.concatenate([self.lengths, lengths])
         self.prefix_lengths = np.concatenate([self.prefix_lengths, np.ones_like(lengths)])
         self.num_targets = np.concatenate([self.num_targets, lengths - 1])
+        self.groups: tuple[tuple[str, int], ...] = ()
+        """Names and sizes of the tasks of a mixture, whose examples follow each other; empty for a single task."""
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -99,17 +101,26 @@ def _map_examples(
     return Examples(map_tokens(path, dtype), starts, lengths, prefix_lengths, path)
 
 
-def encode_task(task: Task, tokenizer: Tokenizer) -> tuple[Examples, Examples]:
+def encode_task(
+    task: TaskData | TokenTask, tokenizer: Tokenizer, longest: int | None = None
+) -> tuple[Examples, Examples]:
     """Return the examples of a task as tokens, for training and for evaluation.
 
-    Raises DataError when there are none, or when one has no prefix.
+    `longest` is what the model takes at most (None: unknown). Raises DataError when there are none, when one has no
+    prefix, or when one of a file is too long.
     """
     if isinstance(task, TaskData):
-        parts = encode_all(task.train, tokenizer), encode_all(task.eval, tokenizer)
+        limits = Limits(task.max_length, task.too_long, longest)
+        parts = encode_all(task.train, tokenizer, limits), encode_all(task.eval, tokenizer, limits)
     else:
         train = _windows(task.train) if task.stream is None else task.stream.examples
         parts = train, _windows(task.eval)
     for name, examples in zip(("training", "evaluation"), parts, strict=True):
+        if not len(examples) and isinstance(task, TaskData) and task.max_length is not None:
+            raise DataError(
+                f"the task has no {name} examples left ({task.source}): every one is longer than task.max_length "
+                f"{task.max_length}; raise it"
+            )
         if not len(examples):
             raise DataError(f"the task has no {name} examples ({task.source}); give it more text")
         if examples.prefix_lengths.min() < 1:
@@ -117,10 +128,13 @@ def encode_task(task: Task, tokenizer: Tokenizer) -> tuple[Examples, Examples]:
     return parts
 
 
-def encode_held_out(task: Task, tokenizer: Tokenizer) -> tuple[Examples, Examples | None]:
+def encode_held_out(
+    task: TaskData | TokenTask, tokenizer: Tokenizer, longest: int | None = None
+) -> tuple[Examples, Examples | None]:
     """Return the examples that a task is evaluated on, and those for audits (None where it has none)."""
+    limits = Limits(task.max_length, task.too_long, longest) if isinstance(task, TaskData) else Limits()
     parts = [
-        None if not part else encode_all(part, tokenizer) if isinstance(part, tuple) else _windows(part)
+        None if not part else encode_all(part, tokenizer, limits) if isinstance(part, tuple) else _windows(part)
         for part in (task.eval, task.audit)
     ]
     evaluation, audit = parts
@@ -158,13 +172,67 @@ def _windows(windows: TokenWindows) -> Examples:
     return Examples(windows.tokens, windows.starts, windows.lengths, prefix_lengths, windows.path, num_bytes)
 
 
-def encode_all(examples: Sequence[Example], tokenizer: Tokenizer) -> Examples:
-    """Encode examples, each with the end of text at its end; prefix and completion share no token."""
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long examples may be, in tokens, and what becomes of those that are longer."""
+
+    max_length: int | None = None
+    """What the task's section says."""
+    too_long: TooLong = "truncate"
+    longest: int | None = None
+    """What the model takes; None: unknown."""
+
+    @property
+    def bound(self) -> int | None:
+        """Tokens that no example has more of; None: unknown."""
+        known = [length for length in (self.max_length, self.longest) if length is not None]
+        return min(known, default=None)
+
+    def fit(self, example: EncodedExample) -> EncodedExample | None:
+        """Return an example that is short enough, cut off where that is asked for; None for one to leave out.
+
+        One of which only the prompt would be left has nothing to learn and is left out.
+        """
+        if self.max_length is None or len(example.ids) <= self.max_length:
+            return example
+        if self.too_long == "drop" or example.prefix_length >= self.max_length:
+            return None
+        return EncodedExample(example.ids[: self.max_length], example.prefix_length)
+
+
+def encode_all(examples: Sequence[Example], tokenizer: Tokenizer, limits: Limits | None = None) -> Examples:
+    """Encode examples, each with the end of text at its end; prefix and completion share no token.
+
+    Raises DataError for examples of a file that are longer than the model takes.
+    """
     prefixes = tokenizer.encode_batch([example.prefix for example in examples])
     completions = tokenizer.encode_batch([example.completion for example in examples])
-    num_bytes = np.array([len(example.completion.encode()) for example in examples], dtype=np.int64)
     joined = [_joined(*pair, tokenizer) for pair in zip(prefixes, completions, strict=True)]
-    return end_to_end(joined, num_bytes)
+    num_bytes = np.array([len(example.completion.encode()) for example in examples], dtype=np.int64)
+    if limits is None:
+        return end_to_end(joined, num_bytes)
+    fitted = [limits.fit(example) for example in joined]
+    _check_lengths(examples, fitted, limits)
+    kept = [example for example in fitted if example is not None]
+    is_whole = len(kept) == len(joined) and all(one is other for one, other in zip(kept, joined, strict=True))
+    return end_to_end(kept, num_bytes if is_whole else None)
+
+
+def _check_lengths(examples: Sequence[Example], encoded: Sequence[EncodedExample | None], limits: Limits) -> None:
+    """Raise DataError for examples that were read from a file and are longer than the model takes."""
+    longest = limits.longest
+    lengths = np.array([0 if example is None else len(example.ids) for example in encoded], dtype=np.int64)
+    if longest is None or not len(lengths) or lengths.max() <= longest:
+        return
+    place = examples[int(lengths.argmax())].place
+    if not place:  # of a task without the settings that are named here
+        return
+    raise DataError(
+        f"{int((lengths > longest).sum())} of {len(lengths)} examples are longer than the model takes ({longest} "
+        f"tokens with the end of text); the longest, {place}, has {lengths.max()}. Raise "
+        f"model.max_position_embeddings to {lengths.max() - 1}, or set task.max_length: {longest} to have their ends "
+        "cut off (with task.too_long: drop they are left out)"
+    )
 
 
 def encode(example: Example, tokenizer: Tokenizer) -> EncodedExample:

@@ -7,11 +7,11 @@ from hotlap.config.schema import RunConfig
 from hotlap.config.tokenizers import ByteTokenizerConfig, CharacterTokenizerConfig, PretrainedTokenizerConfig
 from hotlap.core.errors import DataError
 from hotlap.core.files import read_json
-from hotlap.data.load import load_tokens
+from hotlap.data.load import Functions, load_tokens
 from hotlap.data.tokenizers import END_OF_TEXT, CharacterTokenizer, SubwordTokenizer, Tokenizer, load_tokenizer
 
-Custom = Callable[[], Callable[..., object] | None]
-"""Gives the function of the project that `task.name` names, None where it names none."""
+Custom = Callable[[], Functions]
+"""Gives the functions of the project that the task names."""
 
 
 def load_saved_tokenizer(

@@ -16,8 +16,9 @@ from hotlap.config.schema import RunConfig, TrainingConfig
 from hotlap.core.errors import ConfigError, DataError
 from hotlap.data.encoding import Examples
 from hotlap.data.load import load_data
-from hotlap.data.loader import BatchSource
+from hotlap.data.loader import BatchSource, Order
 from hotlap.data.streaming import order_of
+from hotlap.data.streams import EndlessExamples, StreamOrder
 from hotlap.models.build import build_model, longest_input
 from hotlap.optim.build import build_optimizers
 from hotlap.optim.measure import NoiseScale
@@ -58,7 +59,7 @@ def build_parts(
     world = world or World(0, 1, 0, pick_device(training))
     set_up_device(training, world)
     custom = {key: load_part(directory, name) for key, name in custom_parts(config).items()}
-    data = load_data(config, directory, cache, custom.get("task.name"))
+    data = load_data(config, directory, cache, custom)
     train, vocab_size = data.train, data.tokenizer.vocab_size
     _seed(training.seed)
     model = build_model(config, vocab_size, custom.get("model.name"))
@@ -89,8 +90,8 @@ def build_parts(
     )
     parts.batch_size, parts.accumulation_steps = batch or _chosen_batch(parts)
     _refuse_less_than_a_batch(parts)
-    parts.source = _build_source(config, world, train, parts.batch_size)
-    parts.steps_per_epoch = max(1, math.ceil(parts.source.order.batches_per_epoch(0) / parts.accumulation_steps))
+    parts.source = _build_source(config, world, train, parts.batch_size, parts.accumulation_steps)
+    parts.steps_per_epoch = _steps_per_epoch(parts)
     max_steps = training.max_steps
     if training.is_by_epochs:
         max_steps = math.ceil(training.num_train_epochs * parts.steps_per_epoch)
@@ -99,6 +100,14 @@ def build_parts(
     if training.torch_compile or (world.device.type == "cuda" and training.padding == "packed"):
         warm_up(parts)  # FlexAttention compiles, too
     return parts
+
+
+def _steps_per_epoch(parts: Parts) -> int:
+    """Return the steps of the first pass over the examples; where they never end, all steps, as in the Trainer."""
+    order = parts.source.order
+    if isinstance(order, StreamOrder):
+        return parts.config.training.max_steps
+    return max(1, math.ceil(order.batches_per_epoch(0) / parts.accumulation_steps))
 
 
 def _seed(seed: int) -> None:
@@ -136,8 +145,9 @@ def _check_length(config: RunConfig, model: nn.Module, longest: int) -> None:
 def _refuse_less_than_a_batch(parts: Parts) -> None:
     """Refuse running text that gives fewer sequences than one batch has rows: each would hold some of them twice."""
     rows = parts.batch_size * parts.world.size
-    is_all = isinstance(parts.task, TokenTask) and parts.task.stream is None
-    if is_all and parts.config.training.padding != "packed" and len(parts.train) < rows:
+    if not isinstance(parts.train, Examples) or not isinstance(parts.task, TokenTask) or parts.task.stream is not None:
+        return
+    if parts.config.training.padding != "packed" and len(parts.train) < rows:
         raise DataError(
             f"the corpus is smaller than one batch: {len(parts.train)} training sequence(s), a batch has {rows}; give "
             "more text, or lower task.block_size or training.per_device_train_batch_size"
@@ -152,25 +162,31 @@ def _build_objective(model: nn.Module, vocab_size: int, training: TrainingConfig
     return objective
 
 
-def _build_source(config: RunConfig, world: World, train: Examples, batch_size: int) -> BatchSource:
-    """Build what makes the batches of `batch_size` rows a device; their order is a pure function of the seed."""
+def _build_source(
+    config: RunConfig, world: World, train: Examples | EndlessExamples, batch_size: int, accumulation: int = 1
+) -> BatchSource:
+    """Build what makes the batches of `batch_size` rows a device; their order is a pure function of the seed.
+
+    Where the data never end, what a step trains on does not depend on its `accumulation` batches, but on their rows.
+    """
     training = config.training
-    longest = row_length = train.longest
+    has_width = training.padding in ("max_length", "packed")
+    is_bounded = isinstance(train, EndlessExamples) and has_width
+    longest = row_length = train.required_bound if is_bounded else train.longest
     if training.padding == "packed":
         limit = getattr(config.model, "max_position_embeddings", 0)
         row_length = max(limit + 1, _EXAMPLES_PER_ROW * (longest - 1) + 1)  # positions start anew with each example
-    order = order_of(
-        train,
-        batch_size * world.size,
-        training.seed if training.data_seed is None else training.data_seed,
-        training.batch_order,
-        row_length=row_length,
-        drop_last=training.dataloader_drop_last,
-    )
+    rows, seed = batch_size * world.size, training.seed if training.data_seed is None else training.data_seed
+    order: Order
+    if isinstance(train, EndlessExamples):
+        order = StreamOrder(rows, seed, training.batch_order, row_length, accumulation)
+    else:
+        drop_last = training.dataloader_drop_last
+        order = order_of(train, rows, seed, training.batch_order, row_length=row_length, drop_last=drop_last)
     return BatchSource(
         train,
         order,
-        row_width=row_length if training.padding in ("max_length", "packed") else None,
+        row_width=row_length if has_width else None,
         rank=world.rank,
         world_size=world.size,
         workers=training.dataloader_num_workers,

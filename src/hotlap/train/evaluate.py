@@ -49,12 +49,22 @@ class Evaluator:
         """Target tokens that the last evaluation counted, on all devices."""
         own = range(parts.world.rank, len(parts.eval), parts.world.size)
         self._own = [parts.eval[row] for row in own]
-        examples = sorted(self._own, key=lambda example: len(example.ids))
-        size = parts.config.training.per_device_eval_batch_size
-        chunks = [examples[start : start + size] for start in range(0, len(examples), size)]
         self._has_bytes = isinstance(parts.tokenizer, ByteTokenizer)
+        self._names = [name for name, _ in parts.eval.groups] or [""]
+        self._batches: list[tuple[int, Batch, NDArray[np.int64]]] = []
+        """The number of the task, a batch of its examples, and the words that their targets belong to."""
+        ends = np.cumsum([count for _, count in parts.eval.groups] or [len(parts.eval)])
+        group_of = np.searchsorted(ends, np.array(own), side="right")
+        for group in range(len(self._names)):
+            self._add_batches(group, [self._own[place] for place in np.flatnonzero(group_of == group)])
+
+    def _add_batches(self, group: int, examples: Sequence[EncodedExample]) -> None:
+        size = self._parts.config.training.per_device_eval_batch_size
         words = _words if self._has_bytes else _no_words
-        self._batches: list[tuple[Batch, NDArray[np.int64]]] = [(collate(chunk), words(chunk)) for chunk in chunks]
+        by_length = sorted(examples, key=lambda example: len(example.ids))
+        for start in range(0, len(by_length), size):
+            chunk = by_length[start : start + size]
+            self._batches.append((group, collate(chunk), words(chunk)))
 
     @property
     def can_generate(self) -> bool:
@@ -66,21 +76,18 @@ class Evaluator:
 
         Accuracy: share of targets whose most likely token is right, the end of text counts; with bytes for tokens it is
         called byte accuracy. Word accuracy, with bytes: share of words whose every byte is right. All are taken with
-        the true text before each token.
+        the true text before each token. The tasks of a mixture have loss and accuracies of their own beside these.
         """
-        nats, right, words_right, targets, words = 0.0, 0, 0, 0, 0
+        found = np.zeros((len(self._names), 5))
         with _evaluating(self._parts), self._autocast():
-            for batch, word_of_target in self._batches:
+            for group, batch, word_of_target in self._batches:
                 loss, logits = target_loss(self._parts, batch)
-                nats += loss.item()
                 is_wrong = (logits.argmax(-1).cpu() != batch.targets).numpy()
                 num_words = int(word_of_target[-1]) + 1
-                targets += len(is_wrong)
-                right += int((~is_wrong).sum())
-                words += num_words
-                words_right += num_words - len(np.unique(word_of_target[is_wrong]))
-        sums = torch.tensor([nats, right, words_right, targets, words], dtype=torch.float64)
-        nats, right, words_right, targets, words = sum_over_ranks(self._parts.world, sums).tolist()
+                words_right = num_words - len(np.unique(word_of_target[is_wrong]))
+                found[group] += (loss.item(), (~is_wrong).sum(), words_right, len(is_wrong), num_words)
+        sums = sum_over_ranks(self._parts.world, torch.from_numpy(found))
+        nats, right, words_right, targets, words = sums.sum(0).tolist()
         self.counted_targets = int(targets)
         if self.counted_targets != self._num_targets:
             raise DataError(
@@ -97,6 +104,18 @@ class Evaluator:
             metrics["eval_accuracy"] = right / targets
         if not self._parts.task.has_completions and self._num_bytes:  # running text: no token but the text's own
             metrics["bits_per_byte"] = nats / math.log(2) / self._num_bytes
+        return metrics | self._metrics_by_task(sums.tolist())
+
+    def _metrics_by_task(self, sums: list[list[float]]) -> dict[str, float]:
+        """Return loss and accuracies of each task of a mixture; nothing for a single task."""
+        metrics: dict[str, float] = {}
+        for name, (nats, right, words_right, targets, words) in zip(self._names, sums, strict=True):
+            if not name:
+                continue
+            metrics[f"eval_{name}_loss"] = nats / targets
+            metrics[f"eval_{name}_{'byte_accuracy' if self._has_bytes else 'accuracy'}"] = right / targets
+            if self._has_bytes:
+                metrics[f"eval_{name}_word_accuracy"] = words_right / words
         return metrics
 
     def generation_metrics(self) -> tuple[dict[str, float], list[Sample]]:

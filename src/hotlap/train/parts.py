@@ -12,6 +12,7 @@ from hotlap.config.schema import RunConfig
 from hotlap.data.batches import Batch
 from hotlap.data.encoding import Examples
 from hotlap.data.loader import BatchSource
+from hotlap.data.streams import EndlessExamples
 from hotlap.data.tokenizers import Tokenizer
 from hotlap.models.protocol import can_generate
 from hotlap.optim.build import Optimizers
@@ -66,7 +67,7 @@ class Parts:
     world: World
     task: Task
     tokenizer: Tokenizer
-    train: Examples
+    train: Examples | EndlessExamples
     eval: Examples
     model: nn.Module
     """The bare model: its weights are what is evaluated and saved."""
@@ -81,7 +82,7 @@ class Parts:
     accumulation_steps: int
     """Forward passes per optimizer step."""
     steps_per_epoch: int = 1
-    """Optimizer steps in the first pass over the training examples."""
+    """Optimizer steps in the first pass over the training examples; all of them where those never end."""
     noise: NoiseScale | None = None
     """Measures the gradient's noise where that is asked for."""
     batch_size_trials: tuple[BatchSizeTrial, ...] = ()

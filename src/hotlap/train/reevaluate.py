@@ -59,9 +59,9 @@ def reevaluate(
     training = config.training
     world = World(0, 1, 0, pick_device(training))
     set_up_device(training, world)
-    wanted = {key: name for key, name in custom_parts(config).items() if key in ("task.name", "model.name")}
+    wanted = {key: name for key, name in custom_parts(config).items() if not key.startswith("training.")}
     custom = {key: load_part(directory, name) for key, name in wanted.items()}
-    task, tokenizer, evaluation, audit = load_held_out(config, directory, cache, custom.get("task.name"))
+    task, tokenizer, evaluation, audit = load_held_out(config, directory, cache, custom)
     model = build_model(config, tokenizer.vocab_size, custom.get("model.name"), reads_weights=False).to(world.device)
     load_weights(model, weights, world.device)
     saved = SavedModel(config, world, task, tokenizer, evaluation, model)

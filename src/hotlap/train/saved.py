@@ -10,6 +10,7 @@ from torch import nn
 
 from hotlap.config.base import is_part
 from hotlap.config.schema import RunConfig
+from hotlap.config.tasks import task_parts
 from hotlap.data.saved_tokenizer import load_saved_tokenizer
 from hotlap.data.tokenizers import Tokenizer
 from hotlap.models.build import build_model
@@ -41,7 +42,11 @@ def load_speaker(
     world = World(0, 1, 0, pick_device(training))
     set_up_device(training, world)
     tokenizer = load_saved_tokenizer(
-        config, directory, cache, tokenizer_hash, lambda: _part(directory, config.task.name)
+        config,
+        directory,
+        cache,
+        tokenizer_hash,
+        lambda: {key: load_part(directory, name) for key, name in task_parts(config.task).items()},
     )
     custom = _part(directory, config.model.name)
     model = build_model(config, tokenizer.vocab_size, custom, reads_weights=False).to(world.device)

@@ -12,6 +12,7 @@ import torch
 import hotlap
 from hotlap.config.parts import source_hashes
 from hotlap.core.processes import processor_name
+from hotlap.data.streams import EndlessExamples
 from hotlap.train.evaluate import evaluated_data
 from hotlap.train.memory_advice import demand_of
 from hotlap.train.parts import Parts, bf16_is_fast, document_start
@@ -43,7 +44,7 @@ def environment_facts(parts: Parts, directory: Path) -> dict[str, Any]:
         "sources": source_hashes(parts.config, directory),
         "data": {
             "hash": parts.task.hash,
-            "num_train": len(parts.train),
+            "num_train": None if isinstance(parts.train, EndlessExamples) else len(parts.train),
             "num_eval": len(parts.eval),
             "source": parts.task.source,
             "files": [str(path) for path in parts.task.files],

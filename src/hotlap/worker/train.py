@@ -13,6 +13,7 @@ from hotlap.core.errors import ConfigError, DataError, DivergedError
 from hotlap.core.records import Outcome
 from hotlap.core.run_folder import checkpoint_state
 from hotlap.core.targets import GENERATION_METRICS, all_hold
+from hotlap.data.streams import EndlessExamples
 from hotlap.train.build import build_parts
 from hotlap.train.checkpoint import load_checkpoint, restore_rng, save_weights
 from hotlap.train.distributed import World, broadcast_floats
@@ -30,6 +31,7 @@ from hotlap.worker.samples import SampleWriter
 from hotlap.worker.saving import KEEPS_WEIGHTS, Saver
 from hotlap.worker.session import Session
 
+_LONG_WAIT = 0.2  # share of the steps
 _PRINT_RATIO = 1.25  # evaluations on the grid come often: print one each time the clock grew by this much
 
 
@@ -171,6 +173,7 @@ class TrainingRun:
         if self.config.training.load_best_model_at_end and outcome in KEEPS_WEIGHTS:
             done, self.metrics = self.saver.load_best(self.metrics)
             reason = f"{reason}; {done}"
+        waiting = self._waiting()
         if not self.parts.world.is_main:
             return
         if self.config.training.save_model and outcome in KEEPS_WEIGHTS:
@@ -192,11 +195,27 @@ class TrainingRun:
                 "tokens": tokens,
                 "time_to_target": self._reached if outcome == "reached" else None,
                 "evaluated_tokens": self.evaluator.counted_targets,
-                "metrics": {**self.logbook.figures, **self.metrics, **self.logbook.dynamics()},
+                "metrics": {**self.logbook.figures, **self.metrics, **self.logbook.dynamics(), **waiting},
                 "seconds": {**self.seconds, "steps": self.clock.seconds, **self.timer.seconds},
                 "peak_memory_bytes": peak_memory_bytes(self.parts.device),
             },
         )
+
+    def _waiting(self) -> dict[str, float]:
+        """Return, of endless data, the share of the steps spent waiting for them and the samples left out.
+
+        Where the share is large, a line says so.
+        """
+        source, training = self.parts.source, self.config.training
+        if not isinstance(self.parts.train, EndlessExamples) or not self.clock.seconds:
+            return {}
+        ratio = self.timer.seconds["data"] / self.clock.seconds
+        if ratio > _LONG_WAIT and self.parts.world.is_main:
+            print(
+                f"{ratio:.0%} of the training was spent waiting for samples: make the generator faster, or raise "
+                f"training.dataloader_num_workers (now {training.dataloader_num_workers})"
+            )
+        return {"data_wait_ratio": ratio, "num_refused_samples": float(source.num_refused)}
 
     def _evaluation_is_due(self, reading_seconds: float, *, is_last: bool) -> bool:
         training, step = self.config.training, self.logbook.step
@@ -272,6 +291,7 @@ class TrainingRun:
             "next_evaluation": self.grid.next_reading,
             "seconds": self.seconds,
             "timer": self.timer.seconds,
+            "num_refused": self.parts.source.num_refused,
             "noise": self.parts.noise.state_dict() if self.parts.noise is not None else None,
         }
         self.saver.save(state, wall_seconds)
@@ -311,6 +331,7 @@ class TrainingRun:
         if self.parts.noise is not None and state.get("noise"):
             self.parts.noise.load_state_dict(state["noise"])
         self.seconds, self.timer.seconds = dict(state["seconds"]), self.timer.seconds | state["timer"]
+        self.parts.source.num_refused = int(state.get("num_refused", 0))
         if len(rng_states) == world.size:  # on another number of devices dropout goes on with fresh numbers
             restore_rng(rng_states[world.rank], device)
         judged = self.logbook.train_seconds if self.config.clock == "train" else self.session.wall_seconds
