@@ -119,7 +119,9 @@ def _section(model: type[BaseModel], prefix: str, title: str = "") -> Iterator[s
 
 
 def _inner_section(kind: Any) -> type[BaseModel] | None:
-    """Return the section that a field holds, whether or not it may be absent."""
+    """Return the section that a field holds, whether or not it may be absent; not those inside of a collection."""
+    if get_origin(kind) in (dict, tuple):
+        return None
     kinds = [one for one in (kind, *get_args(kind)) if isinstance(one, type) and issubclass(one, BaseModel)]
     return kinds[0] if kinds else None
 

@@ -49,7 +49,7 @@ ONLY_IN: dict[str, set[str]] = {
     "safetensors": TRAINING_SIDE,
     "transformers": {"train", "models"},
     "peft": {"models"},
-    "huggingface_hub": {"config", "data"},
+    "huggingface_hub": {"config", "data", "tasks"},
     "accelerate": {"train"},
     "sqlite3": {"runs"},
     "matplotlib": {"report"},

@@ -171,8 +171,7 @@ def _build_source(
     """
     training = config.training
     has_width = training.padding in ("max_length", "packed")
-    is_bounded = isinstance(train, EndlessExamples) and has_width
-    longest = row_length = train.required_bound if is_bounded else train.longest
+    longest = row_length = train.required_bound if isinstance(train, EndlessExamples) and has_width else train.longest
     if training.padding == "packed":
         limit = getattr(config.model, "max_position_embeddings", 0)
         row_length = max(limit + 1, _EXAMPLES_PER_ROW * (longest - 1) + 1)  # positions start anew with each example

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +14,7 @@ from hotlap.config.models import HFModelConfig
 from hotlap.config.schema import GPTConfig, RunConfig
 from hotlap.config.tokenizers import ByteTokenizerConfig, PretrainedTokenizerConfig
 from hotlap.core.errors import ConfigError, StorageError
-from hotlap.data.load import load_tokens
+from hotlap.data.load import Functions, load_tokens
 from hotlap.data.tokenizers import SubwordTokenizer, Tokenizer, load_tokenizer
 from hotlap.models.build import build_model
 from hotlap.models.gpt2 import Vocabulary, refuse_other_shapes, write_gpt2
@@ -33,11 +32,11 @@ def export_weights(
     cache: Path,
     weights: Path,
     target: Path,
-    custom: Callable[..., object] | None = None,
+    custom: Functions | None = None,
 ) -> str:
     """Write weights that a training of `config` saved to the new folder `target`; return what was written, in words.
 
-    `custom` is the function of the project that `task.name` names. Raises ConfigError for a model that transformers
+    `custom` has the functions of the project that the task names. Raises ConfigError for a model that transformers
     has none like, StorageError when weights cannot be read or the folder cannot be written.
     """
     _refuse(config, target)
@@ -81,7 +80,7 @@ def _refuse(config: RunConfig, target: Path) -> None:
         raise ConfigError(f"model.name {config.model.name} is code of the project's own: transformers has none like it")
 
 
-def _tokenizer_of(config: RunConfig, directory: Path, cache: Path, custom: Callable[..., object] | None) -> Tokenizer:
+def _tokenizer_of(config: RunConfig, directory: Path, cache: Path, custom: Functions | None) -> Tokenizer:
     """Return the run's tokenizer; the text is looked at only where it was trained on that."""
     if isinstance(config.tokenizer, ByteTokenizerConfig | PretrainedTokenizerConfig):
         return load_tokenizer(config.tokenizer, lambda: (), "", directory, cache)

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from hotlap.config.load import load_config
-from hotlap.config.parts import custom_parts
+from hotlap.config.tasks import task_parts
 from hotlap.core.errors import HotlapError
 from hotlap.core.run_folder import WEIGHTS_NAME, RunFolder
 from hotlap.train.custom import load_part
@@ -25,8 +25,7 @@ def main() -> int:
     directory = Path.cwd()  # the launcher starts it in the project, wherever that is by now
     try:
         config = load_config(folder.config_path)
-        name = custom_parts(config).get("task.name")
-        custom = load_part(directory, name) if name is not None else None
+        custom = {key: load_part(directory, name) for key, name in task_parts(config.task).items()}
         print(export_weights(config, directory, folder.path.parent.parent / "cache", weights, target, custom))
     except HotlapError as error:
         print(error, file=sys.stderr)
