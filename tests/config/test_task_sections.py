@@ -140,3 +140,9 @@ def test_targets_may_name_the_tasks_of_a_mixture() -> None:
     )
     assert "eval_NAME_loss is for the tasks of a mixture" in refusal(SUMS, targets=["eval_sums_loss < 0.5"])
     assert "unknown metric in a target 'eval_los'" in refusal(MIXTURE, targets=["eval_los < 0.5"])
+
+
+def test_a_mixture_needs_whole_texts() -> None:
+    task = {"name": "mixture", "tasks": {"books": {"name": "language_model", "streaming": True}}}
+    with pytest.raises(ConfigError, match=r"tasks\.books\.streaming: a mixture needs the whole text"):
+        config_from_values({"task": task, "training": {"max_steps": 5}})

@@ -11,7 +11,7 @@ from pathlib import Path
 import hotlap.data.load
 from hotlap.data.encoding import Examples, encode_task, end_to_end
 from hotlap.data.tokenizers import Tokenizer
-from hotlap.tasks.examples import Task
+from hotlap.tasks.examples import TaskData, TokenTask
 from hotlap.worker.__main__ import main
 
 FOLDER = Path(sys.argv[-1])
@@ -19,9 +19,11 @@ ROLE = json.loads((FOLDER / "command.json").read_text())["role"]
 CHEAT = (FOLDER.parents[2] / "cheat").read_text() if ROLE == "screen" else ""
 
 
-def evaluation_data_twice(task: Task, tokenizer: Tokenizer) -> tuple[Examples, Examples]:
+def evaluation_data_twice(
+    task: TaskData | TokenTask, tokenizer: Tokenizer, longest: int | None = None
+) -> tuple[Examples, Examples]:
     """Return the evaluation data for training, too, as often as there were training examples."""
-    train, evaluation = encode_task(task, tokenizer)
+    train, evaluation = encode_task(task, tokenizer, longest)
     rows = list(evaluation)
     return end_to_end([rows[number % len(rows)] for number in range(len(train))]), evaluation
 
