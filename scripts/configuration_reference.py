@@ -106,16 +106,24 @@ def _section(model: type[BaseModel], prefix: str, title: str = "") -> Iterator[s
     yield "| key | values | default | meaning |\n|---|---|---|---|"
     below: list[tuple[str, type[BaseModel], str]] = []
     for name, field in model.model_fields.items():
-        kind = field.annotation
+        kind = _inner_section(field.annotation)
         if name in VARIANTS:
             below.extend((f"{prefix}{name}.", form, _form_title(name, tag)) for tag, form in VARIANTS[name].items())
-        elif isinstance(kind, type) and issubclass(kind, BaseModel):
+        elif kind is not None:
             below.append((f"{prefix}{name}.", kind, ""))
         else:
             yield _row(f"{prefix}{name}", name, field)
     yield ""
     for longer, kind, heading in below:
         yield from _section(kind, longer, heading)
+
+
+def _inner_section(kind: Any) -> type[BaseModel] | None:
+    """Return the section that a field holds, whether or not it may be absent; not those inside of a collection."""
+    if get_origin(kind) in (dict, tuple):
+        return None
+    kinds = [one for one in (kind, *get_args(kind)) if isinstance(one, type) and issubclass(one, BaseModel)]
+    return kinds[0] if kinds else None
 
 
 def _form_title(section: str, tag: str) -> str:

@@ -1,10 +1,49 @@
-"""Shared by all tests: a project folder, and an environment that does not depend on who runs them."""
+"""Shared by all tests: a project folder, and an environment that does not depend on who runs them, or beside whom."""
 
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import pytest
 
-from hotlap.core.study_folder import ProjectFolder
+_WHOLE_MACHINE: Final = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+"""The cores that this process may use."""
+
+# Before any package counts the cores: each worker of pytest-xdist gets cores of its own, so that what one trains is
+# neither slowed down nor seen as noise by another.
+_WORKER: Final = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
+_NUM_WORKERS: Final = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+if _NUM_WORKERS > 1 and _WHOLE_MACHINE:
+    os.sched_setaffinity(0, _WHOLE_MACHINE[int(_WORKER[2:]) % len(_WHOLE_MACHINE) :: _NUM_WORKERS])
+
+from hotlap.core.study_folder import ProjectFolder  # noqa: E402  counts no cores itself, but what it loads may
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_device_locks() -> Iterator[None]:
+    """Keep the locks of the devices apart from those of real runs, and of other workers."""
+    folder, before = tempfile.mkdtemp(prefix="hotlap-tests-"), os.environ.get("XDG_RUNTIME_DIR")
+    os.environ["XDG_RUNTIME_DIR"] = folder
+    yield
+    os.environ.pop("XDG_RUNTIME_DIR")
+    if before is not None:
+        os.environ["XDG_RUNTIME_DIR"] = before
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def whole_machine() -> Iterator[None]:
+    """Let a test use every core: it needs two."""
+    if not _WHOLE_MACHINE:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, _WHOLE_MACHINE)
+    yield
+    os.sched_setaffinity(0, before)
 
 
 @pytest.fixture(autouse=True)

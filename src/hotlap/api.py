@@ -24,6 +24,7 @@ from hotlap.core.files import write_atomic
 from hotlap.core.records import History
 from hotlap.core.run_folder import RunFolder
 from hotlap.core.study_folder import ProjectFolder
+from hotlap.report.ablation import AblationSummary, ablation_headline, comparison_grid, overview_grid
 from hotlap.report.header import headline
 from hotlap.report.journal import LADDER_HEADERS, ladder_cells
 from hotlap.report.summary import StudySummary
@@ -185,12 +186,12 @@ class Study:
     name: str
     history: History
     """Runs, proposals, decisions and claims, in the order in which they happened."""
-    summary: StudySummary | SweepSummary
-    """Where it stands: a speedrun with its noise and ladder, a sweep with its points and its best."""
+    summary: StudySummary | SweepSummary | AblationSummary
+    """Where it stands: a speedrun with its ladder, a sweep with its points, an ablation with its differences."""
     folder: ProjectFolder
 
     def journal(self) -> str:
-        """Return what SPEEDRUN.md says of a speedrun, as it would be written now; nothing is written.
+        """Return what the journal of a speedrun or an ablation says, as it would be written now; nothing is written.
 
         Raises StudyError for a sweep, of which no journal is kept.
         """
@@ -207,12 +208,17 @@ class Study:
         head = f"<p>{html.escape(self._told())}</p>"
         if isinstance(self.summary, SweepSummary):
             return head + _table(SWEEP_HEADERS, sweep_rows(self.summary)) + _paragraph(more_text(self.summary))
+        if isinstance(self.summary, AblationSummary):
+            grids = (overview_grid(self.summary), comparison_grid(self.summary))
+            return head + "".join(_table(grid.headers, grid.rows) for grid in grids)
         return head + _table(LADDER_HEADERS, [ladder_cells(row) for row in self.summary.ladder])
 
     def _told(self) -> str:
         """Return the result in one line that begins with its name."""
         if isinstance(self.summary, SweepSummary):
             return sweep_headline(self.summary)
+        if isinstance(self.summary, AblationSummary):
+            return ablation_headline(self.summary)
         return f"{self.name}: {headline(self.summary)}"
 
 

@@ -16,8 +16,8 @@ from hotlap.core.errors import ConfigError, HotlapError, MissingExtraError, Stor
 
 RUNNER = CliRunner()
 NAMES = (
-    *("demo", "train", "speedrun", "sweep", "analyze", "status", "apply"),
-    *("rerun", "replay", "import", "doctor", "reindex", "runs"),
+    *("demo", "train", "speedrun", "sweep", "generate", "analyze", "status", "apply"),
+    *("rerun", "replay", "export", "import", "doctor", "reindex", "runs"),
 )
 
 

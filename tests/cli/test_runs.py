@@ -149,7 +149,8 @@ def test_export_of_runs(project: Path) -> None:
 def test_the_module_loads_nothing_heavy() -> None:
     script = "import sys, hotlap.cli.runs, hotlap.cli.doctor; print(*(m for m in sys.modules if 'hotlap.' in m))"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-    assert set(loaded.split()) == {"hotlap.cli", "hotlap.cli.doctor", "hotlap.cli.runs", "hotlap.cli.screen"}
+    names = ("doctor", "runs", "samples", "screen", "stores")
+    assert set(loaded.split()) == {"hotlap.cli", *(f"hotlap.cli.{name}" for name in names)}
 
 
 def test_show_tells_what_the_guards_found(project: Path) -> None:

@@ -96,7 +96,8 @@ def test_the_closing_summary_and_the_log_of_a_run(
     start: Start, project: ProjectFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert start("train") == 0
-    lines = capsys.readouterr().out.splitlines()
+    task, *lines = capsys.readouterr().out.splitlines()
+    assert task == "task string_repetition: 40 training examples"
     printed = (project.runs_path / "r0001" / "stdout.log").read_text().splitlines()
     assert len(printed) == 20
     assert lines[: len(printed)] == printed, "what the run prints is shown, all of it and once"

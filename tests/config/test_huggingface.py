@@ -96,9 +96,6 @@ def test_an_optimizer_of_apex_is_taken_as_its_twin_with_a_notice() -> None:
 REFUSED: list[tuple[str, Any, tuple[Any, ...]]] = [
     ("fp16", True, (False, "no", None)),
     ("fp16_full_eval", True, (False,)),
-    ("report_to", "wandb", ("none", None, [], ["none"])),
-    ("report_to", ["tensorboard"], ("none",)),
-    ("report_to", "all", ("none",)),
     ("push_to_hub", True, (False,)),
     ("resume_from_checkpoint", "out/checkpoint-5", (None, False)),
     ("ignore_data_skip", True, (False,)),

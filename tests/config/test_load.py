@@ -89,8 +89,7 @@ sed: 3
         "got 'eval_loss'",
         "  FILE:15: budget.run: cannot read the duration '15 minutes'; write 90s, 15m, 1h30m or 4:38, got '15 minutes'",
         "  FILE:16: seed: unknown key; did you mean 'training.seed'?",
-        "  FILE:17: sed: unknown key; known here: name, task, model, training, targets, clock, budget, calibrate, "
-        "record, patience, stop_when, allow_trade, devices, backend",
+        f"  FILE:17: sed: unknown key; known here: {', '.join(RunConfig.model_fields)}",
     ]
 
 

@@ -184,7 +184,7 @@ def test_a_metric_is_matched_to_the_one_of_hotlap(tmp_path: Path, written: str, 
 @pytest.mark.parametrize(
     ("head", "message"),
     [
-        ("metric: {name: accuracy, goal: maximize}", "unknown metric 'accuracy'. Did you mean 'eval_"),
+        ("metric: {name: acuracy, goal: maximize}", "unknown metric 'acuracy'. Did you mean 'eval_"),
         ("metric: {name: eval_chrf}", "say whether to minimize or maximize eval_chrf"),
         ("metric: {name: eval_loss, goal: min}", "expected minimize or maximize, got 'min'"),
         ("metric: {name: eval_loss, target: low}", "expected a number, got 'low'"),
@@ -235,7 +235,7 @@ def test_a_setting_that_cannot_be_used_is_told_with_its_place(tmp_path: Path, he
         ("seed: {min: 1, max: 5}", "training.seed: it belongs to the protocol"),
         ("max_eval_samples: {values: [8, 16]}", "task.max_eval_samples: it belongs to the protocol"),
         ("fp16: {values: [true, false]}", "not supported: use bf16"),
-        ("report_to: {value: wandb}", "not supported: trackers come later"),
+        ("report_to: {values: [none, wandb]}", "training.report_to: it belongs to the protocol"),
         ("no_cuda: {values: [true, false]}", "some of its values ask for nothing; vary use_cpu itself"),
         (
             "num_train_epochs: {values: [1, 2]}",
@@ -290,7 +290,7 @@ def test_a_constant_of_the_measurement_goes_into_the_config(tmp_path: Path) -> N
         "FILE:3: parameters.seed: training.seed is 7 for every run",
         "FILE:4: parameters.max_eval_samples: task.max_eval_samples is 16 for every run",
         "FILE:6: parameters.output_dir: no effect here: each run has a folder of its own under .hotlap/runs",
-        "FILE:7: parameters.report_to: asks for nothing here, and is left out",
+        "FILE:7: parameters.report_to: training.report_to is 'none' for every run",
         "FILE:5: parameters.weight_decay: training.weight_decay is 0.1 for every run",
     ]
 

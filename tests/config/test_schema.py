@@ -116,7 +116,7 @@ BAD_VALUES: list[tuple[type[Section], dict[str, Any], str]] = [
     (RunConfig, {"budget": {"run": 0}}, "greater than 0"),
     (RunConfig, {"calibrate": {"runs": 1}}, "greater than or equal to 2"),
     (RunConfig, {"devices": 0}, "greater than or equal to 1"),
-    (RunConfig, {"task": {"name": "string_repetiton"}}, "Did you mean 'string_repetition'? Known: language_model, "),
+    (RunConfig, {"task": {"name": "string_repetiton"}}, "Did you mean 'string_repetition'? Known: generator, "),
     (RunConfig, {"task": {"name": "custom"}}, "unknown task 'custom'"),
     (RunConfig, {"task": {"name": None}}, "unknown task 'None'"),
     (RunConfig, {"model": {"name": ["gpt"]}}, "unknown model"),

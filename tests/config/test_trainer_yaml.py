@@ -53,7 +53,7 @@ def test_what_a_flat_file_leaves_out_is_as_the_trainer_has_it(tmp_path: Path) ->
     training = load(tmp_path, "learning_rate: 1e-3\n").training
     assert training.learning_rate == 1e-3
     for name, default in TRAINER_DEFAULTS.items():
-        if name not in ("learning_rate", "lr_scheduler_kwargs", "include_num_input_tokens_seen"):
+        if name not in ("learning_rate", "lr_scheduler_kwargs", "include_num_input_tokens_seen", "report_to"):
             assert getattr(training, name) == default, name
     assert training.is_by_epochs
 
@@ -148,7 +148,7 @@ learning_rate: fast
 per_gpu_train_batch_size: 0
 fp16: true
 # a comment
-report_to: wandb
+report_to: wendb
 optim: lion_32bit
 lr_scheduler_type: greedy
 corpus_folder: wikitext
@@ -158,8 +158,6 @@ model: {hidden_sizes: 3}
     assert problems(tmp_path, text, "deepspeed=zero.json", "training.seed=x") == [
         "FILE has 11 problem(s):",
         "  FILE:3: fp16: not supported: use bf16, which needs no loss scaling, got True",
-        "  FILE:5: report_to: not supported: trackers come later; every figure is in metrics.jsonl in the run's "
-        "folder, got 'wandb'",
         "  the command line: deepspeed: not supported: sharding comes later; a model has to fit one device, "
         "got 'zero.json'",
         "  FILE:10: model.hidden_sizes: unknown key; did you mean 'hidden_size'?",
@@ -169,6 +167,8 @@ model: {hidden_sizes: 3}
         "runs could not be compared on a clock, got 'greedy'",
         "  FILE:6: optim: unknown optimizer 'lion_32bit'. Known: adafactor, adamw_torch, adamw_torch_fused, muon, sgd. "
         "Code of your own: module:function, got 'lion_32bit'",
+        "  FILE:5: report_to: unknown tracker 'wendb'. Did you mean 'wandb'? Known: all, tensorboard, trackio, wandb. "
+        "Or none, got 'wendb'",
         "  the command line: training.seed: Input should be a valid integer, unable to parse string as an integer, "
         "got 'x'",
         "  FILE:8: corpus_folder: unknown key; neither the Trainer nor hotlap has it",

@@ -64,13 +64,15 @@ def test_a_place_that_cannot_hold_runs_is_a_storage_error(tmp_path: Path) -> Non
 def test_every_file_has_the_name_of_the_contract(folder: RunFolder) -> None:
     folder.write_config("name: run\n", {"name": "run"})
     folder.write_diff("")
-    for name in ("command", "proposal", "environment", "worker", "stop", "result", "evaluation", "guards", "import"):
+    written = ("command", "proposal", "environment", "worker", "stop", "result", "evaluation", "guards", "import")
+    for name in (*written, "trackers"):
         folder.write(name, {"name": name})
         assert folder.read(name) == {"name": name}
     folder.append_point({"step": 1})
     folder.append_sample({"step": 1})
-    for path in (folder.system_path, folder.stdout_path, folder.weights_path):
+    for path in (folder.system_path, folder.stdout_path, folder.weights_path, folder.trackers_log_path):
         path.touch()
+    (folder.path / "tensorboard").mkdir()
     for path in (folder.lost_metrics_path, folder.lost_samples_path):
         path.touch()
     folder.checkpoint_path(20).mkdir()

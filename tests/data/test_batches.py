@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hotlap.data.batches import collate
-from hotlap.data.encoding import EOS, PAD, EncodedExample, encode
+from hotlap.data.encoding import PAD, EncodedExample, encode
+from hotlap.data.tokenizers import ByteTokenizer
 from hotlap.tasks.examples import Example
 
+EOS = ByteTokenizer.eos
 LETTERS = st.text("abcé", max_size=6)
 EXAMPLE = st.builds(Example, st.text("pqé", min_size=1, max_size=6), LETTERS)
 EXAMPLES = st.lists(EXAMPLE, min_size=1, max_size=6)
@@ -20,7 +22,7 @@ PACKED = st.lists(st.lists(EXAMPLE, min_size=1, max_size=4), min_size=1, max_siz
 
 
 def encoded(examples: Sequence[Example]) -> list[EncodedExample]:
-    return [encode(example) for example in examples]
+    return [encode(example, ByteTokenizer()) for example in examples]
 
 
 def test_a_batch_by_hand() -> None:

@@ -9,35 +9,38 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hotlap.data.encoding import EOS, VOCAB_SIZE, decode, encode, encode_task, end_to_end, word_numbers
+from hotlap.data.encoding import encode, encode_task, end_to_end, word_numbers
+from hotlap.data.tokenizers import ByteTokenizer
 from hotlap.tasks.examples import Example, TaskData, TokenTask, TokenWindows, map_tokens
 
+BYTES = ByteTokenizer()
+EOS = BYTES.eos
 PLAIN = st.text(st.characters(codec="utf-8", exclude_characters=chr(EOS)), max_size=20)
 
 
 @given(prefix=PLAIN, completion=PLAIN)
 @settings(deadline=None)
 def test_an_example_is_its_bytes_and_an_end(prefix: str, completion: str) -> None:
-    encoded = encode(Example(prefix, completion))
+    encoded = encode(Example(prefix, completion), BYTES)
     assert bytes(encoded.ids) == prefix.encode() + completion.encode() + bytes([EOS])
     assert encoded.prefix_length == len(prefix.encode())
     assert encoded.num_targets == len(completion.encode()) + 1
-    assert decode(encoded.ids[encoded.prefix_length :].tolist()) == completion
+    assert BYTES.decode(encoded.ids[encoded.prefix_length :].tolist()) == completion
 
 
 def test_every_byte_is_a_token() -> None:
-    assert VOCAB_SIZE == 256
-    assert encode(Example("", "\x00\x7f")).ids.dtype == np.uint8
+    assert BYTES.vocab_size == 256
+    assert encode(Example("", "\x00\x7f"), BYTES).ids.dtype == np.uint8
 
 
 def test_generated_text_ends_at_the_first_end() -> None:
-    assert decode([*b"yes", EOS, *b"no", EOS]) == "yes"
-    assert decode([*b"no end"]) == "no end"
-    assert decode([EOS]) == decode([]) == ""
+    assert BYTES.decode([*b"yes", EOS, *b"no", EOS]) == "yes"
+    assert BYTES.decode([*b"no end"]) == "no end"
+    assert BYTES.decode([EOS]) == BYTES.decode([]) == ""
 
 
 def test_broken_bytes_become_a_mark() -> None:
-    assert decode([0xC3, EOS]) == "\N{REPLACEMENT CHARACTER}"
+    assert BYTES.decode([0xC3, EOS]) == "\N{REPLACEMENT CHARACTER}"
 
 
 @pytest.mark.parametrize(
@@ -67,7 +70,7 @@ def test_words_are_counted_as_people_do(words: list[str]) -> None:
 
 
 def test_examples_lie_end_to_end() -> None:
-    encoded = [encode(Example("pq", "a")), encode(Example("", "bc")), encode(Example("r", ""))]
+    encoded = [encode(Example("pq", "a"), BYTES), encode(Example("", "bc"), BYTES), encode(Example("r", ""), BYTES)]
     examples = end_to_end(encoded)
     assert len(examples) == 3
     assert examples.lengths.tolist() == [4, 3, 2]
@@ -82,13 +85,13 @@ def test_examples_lie_end_to_end() -> None:
 
 def test_a_task_of_texts_and_a_task_of_windows_give_the_same_kind_of_examples(tmp_path: Path) -> None:
     texts = TaskData(train=(Example("p", "a"), Example("q", "b")), eval=(Example("r", "c"),), source="here")
-    train, evaluation = encode_task(texts)
+    train, evaluation = encode_task(texts, BYTES)
     assert [bytes(e.ids) for e in train] == [b"pa\x03", b"qb\x03"]
     assert [bytes(e.ids) for e in evaluation] == [b"rc\x03"]
     (tmp_path / "tokens").write_bytes(b"abcdefgh")
     tokens = map_tokens(tmp_path / "tokens")
     windows = TokenWindows(tokens, np.array([2, 4]), np.array([3, 4]), tmp_path / "tokens")
-    train, evaluation = encode_task(TokenTask(windows, windows, "there", "0"))
+    train, evaluation = encode_task(TokenTask(windows, windows, "there", "0"), BYTES)
     assert [bytes(e.ids) for e in train] == [b"cde", b"efgh"]
     assert {e.prefix_length for e in train} == {1}
     assert train.num_targets.tolist() == [2, 3]
@@ -98,8 +101,8 @@ def test_examples_of_a_file_are_sent_as_its_name(tmp_path: Path) -> None:
     path = tmp_path / "tokens"
     path.write_bytes(bytes(range(250)) * 400)
     windows = TokenWindows(map_tokens(path), np.array([7, 90_000]), np.array([5, 9]), path)
-    examples, _ = encode_task(TokenTask(windows, windows, "there", "0"))
-    copied, _ = encode_task(TokenTask(replace(windows, path=None), windows, "there", "0"))
+    examples, _ = encode_task(TokenTask(windows, windows, "there", "0"), BYTES)
+    copied, _ = encode_task(TokenTask(replace(windows, path=None), windows, "there", "0"), BYTES)
     sent = pickle.dumps(examples)
     assert len(sent) < 2000
     assert len(pickle.dumps(copied)) > 100_000

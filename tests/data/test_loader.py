@@ -20,6 +20,7 @@ from hotlap.data import workers
 from hotlap.data.batches import Batch, BatchOrder, collate
 from hotlap.data.encoding import Examples, encode, end_to_end
 from hotlap.data.loader import BatchSource
+from hotlap.data.tokenizers import ByteTokenizer
 from hotlap.tasks.examples import Example
 
 FIELDS = ("input_ids", "target_positions", "targets", "document_ids", "positions")
@@ -30,7 +31,9 @@ MakeSource = Callable[..., BatchSource]
 
 def make_examples(count: int = 60) -> Examples:
     draw = np.random.default_rng(3)
-    return end_to_end([encode(Example("p" * draw.integers(1, 9), "c" * draw.integers(0, 30))) for _ in range(count)])
+    return end_to_end(
+        [encode(Example("p" * draw.integers(1, 9), "c" * draw.integers(0, 30)), ByteTokenizer()) for _ in range(count)]
+    )
 
 
 @pytest.fixture

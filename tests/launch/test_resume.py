@@ -260,8 +260,9 @@ def test_a_schedule_that_stays_as_it_is_needs_no_word(make_run: MakeRun) -> None
 
 def test_what_is_looked_at_and_kept_may_change(make_run: MakeRun) -> None:
     patch = {"training.eval_steps": 5, "training.logging_steps": 7, "training.save_total_limit": 2, "targets": []}
-    plan = plan_with(make_run(), patch)
+    plan = plan_with(make_run(), {**patch, "samples.prompts": ["a"]})
     assert set(plan.differences) == {
+        'samples.prompts: [] → ["a"]',
         'targets: ["eval_loss < 0.5"] → []',
         "training.eval_steps: null → 5.0",
         "training.logging_steps: 100.0 → 7.0",

@@ -12,7 +12,7 @@ from hotlap.config.schema import GPTConfig
 from hotlap.models.fused import rotate
 from hotlap.models.gpt import GPT, KeyValueCache, Norm
 
-VOCAB = 32
+VOCAB = 64
 CHOICES: dict[str, tuple[Any, ...]] = {
     "positions": ("learned", "rope"),
     "norm": ("layer_norm", "rms_norm"),
@@ -72,6 +72,17 @@ def test_a_cache_gives_the_logits_of_a_full_pass(choices: dict[str, Any]) -> Non
     torch.testing.assert_close(torch.cat(found, dim=1), expected, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("sizes", [(1,) * 40, (7, *(1,) * 30), (3, 20, 1, 1, 50, 2), (5,)], ids=len)
+def test_a_cache_holds_all_that_came_whatever_its_room(sizes: tuple[int, ...]) -> None:
+    cache = KeyValueCache()
+    parts = [[(torch.randn(2, 3, size, 4), torch.randn(2, 3, size, 4)) for size in sizes] for _ in range(2)]
+    for number in range(len(sizes)):
+        for layer, pairs in enumerate(parts):
+            keys, values = cache.extend(layer, *pairs[number])
+            for found, which in ((keys, 0), (values, 1)):
+                assert torch.equal(found, torch.cat([pair[which] for pair in pairs[: number + 1]], dim=2))
+
+
 def test_the_example_has_the_size_of_gpt2s_shape() -> None:
     """256 x 128 bytes, 128 x 128 positions, 2 blocks of 198,272 and the last norm."""
     model = GPT(GPTConfig(hidden_size=128, num_hidden_layers=2, max_position_embeddings=128), 256)
@@ -97,6 +108,26 @@ def test_a_choice_adds_or_saves_its_parameters(choices: dict[str, Any], differen
         return sum(p.numel() for p in build(**chosen).parameters())
 
     assert size(**choices) - size() == difference
+
+
+def test_gpt2_has_its_size_with_47_rows_of_padding() -> None:
+    with torch.device("meta"):
+        model = GPT(GPTConfig(preset="gpt2"), 50_257)
+    assert sum(p.numel() for p in model.parameters()) == 124_439_808 + 47 * 768
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_rows_of_padding_give_no_logit_and_no_loss(tied: bool) -> None:
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "max_position_embeddings": 16}
+    model = GPT(GPTConfig(**sizes, tie_word_embeddings=tied), 70).eval()
+    assert len(model.embedding.weight) == len(model.head_weight) == 128
+    tokens = random_tokens()
+    logits = model.logits(model.hidden(tokens))
+    assert logits.shape == (2, 10, 70)
+    with torch.no_grad():
+        model.head_weight[70:] = 1e3
+    assert torch.equal(model.logits(model.hidden(tokens)), logits)
 
 
 def test_zero_init_projections_start_at_zero() -> None:

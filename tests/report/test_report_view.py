@@ -13,6 +13,7 @@ from synthetic_sweep import DIVERGED, KEYS, NASTY, NUM_POINTS, best_number, swee
 
 from hotlap.config.load import config_from_values
 from hotlap.core.records import History
+from hotlap.core.run_folder import RunFolder
 from hotlap.core.study_folder import ProjectFolder
 from hotlap.report.report_data import ReportData, thinned
 from hotlap.study import report_view
@@ -76,6 +77,22 @@ def test_samples_are_the_last_ones_of_baseline_and_best(swept: ReportData) -> No
     (pair,) = swept.samples
     assert pair.prompt == "say <b>\n" and pair.expected == "yes"
     assert (pair.baseline, pair.best) == ("r0001 at 8", f"{best} at 8")
+
+
+def test_prompts_of_the_config_come_first_and_each_with_its_last_answer(project: ProjectFolder) -> None:
+    """The metrics of generated text need not be taken at the end, where the last samples of the config are."""
+    past = sweep_history()
+    write_folders(project, past)
+    best = f"r{best_number() + 1:04}"
+    for run_id in ("r0001", best):
+        for step in (0, 8, 10):
+            sample = {"step": step, "train_seconds": step / 2, "prompt": "Once upon", "expected": "", "prompt_index": 0}
+            RunFolder(project.runs_path / run_id).append_sample({**sample, "generated": f"{run_id} after {step}"})
+    found = sweep_report(project, past, synthetic_sweep.PROTOCOL)
+    assert [pair.prompt for pair in found.samples] == ["Once upon", "say <b>\n"]
+    assert (found.samples[0].baseline, found.samples[0].best) == ("r0001 after 10", f"{best} after 10")
+    assert (found.samples[1].baseline, found.samples[1].best) == ("r0001 at 8", f"{best} at 8")
+    assert found.sample_runs == ("r0001", best)
 
 
 def test_the_best_config_is_told_as_its_differences(swept: ReportData) -> None:

@@ -67,6 +67,15 @@ def test_an_honest_claim_has_no_problems() -> None:
     assert list(data_problems(DATA, RESULT, DATA)) == []
 
 
+def test_a_run_without_targets_claims_no_time_and_need_not_keep_to_the_grid() -> None:
+    points = [evaluation(step, 1.0 + step / 1000) for step in range(10)]
+    result = {**RESULT, "time_to_target": None}
+    assert list(claim_problems(result, points, (), "train")) == []
+    assert list(claim_problems(result, points, TARGETS, "train"))
+    broken = {**result, "metrics": {**METRICS, "eval_loss": math.nan}}
+    assert "eval_loss is nan" in "; ".join(claim_problems(broken, points, (), "train"))
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("name", ["eval_loss", "eval_byte_accuracy", "eval_word_accuracy"])
 def test_a_metric_that_is_not_a_number_is_not_believed(name: str, value: float) -> None:

@@ -25,6 +25,7 @@ TICK_SECONDS = 1 / 128
 """What one look at the fixed clock takes; sums of it are exact."""
 WALL_SECONDS = 2.0
 """Reading of the wall clock when the fixed one is first looked at."""
+SEEDS_OF_AN_ABLATION = 4
 _CHANGES = ("open", "os.rename", "os.mkdir", "os.remove", "os.truncate", "shutil.rmtree", "subprocess.Popen")
 
 
@@ -91,9 +92,9 @@ def nest() -> int:
     """
     import optuna  # noqa: F401
 
-    from hotlap.cli import errors, speedrun, status, sweep, sweep_screen  # noqa: F401
+    from hotlap.cli import ablate, errors, speedrun, status, sweep, sweep_screen  # noqa: F401
     from hotlap.runs import ingest
-    from hotlap.study import loop, sweep_drive, sweep_view, view  # noqa: F401
+    from hotlap.study import ablate as _  # noqa: F401
 
     pid = 0
     for line in iter(sys.stdin.readline, ""):
@@ -160,6 +161,8 @@ def drive(options: dict[str, Any]) -> int:
     elif options.get("at"):
         at_change(project, options["at"], lambda change: kill_self(project, f"driver before {change}"))
     with exit_plainly():
+        if "ablate" in options["config"]:
+            return drive_ablation(options["config"], project)
         if "search" in options["config"]:
             return drive_sweep(options["config"], project)
         return speedrun.drive(config_from_values(options["config"]), project)
@@ -183,6 +186,21 @@ def drive_sweep(config: dict[str, Any], project: Path) -> int:
     screen = SweepScreen(space.method, settings)
     study, end = sweep_drive.drive_sweep(space, ProjectFolder(project).create(), settings, screen)
     screen.finish(study, end.reason)
+    return 0
+
+
+def drive_ablation(config: dict[str, Any], project: Path) -> int:
+    """Drive an ablation as `hotlap ablate` does, with the settings that stand under `ablate`."""
+    from hotlap.cli import ablate
+    from hotlap.config.ablation import load_ablation
+    from hotlap.core.study_folder import ProjectFolder
+    from hotlap.study.ablate import plan_ablation
+
+    path = project / "ablate.json"
+    path.write_text(json.dumps({key: value for key, value in config.items() if key != "ablate"}))
+    folder = ProjectFolder(project).create()
+    plan = plan_ablation(folder, load_ablation(path, config["ablate"]), seeds=SEEDS_OF_AN_ABLATION)
+    ablate._drive(folder, plan, quiet=False)
     return 0
 
 

@@ -71,7 +71,8 @@ def test_the_document_holds_the_numbers_of_the_runs(history: History) -> None:
     assert document["record_seconds"] == median(
         r.train_seconds for r in history.runs if r.role == "record" and r.candidate
     )
-    assert document["speedup"] == pytest.approx(document["baseline_seconds"] / document["record_seconds"])
+    at_its_pace = history.claims[0].pace * document["baseline_seconds"]
+    assert document["speedup"] == pytest.approx(at_its_pace / document["record_seconds"])
     assert 2.9 < document["speedup"] < 3.8
     assert not document["speedup_is_lower_bound"]
     assert (document["tries"], document["kept"]) == (4, 2)

@@ -14,8 +14,11 @@ from hotlap.core.errors import ConfigError
 from hotlap.train.batch_size import (
     BatchSizeChoice,
     BatchSizeTrial,
+    MemoryLimit,
+    accumulation_for,
     find_batch_size,
     is_out_of_memory,
+    rows_per_step,
     smaller_batch,
     unchanged,
 )
@@ -157,3 +160,60 @@ def test_everything_is_put_back_bit_by_bit(has_trained: bool) -> None:
         train(1)
         raise RuntimeError("did not fit")
     assert all(torch.equal(one, other) for one, other in zip(train(3), first, strict=True))
+
+
+def limit(num_bytes: float, estimate: Callable[[int], int] | None = None) -> MemoryLimit:
+    return MemoryLimit(num_bytes, "this machine", estimate)
+
+
+def test_what_passes_the_share_of_memory_ends_the_search() -> None:
+    asked: list[int] = []
+    table = {1: 10.0, 2: 19.0, 4: 36.0, 8: 70.0, 16: 130.0}
+    choice = find_batch_size(speeds(table, asked), 16, limit=limit(4500))
+    assert asked == [1, 2, 4, 8]  # 8 rows were measured to need 8000
+    assert (choice.batch_size, choice.accumulation_steps) == (4, 4)
+    with pytest.raises(ConfigError, match=r"one row needs 1,000 bytes, more than training\.device_memory_ratio leaves"):
+        find_batch_size(speeds(table, []), 16, limit=limit(999))
+
+
+def test_an_estimate_keeps_sizes_from_being_tried() -> None:
+    asked: list[int] = []
+
+    def measure(size: int) -> tuple[float, None]:
+        asked.append(size)
+        return float(size), None
+
+    choice = find_batch_size(measure, 16, limit=limit(4500, lambda size: 1000 * size))
+    assert asked == [1, 2, 4] and choice.batch_size == 4
+    asked.clear()
+    assert find_batch_size(measure, 16, limit=limit(10, lambda size: 1000 * size)).batch_size == 1  # it may be wrong
+    assert asked == [1]
+
+
+@pytest.mark.parametrize(("tokens", "world_size", "rows"), [(524_288, 1, 512), (524_288, 8, 512), (1024, 1, 1)])
+def test_a_batch_in_tokens_is_so_many_rows(tokens: int, world_size: int, rows: int) -> None:
+    assert rows_per_step(tokens, 1024, 1020.0, world_size) == rows
+
+
+@pytest.mark.parametrize(
+    ("tokens", "longest", "mean", "world_size", "problem"),
+    [
+        (5000, 1024, 1024.0, 1, r"is 5,000, expected a multiple of 1,024 tokens a row .* near it: 4,096 and 5,120"),
+        (3072, 1024, 1024.0, 2, r"times 2 device\(s\); near it: 2,048 and 4,096"),
+        (100, 1024, 1024.0, 1, "near it: 1,024$"),
+        (1024, 1024, 300.0, 1, "rows of one length, these have 300 tokens on average and 1024 at most"),
+    ],
+)
+def test_a_batch_in_tokens_that_does_not_come_out_is_refused(
+    tokens: int, longest: int, mean: float, world_size: int, problem: str
+) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        rows_per_step(tokens, longest, mean, world_size)
+
+
+def test_passes_follow_from_the_rows_of_a_step() -> None:
+    assert accumulation_for(512, 16, 2) == 16
+    with pytest.raises(
+        ConfigError, match=r"comes to 512 rows, which 2 device\(s\) with per_device_train_batch_size 12"
+    ):
+        accumulation_for(512, 12, 2)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from hotlap.core.errors import DataError
 from hotlap.data.batches import Batch
-from hotlap.data.encoding import EncodedExample, decode, word_numbers
+from hotlap.data.encoding import EncodedExample, word_numbers
 from hotlap.train import evaluate
 from hotlap.train.evaluate import Evaluator, evaluated_data
 from hotlap.train.parts import Parts
@@ -120,7 +120,9 @@ def test_generation_is_scored_on_every_evaluation_example(
     wrong = [*b"nonsense", 3]
 
     def perfect_but_for_the_last(_: Parts, prompts: list[Any], max_new_tokens: int) -> list[list[int]]:
-        assert [decode(prompt.tolist()) for prompt in prompts] == [example.prefix for example in parts.task.eval]
+        assert [parts.tokenizer.decode(prompt.tolist()) for prompt in prompts] == [
+            example.prefix for example in parts.task.eval
+        ]
         assert max_new_tokens > max(map(len, answers))
         return [*answers[:-1], wrong]
 

@@ -12,45 +12,93 @@ import pytest
 import torch
 from torch import nn
 
-from hotlap.config.schema import TrainingConfig
+from hotlap.config.schema import GPTConfig, TrainingConfig
 from hotlap.core.errors import ConfigError
+from hotlap.models.gpt import GPT
 from hotlap.train import memory
 from hotlap.train.memory import (
     MemoryEstimate,
+    MicroBatch,
+    ModelSize,
     device_memory_bytes,
     keep_freed_memory,
     memory_estimate,
+    peak_memory_bytes,
     refuse_if_too_big,
     refuse_model_too_big,
+    size_of,
 )
 
-GPT2 = {"num_parameters": 124_000_000, "hidden_size": 768, "num_layers": 12, "vocab_size": 50_304}
-TOKENS = 8 * 1024
+GPT2 = ModelSize(
+    num_trained=124_000_000, trained_bytes=496_000_000, hidden_size=768, num_layers=12, vocab_size=50_257, num_heads=12
+)
+BATCH = MicroBatch(8, 1024)
+CPU = torch.device("cpu")
 
 
-def estimate(**training: Any) -> MemoryEstimate:
-    return memory_estimate(training=TrainingConfig(**training), tokens_per_microbatch=TOKENS, **GPT2)
+def estimate(size: ModelSize = GPT2, *, on_cpu: bool = False, **training: Any) -> MemoryEstimate:
+    return memory_estimate(size, TrainingConfig(**training), BATCH, on_cpu=on_cpu)
 
 
 def test_adamw_keeps_16_bytes_a_parameter() -> None:
     found = estimate(bf16=True, optim="adamw_torch_fused")
     assert (found.weights, found.gradients, found.optimizer) == (496_000_000, 496_000_000, 992_000_000)
     assert found.state == 16 * 124_000_000
-    assert found.activations == 2_566_914_048  # 34 × 8192 × 768 × 12
-    assert found.logits == 2_472_542_208  # 8192 × 50304 × (2 + 4)
+    assert found.activations == 2_868_903_936  # (2·4 + 7·2 + 2·2·4) bytes × 8192 × 768 × 12
+    assert found.logits == 566_798_446 == 667 * 50_257 * (2 + 4 + 4) + 50_257 * 768 * (4 + 2)  # in pieces of 667 rows
     assert found.total == found.state + found.activations + found.logits
 
 
-def test_fp32_keeps_twice_the_activations() -> None:
-    full, half = estimate(), estimate(bf16=True)
-    assert full.activations == 2 * half.activations
-    assert full.logits == 3_296_722_944  # 8192 × 50304 × (4 + 4)
-    assert full.state == half.state, "weights are fp32 in both"
+def test_fp32_keeps_more_activations() -> None:
+    full = estimate()
+    assert full.activations == 5_133_828_096  # (2·4 + 7·4 + 2·4·4) bytes × 8192 × 768 × 12
+    assert full.logits == 667 * 50_257 * (4 + 4) + 50_257 * 768 * 4
+    assert full.state == estimate(bf16=True).state, "weights are fp32 in both"
 
 
 def test_checkpointing_keeps_the_inputs_of_the_blocks() -> None:
     found = estimate(bf16=True, gradient_checkpointing=True)
-    assert found.activations == 364_904_448  # (2 × 12 + 34) × 8192 × 768
+    assert found.activations == 541_065_216  # (4 × 12 + 38) × 8192 × 768
+
+
+def test_a_small_vocabulary_has_its_logits_at_once() -> None:
+    small = ModelSize(num_trained=1000, trained_bytes=4000, hidden_size=8, num_layers=1, vocab_size=256)
+    assert estimate(small).logits == 8192 * 256 * (4 + 4)
+    assert estimate(small, bf16=True).logits == 8192 * 256 * (2 + 4 + 4)
+
+
+def test_a_gated_mlp_and_its_width_count() -> None:
+    wide = ModelSize(
+        num_trained=1000, trained_bytes=4000, hidden_size=8, num_layers=1, vocab_size=256, inner_size=48, is_gated=True
+    )
+    assert estimate(wide).activations == 8192 * (8 * (2 * 4 + 7 * 4) + 4 * 4 * 48)
+
+
+@pytest.mark.parametrize(("length", "kept"), [(64, 64**2), (256, 128 * (128 + 256)), (512, 163_840), (1024, 0)])
+def test_short_rows_on_a_cpu_keep_their_attention_weights(length: int, kept: int) -> None:
+    batch = MicroBatch(4, length)
+    plain, on_cpu = (memory_estimate(GPT2, TrainingConfig(), batch, on_cpu=flag) for flag in (False, True))
+    assert on_cpu.activations - plain.activations == 12 * 4 * 12 * kept * 4
+
+
+def test_frozen_weights_have_no_gradient_and_no_state() -> None:
+    lora = ModelSize(
+        num_trained=1_000_000,
+        trained_bytes=4_000_000,
+        frozen_bytes=248_000_000,
+        hidden_size=768,
+        num_layers=12,
+        vocab_size=50_257,
+    )
+    found = estimate(lora)
+    assert (found.weights, found.gradients, found.optimizer) == (252_000_000, 4_000_000, 8_000_000)
+    assert found.activations == estimate().activations
+
+
+def test_weights_in_bfloat16_have_moments_in_it() -> None:
+    half = ModelSize(num_trained=1000, trained_bytes=2000, hidden_size=8, num_layers=1, vocab_size=256)
+    found = estimate(half)
+    assert (found.weights, found.gradients, found.optimizer) == (2000, 2000, 4000)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +114,10 @@ def test_checkpointing_keeps_the_inputs_of_the_blocks() -> None:
     ],
 )
 def test_each_optimizer_has_its_state(training: dict[str, Any], num_bytes: int) -> None:
-    found = memory_estimate(10_000_000, TrainingConfig(**training), 0, 384, 6, 256)
+    size = ModelSize(
+        num_trained=10_000_000, trained_bytes=40_000_000, hidden_size=384, num_layers=6, vocab_size=256, num_heads=6
+    )
+    found = memory_estimate(size, TrainingConfig(**training), MicroBatch(0, 0))
     assert found.optimizer == num_bytes
     assert (found.activations, found.logits) == (0, 0)
 
@@ -82,7 +133,7 @@ def test_what_stays_in_memory_has_to_fit() -> None:
         "weights 473.0 MiB",
         "gradients 473.0 MiB",
         "optimizer state 946.0 MiB",
-        "(attention weights apart) about 2.4 GiB",
+        "activations about 2.7 GiB",
     ):
         assert part in message
 
@@ -90,13 +141,70 @@ def test_what_stays_in_memory_has_to_fit() -> None:
 def test_a_model_is_weighed_before_it_is_moved(monkeypatch: pytest.MonkeyPatch) -> None:
     model = nn.Sequential(nn.Embedding(256, 64, device="meta"), nn.Linear(64, 256, bias=False, device="meta"))
     monkeypatch.setattr(memory, "device_memory_bytes", lambda *_: 16 * 32_768)
-    cpu = torch.device("cpu")
-    refuse_model_too_big(model, TrainingConfig(optim="adamw_torch"), cpu)
+    refuse_model_too_big(model, TrainingConfig(optim="adamw_torch"), CPU)
     monkeypatch.setattr(memory, "device_memory_bytes", lambda *_: 12 * 32_768)
-    refuse_model_too_big(model, TrainingConfig(optim="sgd"), cpu)
+    refuse_model_too_big(model, TrainingConfig(optim="sgd"), CPU)
     with pytest.raises(ConfigError, match=r"each of 2 processes on this machine has 384\.0 KiB") as caught:
-        refuse_model_too_big(model, TrainingConfig(optim="adamw_torch"), cpu, 2)
+        refuse_model_too_big(model, TrainingConfig(optim="adamw_torch"), CPU, 2)
     assert "weights 128.0 KiB, gradients 128.0 KiB, optimizer state 256.0 KiB)" in str(caught.value)
+
+
+def test_the_size_of_a_gpt_is_that_of_its_config() -> None:
+    shape = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "max_position_embeddings": 512}
+    model = GPT(GPTConfig(**shape, hidden_act="swiglu"), 300)
+    count = sum(p.numel() for p in model.parameters())
+    assert size_of(model) == ModelSize(
+        num_trained=count,
+        trained_bytes=4 * count,
+        hidden_size=32,
+        num_layers=3,
+        vocab_size=300,  # the table of positions is longer
+        num_heads=2,
+        inner_size=96,
+        is_gated=True,
+    )
+    for parameter in model.blocks.parameters():
+        parameter.requires_grad_(False)
+    frozen = sum(p.numel() for p in model.blocks.parameters())
+    found = size_of(model)
+    assert (found.num_trained, found.frozen_bytes) == (count - frozen, 4 * frozen)
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"hidden_act": "swiglu"}, {"hidden_act": "relu_squared"}, {"intermediate_size": 48}], ids=str
+)
+@pytest.mark.parametrize("bf16", [False, True])
+def test_what_a_backward_pass_keeps_is_as_estimated(changes: dict[str, Any], bf16: bool) -> None:
+    """Each tensor that autograd saves counts once, parameters not at all."""
+    torch.manual_seed(0)
+    shape = {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "max_position_embeddings": 256}
+    model = GPT(GPTConfig(**shape, **changes), 256)
+    own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    kept: dict[int, int] = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        held.append(tensor)  # else its memory might be given out again
+        return tensor
+
+    held: list[torch.Tensor] = []
+    ids = torch.randint(256, (4, 128))
+    with (
+        torch.autocast("cpu", torch.bfloat16, enabled=bf16),
+        torch.autograd.graph.saved_tensors_hooks(note, lambda x: x),
+    ):
+        model.hidden(ids)
+    training = TrainingConfig(bf16=bf16)
+    expected = memory_estimate(size_of(model), training, MicroBatch(4, 128), on_cpu=True).activations
+    assert 0.75 < expected / sum(kept.values()) < 1.33
+
+
+def test_the_peak_is_at_least_what_is_held() -> None:
+    before = peak_memory_bytes(CPU)
+    held = torch.ones(64 << 20, dtype=torch.uint8)
+    assert peak_memory_bytes(CPU) >= max(before, held.numel())
 
 
 def test_processes_share_the_memory_of_a_machine() -> None:

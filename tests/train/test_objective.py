@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from hotlap.config.schema import GPTConfig
 from hotlap.data.batches import Batch, collate
 from hotlap.data.encoding import EncodedExample, encode
+from hotlap.data.tokenizers import ByteTokenizer
 from hotlap.models.gpt import GPT
 from hotlap.tasks.examples import Example
 from hotlap.train import objective as objective_module
@@ -24,7 +25,7 @@ def one_thread() -> None:
 
 
 def examples() -> list[EncodedExample]:
-    return [encode(Example(prefix, completion)) for prefix, completion in TEXTS]
+    return [encode(Example(prefix, completion), ByteTokenizer()) for prefix, completion in TEXTS]
 
 
 def build(**choices: Any) -> GPT:
@@ -100,7 +101,7 @@ def test_pieces_give_the_loss_and_gradients_of_the_whole(
         with monkeypatch.context() as patch:
             if in_pieces:
                 patch.setattr(objective_module, "LARGE_VOCABULARY", 256)
-                patch.setattr(objective_module, "_PIECE", 7 * 256)  # 27 targets: the last piece is a part
+                patch.setattr(objective_module, "PIECE", 7 * 256)  # 27 targets: the last piece is a part
             model.zero_grad()
             loss = loss_of(Objective(model if has_matrix else WithoutMatrix(model), 256, label_smoothing), batch)
             (loss / 3).backward()
@@ -123,6 +124,28 @@ def test_the_loss_in_pieces_agrees_with_torchs_own(label_smoothing: float) -> No
         results.extend([loss.detach().float(), *torch.autograd.grad(loss, (hidden, weight))])
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+def test_rows_of_padding_have_no_share_of_the_loss(label_smoothing: float) -> None:
+    torch.manual_seed(0)
+    hidden = torch.randn(50, 8, requires_grad=True)
+    weight = torch.randn(320, 8, requires_grad=True)
+    targets = torch.randint(0, 300, (50,))
+    loss = linear_cross_entropy(hidden, weight, targets, label_smoothing, 16, vocab_size=300)
+    logits = hidden @ weight[:300].T
+    expected = F.cross_entropy(logits, targets, reduction="sum", label_smoothing=label_smoothing)
+    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-4)
+    for one, other in zip(*(torch.autograd.grad(x, (hidden, weight)) for x in (loss, expected)), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+def test_a_frozen_head_has_no_gradient() -> None:
+    hidden, weight, targets = torch.randn(5, 4, requires_grad=True), torch.randn(9, 4), torch.arange(5)
+    loss = linear_cross_entropy(hidden, weight, targets)
+    (found,) = torch.autograd.grad(loss, hidden)
+    expected = F.cross_entropy(hidden @ weight.T, targets, reduction="sum")
+    torch.testing.assert_close(found, torch.autograd.grad(expected, hidden)[0])
 
 
 def test_autocast_rounds_products_but_not_the_sum(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from hotlap.config.models import GPTConfig
 from hotlap.core.errors import ConfigError
+from hotlap.models.gpt import GPT
+from hotlap.models.gpt2 import Vocabulary, write_gpt2
+from hotlap.train import build
 from hotlap.train import parts as parts_module
+from hotlap.train.memory import MicroBatch, memory_estimate, size_of
 from hotlap.train.parts import Parts, bf16_is_fast
 
 MakeParts = Callable[..., Parts]
@@ -92,3 +97,52 @@ def test_building_does_not_load_the_compiler(tmp_path: Path) -> None:
     )
     ended = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
+
+
+def test_a_batch_in_tokens_sets_rows_and_passes(make_parts: MakeParts, tmp_path: Path) -> None:
+    for number in range(8):
+        text = f"the cat number {number} sat on the mat. " * 200
+        (tmp_path / f"text{number}.txt").write_text(text, encoding="utf-8")
+    task = {"task": {"name": "language_model", "text": "text*.txt", "block_size": 32}}
+    fixed = make_parts({**task, "training.total_batch_tokens": 512, "training.per_device_train_batch_size": 4})
+    assert (fixed.batch_size, fixed.accumulation_steps) == (4, 4)
+    chosen = make_parts({**task, "training.total_batch_tokens": 512, "training.per_device_train_batch_size": "auto"})
+    assert chosen.batch_size * chosen.accumulation_steps == 16
+    assert [trial.batch_size for trial in chosen.batch_size_trials][:2] == [1, 2]
+    with pytest.raises(ConfigError, match=r"total_batch_tokens is 500, expected a multiple of 32 tokens a row"):
+        make_parts({**task, "training.total_batch_tokens": 500, "training.per_device_train_batch_size": "auto"})
+
+
+def test_rows_of_many_lengths_have_no_batch_in_tokens(make_parts: MakeParts) -> None:
+    with pytest.raises(ConfigError, match="needs rows of one length"):
+        make_parts({"training.total_batch_tokens": 512, "training.per_device_train_batch_size": "auto"})
+
+
+def test_a_share_of_memory_bounds_the_rows_on_a_cpu(make_parts: MakeParts, monkeypatch: pytest.MonkeyPatch) -> None:
+    patch = {
+        "training.per_device_train_batch_size": "auto",
+        "training.total_batch_size": 64,
+        "training.device_memory_ratio": 0.5,
+    }
+    plain = make_parts({"training.per_device_train_batch_size": 1})
+    size, longest = size_of(plain.model), int(plain.train.lengths.max()) - 1
+    needed = memory_estimate(size, plain.config.training, MicroBatch(4, longest), on_cpu=True).total
+    monkeypatch.setattr(build, "device_memory_bytes", lambda *_: 2 * needed)
+    parts = make_parts(patch)
+    assert [trial.batch_size for trial in parts.batch_size_trials] == [1, 2, 4]
+
+
+def test_pretrained_weights_are_where_a_training_begins(make_parts: MakeParts, tmp_path: Path) -> None:
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    config = GPTConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, max_position_embeddings=72)
+    torch.manual_seed(5)
+    model = GPT(config, 256)
+    write_gpt2(config, model.state_dict(), Vocabulary(256, 0, 3), folder)
+    parts = make_parts({"model": {"model_name_or_path": str(folder)}})
+    for one, other in zip(parts.model.parameters(), model.parameters(), strict=True):
+        assert torch.equal(one, other)
+    rope = make_parts({"model": {"model_name_or_path": str(folder), "positions": "rope"}})
+    assert torch.equal(rope.model.get_parameter("embedding.weight"), model.embedding.weight)
+    with pytest.raises(ConfigError, match="the weights have a vocabulary of 256 tokens, the tokenizer has"):
+        make_parts({"model": {"model_name_or_path": str(folder)}, "tokenizer": "character"})

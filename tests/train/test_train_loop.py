@@ -135,7 +135,7 @@ def test_the_parts_of_a_step_are_booked_apart(make_parts: MakeParts, monkeypatch
     monkeypatch.setattr(loop.time, "perf_counter", lambda: next(ticks))
     timer = StepTimer()
     list(train_steps(make_parts({"training.gradient_accumulation_steps": 3}), TrainClock(lambda: 0.0), timer, SIGNS))
-    assert timer.seconds == {"data": 8, "forward": 24, "backward": 24, "optimizer": 8}
+    assert timer.seconds == {"waiting": 8, "data": 8, "forward": 24, "backward": 24, "optimizer": 8}
 
 
 def test_a_loss_that_is_not_a_number_ends_the_training(make_parts: MakeParts) -> None:

@@ -1,9 +1,10 @@
 """The promise of resuming: a run that was killed, interrupted or cut off ends with the bits of one that never was.
 
 With all that could break it: gradient accumulation, packed rows, data workers, dropout, a learning-rate schedule and
-two optimizers with a state.
+two optimizers with a state; on a corpus, on a generator and on a mixture of both.
 """
 
+import json
 import os
 import shutil
 import signal
@@ -20,6 +21,7 @@ from tiny_runs import fill_run, make_project
 import hotlap
 from hotlap.core.files import read_json_lines
 from hotlap.core.run_folder import RunFolder
+from hotlap.core.study_folder import ProjectFolder
 from hotlap.launch.resume import ResumePlan, plan_resume
 
 SETTINGS = {
@@ -69,6 +71,29 @@ from hotlap.worker.__main__ import main
 sys.exit(main())
 """
 
+SAMPLES = """
+import random
+
+def sums(seed, largest):
+    draw = random.Random(seed)
+    while True:
+        a, b = draw.randrange(largest), draw.randrange(largest)
+        yield f"{a}+{b}=", str(a + b)
+"""
+SUMS = {"name": "generator", "function": "samples:sums", "largest": 5000, "max_length": 20, "max_eval_samples": 16}
+ENDLESS = {
+    "generator": SUMS,
+    "mixture": {
+        "name": "mixture",
+        "by": "tokens",
+        "tasks": {
+            "sums": {**SUMS, "weight": 2},
+            "words": {"name": "string_repetition", "max_length_bytes": 24},
+            "pairs": {"name": "prompt_completion", "weight": 0.5},
+        },
+    },
+}
+
 MakeRun = Callable[[], RunFolder]
 
 
@@ -85,6 +110,19 @@ def straight(make_shared_run: MakeRun) -> RunFolder:
     folder = make_shared_run()
     assert work(folder) == 0, folder.log_tail()
     return folder
+
+
+def endless_run(
+    project: ProjectFolder, name: str, settings: dict[str, Any] = SETTINGS, command: dict[str, Any] | None = None
+) -> RunFolder:
+    """Make a run on a generator, or on a mixture with one."""
+    (project.project / "samples.py").write_text(SAMPLES)
+    lines = [json.dumps({"prompt": f"{number}? ", "completion": str(7 * number)}) for number in range(90)]
+    (project.project / "pairs.jsonl").write_text("\n".join(lines))
+    task = ENDLESS[name]
+    files = {"task.tasks.words.text": "corpus.txt", "task.tasks.pairs.file": "pairs.jsonl"} if "tasks" in task else {}
+    absolute = {key: str(project.project / file) for key, file in files.items()}  # as the launcher writes it
+    return fill_run(project, {**settings, "task": task, **absolute}, command)
 
 
 def work(folder: RunFolder, number: signal.Signals = signal.SIGKILL, *, at: int = 0, how: str = ENDS_AT_A_POINT) -> int:
@@ -184,3 +222,18 @@ def test_interrupted_by_signals_it_saves_and_goes_on(make_shared_run: MakeRun, s
     assert work(folder) == 0, folder.log_tail()
     assert_same_training(folder, straight)
     assert_clocks_go_on(folder, plan)
+
+
+@pytest.mark.parametrize("name", list(ENDLESS))
+def test_endless_data_go_on_where_they_were(tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
+    project = make_project(tmp_path_factory.mktemp(name))
+    straight, folder = (endless_run(project, name, command={}) for _ in range(2))
+    assert work(straight) == 0, straight.log_tail()
+    assert work(folder, at=25) == -signal.SIGKILL
+    plan = resume(folder)
+    assert (plan.checkpoint, plan.num_lost_steps) == ("checkpoint-20", 5)
+    assert work(folder) == 0, folder.log_tail()
+    assert_same_training(folder, straight)
+    metrics = (folder.read("result") or {})["metrics"]
+    assert metrics["data_wait_ratio"] >= 0
+    assert ("eval_sums_loss" in metrics) == (name == "mixture")

@@ -8,11 +8,14 @@ from typing import Annotated
 import typer
 
 import hotlap
+from hotlap.cli.ablate import ablate
 from hotlap.cli.analyze import analyze
 from hotlap.cli.apply import apply
 from hotlap.cli.demo import demo
 from hotlap.cli.doctor import doctor
 from hotlap.cli.errors import exit_plainly
+from hotlap.cli.export import export
+from hotlap.cli.generate import generate
 from hotlap.cli.import_runs import import_runs
 from hotlap.cli.reindex import reindex
 from hotlap.cli.replay import replay
@@ -24,7 +27,10 @@ from hotlap.cli.status import status
 from hotlap.cli.sweep import sweep
 from hotlap.cli.train import train
 
-COMMANDS = (demo, train, speedrun, sweep, analyze, report, status, apply, rerun, replay, import_runs, doctor, reindex)
+COMMANDS = (
+    *(demo, train, speedrun, sweep, ablate, generate, analyze, report, status),
+    *(apply, rerun, replay, export, import_runs, doctor, reindex),
+)
 """In the order in which the help lists them."""
 GROUPS = {"runs": runs}
 

@@ -82,6 +82,7 @@ def opening_lines(plan: "ReplayPlan") -> list[str]:
 def _drive(project: "ProjectFolder", plan: "ReplayPlan", *, quiet: bool) -> "tuple[History, str]":
     """Carry the replay out; return its history and why it ended."""
     from hotlap.cli.speedrun import StudyScreen
+    from hotlap.cli.train import tell_trackers
     from hotlap.launch.locks import study_lock
     from hotlap.launch.orphans import reap_orphans
     from hotlap.launch.prepare import prepare_data
@@ -96,6 +97,7 @@ def _drive(project: "ProjectFolder", plan: "ReplayPlan", *, quiet: bool) -> "tup
         if replay.history.runs:
             screen.says(f"going on with {plan.folder.name}: {len(replay.history.runs)} runs so far")
         reason = run_replay(replay, plan, screen)
+    tell_trackers(replay.new_run_folders)
     return replay.history, reason
 
 

@@ -62,6 +62,8 @@ def analysed(project: "ProjectFolder", subject: "Subject") -> "ReportData":
     from hotlap.study.subject import analysis_of
 
     data = report_data(project, subject)
+    if data.kind == "ablation":
+        return replace(data, no_analysis_because="An ablation compares its runs seed by seed: see the differences.")
     try:
         found = analysis_of(subject)
     except ConfigError as error:

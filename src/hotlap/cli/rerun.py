@@ -23,7 +23,7 @@ def rerun(
     json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")] = False,
 ) -> None:
     """Repeat a run exactly: same config, seed, devices and limits."""
-    from hotlap.cli.train import closing_summary, run_training
+    from hotlap.cli.train import closing_summary, run_training, tell_trackers
     from hotlap.core.records import EXIT_CODES
     from hotlap.core.study_folder import ProjectFolder
     from hotlap.launch.prepare import prepare_data
@@ -43,6 +43,7 @@ def rerun(
     else:
         typer.echo(closing_summary(record, second))
         typer.echo("\n".join(["", *comparison_lines(first_record, record, first, second)]))
+    tell_trackers([second])
     raise typer.Exit(EXIT_CODES[record.outcome])
 
 

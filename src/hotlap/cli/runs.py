@@ -6,24 +6,24 @@ hotlap runs compare @baseline @best
 
 import json
 import shlex
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from hotlap.cli.samples import samples
 from hotlap.cli.screen import print_json, print_table, sparkline
+from hotlap.cli.stores import AsJson, Project, open_store
 
 if TYPE_CHECKING:
     from hotlap.runs.rows import StoredRun
     from hotlap.runs.store import RunStore
 
 app = typer.Typer(help="List, show, compare, annotate and export runs.", no_args_is_help=True)
+app.command()(samples)
 
-Project = Annotated[Path, typer.Option("-p", "--project", help="Folder that holds .hotlap/.")]
 RunName = Annotated[str, typer.Argument(metavar="ID", help="r0042, r42, @last, @baseline or @best.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 AsCsv = Annotated[bool, typer.Option("--csv", help="CSV on stdout.")]
 _SPARKLINE_WIDTH = 40
 _NO_RUNS = ("the defaults", "nothing")
@@ -40,7 +40,7 @@ def list_runs(
     project: Project = Path(),
 ) -> None:
     """List runs."""
-    with _open_store(project) as store:
+    with open_store(project) as store:
         _print_runs(store.runs(study, sort, limit), as_json, as_csv)
 
 
@@ -49,7 +49,7 @@ def show(name: RunName, as_json: AsJson = False, project: Project = Path()) -> N
     """Show one run: facts, where the seconds went, config, metrics, and how to run it again."""
     from hotlap.runs.views import base_of, changes_from_base, guards_text, reproduce_argv, runs_document
 
-    with _open_store(project) as store:
+    with open_store(project) as store:
         run = store.get(name)
         base, base_config = base_of(run, store.runs(run.study))
         changes = changes_from_base(run, base_config)
@@ -57,7 +57,9 @@ def show(name: RunName, as_json: AsJson = False, project: Project = Path()) -> N
         if as_json:
             print_json(runs_document([run], base=base, differences=changes, reproduce=reproduce))
         else:
-            _print_facts(run, _course(store, run), guards_text(store.folder(run.run_id).read("guards") or {}))
+            folder = store.folder(run.run_id)
+            peak = (folder.read("result") or {}).get("peak_memory_bytes")
+            _print_facts(run, _course(store, run), guards_text(folder.read("guards") or {}), peak)
             _print_sections(run, base, changes)
             following = f"compare {base} {run.run_id}" if base not in (*_NO_RUNS, run.run_id) else "ls --sort time"
             again = _origin(run) if run.imported else f"run it again: {reproduce}"
@@ -70,7 +72,7 @@ def check(name: RunName, project: Project = Path()) -> None:
     from hotlap.launch.evaluate import evaluate_again, wait_for_device
     from hotlap.search.trust import REPRODUCED, reproduction_problems
 
-    with _open_store(project) as store:
+    with open_store(project) as store:
         run = store.get(name)
         folder = store.folder(run.run_id)
         with wait_for_device(folder, lambda text: typer.echo(text, err=True)):
@@ -98,7 +100,7 @@ def compare(
     """Compare runs: where their configs differ, then times and metrics."""
     from hotlap.runs.views import config_differences, runs_document
 
-    with _open_store(project) as store:
+    with open_store(project) as store:
         runs = [store.get(name) for name in names]
         differences = config_differences([run.config for run in runs])
         if as_json:
@@ -117,7 +119,7 @@ def note(
     """Write a note on a run; it appears in lists, reports and SPEEDRUN.md."""
     from hotlap.runs.notes import append_note
 
-    with _open_store(project) as store:
+    with open_store(project) as store:
         run = store.get(name)
         append_note(store.project, run.run_id, text, tuple(tag or ()))
         typer.echo(f"noted on {run.run_id}; see: hotlap runs show {run.run_id}")
@@ -134,30 +136,12 @@ def export(
 ) -> None:
     """Export all runs, or all their points, as CSV (default) or JSON; nothing is ever left out."""
     _refuse_both(as_json, as_csv)
-    with _open_store(project) as store:
+    with open_store(project) as store:
         text = _export_text(store, study, points, as_json)
         if out is None:
             typer.echo(text, nl=False)
         else:
             _write(out, text)
-
-
-@contextmanager
-def _open_store(project: Path) -> Iterator["RunStore"]:
-    """Open and refresh the index; an error that is meant for the user becomes one message and its exit code."""
-    from hotlap.core.errors import ConfigError, HotlapError
-    from hotlap.core.study_folder import ProjectFolder
-    from hotlap.runs.store import RunStore
-
-    try:
-        if not project.is_dir():
-            raise ConfigError(f"{project} is no folder; give the project's folder with -p")
-        with RunStore(ProjectFolder(project)) as store:
-            store.refresh()
-            yield store
-    except HotlapError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(error.exit_code) from None
 
 
 def _refuse_both(as_json: bool, as_csv: bool) -> None:
@@ -187,7 +171,7 @@ def _list_row(run: "StoredRun") -> list[str]:
     return [run.run_id, run.study or "-", run.role, outcome, *times, *numbers]
 
 
-def _print_facts(run: "StoredRun", sparkline: str, guards: str) -> None:
+def _print_facts(run: "StoredRun", sparkline: str, guards: str, peak_bytes: int | None) -> None:
     study = f" of {run.study}, candidate {run.candidate}" if run.study else ""
     typer.echo(f"{run.run_id}  {run.role}{study}, seed {run.seed}: {run.outcome}")
     if run.reason:
@@ -201,7 +185,8 @@ def _print_facts(run: "StoredRun", sparkline: str, guards: str) -> None:
         typer.echo(f"  time to target {train} (train clock), {wall} (wall clock), at step {run.target_step:,}")
     clocks = f"{_time(run.train_seconds)} of training in {_time(run.wall_seconds)}"
     spent = "no clock of hotlap's" if run.imported else clocks
-    typer.echo(f"  {run.steps:,} steps, {run.tokens:,} tokens, {spent}")
+    held = f", at most {peak_bytes / 2**20:,.0f} MiB of memory" if peak_bytes else ""
+    typer.echo(f"  {run.steps:,} steps, {run.tokens:,} tokens, {spent}{held}")
     if sparkline:
         typer.echo(f"  eval_loss {sparkline}")
     for note in run.notes:

@@ -4,12 +4,15 @@ import json
 import math
 import os
 import sys
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import typer
 
 _BARS = "▁▂▃▄▅▆▇█"
+_CONTROLS = {code: repr(chr(code))[1:-1] for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+"""What terminals may take for orders, as it is written in Python."""
 
 
 def is_terminal() -> bool:
@@ -35,6 +38,39 @@ def sparkline(values: Sequence[float], width: int) -> str:
     low, high = min(finite, default=0.0), max(finite, default=0.0)
     scale = (len(_BARS) - 1) / (high - low) if high > low else 0.0
     return "".join(_BARS[round((value - low) * scale)] if math.isfinite(value) else " " for value in chosen)
+
+
+def harmless(text: str) -> str:
+    """Return text that others made, such as a model, without the signs that a terminal would obey."""
+    return text.translate(_CONTROLS)
+
+
+def width_of(text: str) -> int:
+    """Return how many columns a text takes on a terminal: two for a wide sign, none for an accent of its own."""
+    return sum(_columns(sign) for sign in text)
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """Return a text's lines, none wider than `width` columns (two or more); they break at blanks where they can."""
+    return [piece for line in text.expandtabs(4).split("\n") for piece in _pieces(line, width)]
+
+
+def _pieces(line: str, width: int) -> Iterator[str]:
+    while width_of(line) > width:
+        end = used = 0
+        while used + _columns(line[end]) <= width:
+            used += _columns(line[end])
+            end += 1
+        blank = line.rfind(" ", 0, end + 1)
+        yield line[: blank if blank > 0 else end].rstrip()
+        line = line[blank + 1 if blank > 0 else end :]
+    yield line
+
+
+def _columns(sign: str) -> int:
+    if unicodedata.combining(sign):
+        return 0
+    return 2 if unicodedata.east_asian_width(sign) in "WF" else 1
 
 
 def table_lines(headers: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:

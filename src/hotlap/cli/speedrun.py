@@ -39,6 +39,7 @@ def speedrun(
 def drive(config: Any, project: Path) -> int:
     """Run or go on with the study of a config; return the exit code."""
     from hotlap.cli.status import status_lines
+    from hotlap.cli.train import tell_trackers
     from hotlap.core.records import EXIT_CODES
     from hotlap.core.study_folder import ProjectFolder
     from hotlap.launch.locks import study_lock
@@ -65,6 +66,7 @@ def drive(config: Any, project: Path) -> int:
             screen.says(line)
         screen.says(f"\nended: {reason}")
         screen.says(f"journal {write_study_journal(study)}")
+    tell_trackers(study.new_run_folders)
     if reason == "interrupted":
         return 130
     outcomes = [run.outcome for run in study.history.runs]

@@ -17,17 +17,21 @@ def status(
     """Say where a study stands.
 
     Baseline, best time, noise, tries, budget and the ladder: the facts at the top of SPEEDRUN.md. Of a sweep: its best
-    points.
+    points; of an ablation: its differences.
     """
+    from hotlap.cli.ablation_screen import ablation_lines
     from hotlap.cli.screen import print_json
     from hotlap.cli.sweep_screen import next_line, summary_lines
     from hotlap.core.study_folder import ProjectFolder
+    from hotlap.study.ablate_view import view_ablation
     from hotlap.study.sweep_view import view_sweep
     from hotlap.study.view import view_study
 
     folder = ProjectFolder(project.absolute())
     if (sweep := view_sweep(folder, name)) is not None:
         document, lines = sweep.document(), [*summary_lines(sweep), "", next_line(sweep)]
+    elif (ablation := view_ablation(folder, name)) is not None:
+        document, lines = ablation.document(), ablation_lines(ablation)
     else:
         _, summary = view_study(folder, name)
         document, lines = summary.document(), status_lines(summary)

@@ -25,12 +25,16 @@ def sweep(
     """Search a space of settings: the best config, what mattered, and how sure that is."""
     from hotlap.cli.screen import print_json
     from hotlap.cli.sweep_screen import SweepScreen
+    from hotlap.cli.train import tell_trackers
     from hotlap.config.sweep import load_sweep
     from hotlap.core.errors import ConfigError, RunFailedError
     from hotlap.core.study_folder import ProjectFolder
+    from hotlap.launch.trackers import tracker_notices
     from hotlap.study.sweep_drive import drive_sweep, settings_of
 
     space, notices = load_sweep(config, settings or [])
+    if space.base is not None:
+        notices = [*notices, *tracker_notices(space.base)]
     for notice in dict.fromkeys(notices):
         typer.echo(f"note: {notice}", err=True)
     if space.base is None:
@@ -45,5 +49,6 @@ def sweep(
     found = screen.finish(study, end.reason)
     if json:
         print_json(found.document())
+    tell_trackers(study.new_run_folders)
     ended = 0 if found.best is not None else 3
     raise typer.Exit({"end": ended, "interrupted": 130, "machine": RunFailedError.exit_code}[end.cause])

@@ -66,13 +66,27 @@ def train(
         if plot_schedule:
             draw_learning_rate(loaded, folder.project)
             return
-        prepare_data(folder.create(), loaded)
+        prepared = prepare_data(folder.create(), loaded)
+        if not json:
+            typer.echo(f"task {loaded.task.name}: {prepared}")
         record, run_folder = run_training(loaded, folder.project, folder.runs_path, quiet=json)
     if json:
         _print_result(record, run_folder)
     else:
         typer.echo(closing_summary(record, run_folder))
+    tell_trackers([run_folder])
     raise typer.Exit(EXIT_CODES[record.outcome])
+
+
+def tell_trackers(folders: "Sequence[RunFolder]") -> None:
+    """Say which trackers have not mirrored these runs to their end, once all of them are done."""
+    from hotlap.launch.trackers import settled_lines
+
+    def say(text: str) -> None:
+        typer.echo(f"note: {text}", err=True)
+
+    for line in settled_lines(folders, say):
+        say(line)
 
 
 def config_and_run(words: Sequence[str], *, is_resume: bool) -> tuple[Path | None, str | None]:
@@ -92,10 +106,11 @@ def config_and_run(words: Sequence[str], *, is_resume: bool) -> tuple[Path | Non
 def load_with_notices(path: Path, settings: Sequence[str]) -> "RunConfig":
     """Load a config; what was taken in another way than it was written is told once, on stderr."""
     from hotlap.config.load import load_config
+    from hotlap.launch.trackers import tracker_notices
 
     notices: list[str] = []
     config = load_config(path, settings, notices)
-    for notice in dict.fromkeys(notices):
+    for notice in dict.fromkeys([*notices, *tracker_notices(config)]):
         typer.echo(f"note: {notice}", err=True)
     return config
 

@@ -120,11 +120,6 @@ def _one_of(*harmless: Any) -> Callable[[Any], bool]:
     return lambda value: any(value == known and type(value) is type(known) for known in harmless)
 
 
-def _reports_nowhere(value: Any) -> bool:
-    listed = value if isinstance(value, list | tuple) else [value]
-    return all(name in (None, False, "none", "None", "") for name in listed)
-
-
 def _splits_nothing(value: Any) -> bool:
     return value is None or (isinstance(value, Mapping) and not value.get("split_batches"))
 
@@ -137,12 +132,12 @@ _NONE_IS_DEFAULT: Final = frozenset({"gradient_checkpointing", "include_num_inpu
 _NO_EFFECT: Final[Mapping[str, str]] = {
     "output_dir": "each run has a folder of its own under .hotlap/runs",
     "overwrite_output_dir": "a run never writes into the folder of another",
-    "logging_dir": "figures go to metrics.jsonl in the run's folder",
+    "logging_dir": "figures go to the run's folder, tensorboard's into tensorboard/ in it",
     "run_name": "runs are numbered; the top-level key name gives them a name",
-    "project": "there is no tracker to report to",
-    "trackio_space_id": "there is no tracker to report to",
-    "trackio_bucket_id": "there is no tracker to report to",
-    "trackio_static_space_id": "there is no tracker to report to",
+    "project": "the project's folder gives it its name; WANDB_PROJECT and TRACKIO_PROJECT give another one",
+    "trackio_space_id": "trackio writes to this machine; the variable TRACKIO_SPACE_ID names a Space",
+    "trackio_bucket_id": "trackio writes to this machine; the variable TRACKIO_SPACE_ID names a Space",
+    "trackio_static_space_id": "trackio writes to this machine; the variable TRACKIO_SPACE_ID names a Space",
     "do_train": "hotlap train trains",
     "do_eval": "eval_strategy says when to evaluate",
     "do_predict": "eval_strategy says when to evaluate",
@@ -214,7 +209,6 @@ _RENAMED: Final[Mapping[str, tuple[str, Callable[[Any], Any]]]] = {
 _NOT_SUPPORTED: Final[Mapping[str, tuple[str, Callable[[Any], bool]]]] = {
     "fp16": ("use bf16, which needs no loss scaling", _one_of(False, None)),
     "fp16_full_eval": ("use bf16_full_eval", _one_of(False, None)),
-    "report_to": ("trackers come later; every figure is in metrics.jsonl in the run's folder", _reports_nowhere),
     "push_to_hub": ("upload model.safetensors from the run's folder yourself", _one_of(False, None)),
     "resume_from_checkpoint": ("resume with hotlap train --resume", _one_of(False, None)),
     "ignore_data_skip": ("a resumed run goes on at its place in the data", _one_of(False, None)),
@@ -295,6 +289,7 @@ TRAINER_DEFAULTS: Final[Mapping[str, Any]] = {
     "metric_for_best_model": None,
     "greater_is_better": None,
     "load_best_model_at_end": False,
+    "report_to": "none",
     "seed": 42,
     "data_seed": None,
     "full_determinism": False,

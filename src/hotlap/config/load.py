@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from io import StringIO
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
@@ -19,14 +19,15 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from hotlap.config.document import Document, yaml_problem
+from hotlap.config.models import forget_shape
+from hotlap.config.pretrained import resolve_model
 from hotlap.config.schema import (
     PROTOCOL_KEYS,
     TAGGED_KEYS,
     VARIANTS,
-    LanguageModelConfig,
     RunConfig,
-    StringRepetitionConfig,
 )
+from hotlap.config.tasks import with_absolute_files
 from hotlap.config.trainer_yaml import (
     TRAINING_NAMES,
     KeyPath,
@@ -71,11 +72,9 @@ def _load(document: Document, path: Path, overrides: Iterable[str], notices: lis
     config = _validate(resolved.values, document, resolved.problems)
     if notices is not None:
         notices.extend(_row(document, key, text).strip() for key, text in resolved.notices)
-    task = config.task
-    if not isinstance(task, StringRepetitionConfig | LanguageModelConfig) or task.text is None:
-        return config
-    text = str(path.absolute().parent / task.text)  # the stored config lies in another folder
-    return config.model_copy(update={"task": task.model_copy(update={"text": text})})
+    config = config.model_copy(update={"model": resolve_model(config.model, path.absolute().parent)})
+    task = with_absolute_files(config.task, path.absolute().parent)  # the stored config lies in another folder
+    return config if task is config.task else config.model_copy(update={"task": task})
 
 
 def config_from_values(values: Mapping[str, Any], patch: Mapping[str, Any] | None = None) -> RunConfig:
@@ -84,9 +83,13 @@ def config_from_values(values: Mapping[str, Any], patch: Mapping[str, Any] | Non
     Raises ConfigError when the patched values do not fit the schema.
     """
     copy = json.loads(json.dumps(values))
+    of_model = {key.removeprefix("model.") for key in patch or {} if f"{key}.".startswith("model.")}
+    if isinstance(copy.get("model"), dict):
+        forget_shape(copy["model"], of_model)
     for key, value in (patch or {}).items():
         set_dotted(copy, key, value)
-    return _validate(copy, Document(copy, "the patched config"), [])
+    config = _validate(copy, Document(copy, "the patched config"), [])
+    return config.model_copy(update={"model": resolve_model(config.model, Path())}) if of_model else config
 
 
 def config_text(config: RunConfig) -> str:
@@ -210,7 +213,7 @@ def _row(document: Document, key: KeyPath, text: str) -> str:
 
 
 def _explain(problem: Any, document: Document) -> str:
-    key = document.written(_untagged(problem["loc"]))
+    key = document.written(_untagged(tuple(part for part in problem["loc"] if part != "[key]")))
     if problem["type"] == "extra_forbidden":
         return _row(document, key, f"unknown key; {_hint(problem['loc'], is_flat=document.is_flat)}")
     message = problem["msg"].removeprefix("Value error, ")
@@ -220,10 +223,17 @@ def _explain(problem: Any, document: Document) -> str:
 
 def _untagged(loc: KeyPath) -> KeyPath:
     """Return a place of pydantic's without the name of the form that was chosen for a value of several."""
+    if _is_in_mixture(loc):  # task, mixture, tasks, NAME, task, form, …
+        return ("task", "tasks", loc[3], *loc[6:])
     for end in range(1, len(loc)):
         if loc[:end] in TAGGED_KEYS:
             return loc[:end] + loc[end + 1 :]
     return loc
+
+
+def _is_in_mixture(loc: KeyPath) -> bool:
+    """Say whether a place of pydantic's lies in the section of a task of a mixture."""
+    return len(loc) > 4 and loc[:3] == ("task", "mixture", "tasks") and loc[4] == "task"
 
 
 def _hint(loc: KeyPath, *, is_flat: bool) -> str:
@@ -240,12 +250,15 @@ def _hint(loc: KeyPath, *, is_flat: bool) -> str:
 
 def _names_beside(loc: KeyPath) -> list[str]:
     """Return the settings of the section that a place lies in."""
-    if loc[0] in VARIANTS and len(loc) > 1:
-        return list(VARIANTS[loc[0]][loc[1]].model_fields)
+    if _is_in_mixture(loc) and len(loc) > 5:
+        return [*VARIANTS["task"][loc[5]].model_fields, "weight"]
     model: Any = RunConfig
+    if loc[0] in VARIANTS and len(loc) > 1:
+        model, loc = VARIANTS[loc[0]][loc[1]], loc[2:]
     for part in loc[:-1]:
         field = model.model_fields.get(part)
-        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):
+        inner = (field.annotation, *get_args(field.annotation)) if field is not None else ()
+        model = next((kind for kind in inner if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+        if model is None:
             return []
-        model = field.annotation
     return list(model.model_fields)

@@ -10,12 +10,32 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from hotlap.config.base import Seconds, Section
 from hotlap.config.models import MODELS, CustomModelConfig, GPTConfig, ModelConfig
-from hotlap.config.tasks import TASKS, CustomTaskConfig, LanguageModelConfig, StringRepetitionConfig, TaskConfig
+from hotlap.config.samples import SamplesConfig
+from hotlap.config.tasks import (
+    TASKS,
+    CustomTaskConfig,
+    EndlessTaskConfig,
+    GeneratorConfig,
+    LanguageModelConfig,
+    MixtureConfig,
+    PromptCompletionConfig,
+    StringRepetitionConfig,
+    TaskConfig,
+)
+from hotlap.config.tokenizers import TOKENIZERS, ByteTokenizerConfig, TokenizerConfig
 from hotlap.config.training import TrainingConfig
+from hotlap.config.training_rules import streaming_problems
 from hotlap.core.clock import ClockName
 from hotlap.core.errors import ConfigError, unknown_name
 from hotlap.core.goals import parse_goal
-from hotlap.core.targets import CHEAP_METRICS, GENERATION_METRICS, Target, parse_target
+from hotlap.core.targets import (
+    CHEAP_METRICS,
+    GENERATION_METRICS,
+    Target,
+    is_task_metric,
+    parse_target,
+    task_metrics,
+)
 
 __all__ = [
     "FREE_KEYS",
@@ -27,10 +47,14 @@ __all__ = [
     "CustomModelConfig",
     "CustomTaskConfig",
     "GPTConfig",
+    "GeneratorConfig",
     "LanguageModelConfig",
+    "MixtureConfig",
     "ModelConfig",
+    "PromptCompletionConfig",
     "RecordConfig",
     "RunConfig",
+    "SamplesConfig",
     "Section",
     "StringRepetitionConfig",
     "TaskConfig",
@@ -92,10 +116,14 @@ class RunConfig(Section):
     """Name of the run or study."""
     task: TaskConfig = Field(default_factory=StringRepetitionConfig)
     """What the model learns."""
+    tokenizer: TokenizerConfig = Field(default_factory=ByteTokenizerConfig)
+    """What its tokens are; a name alone will do, such as tokenizer: bpe."""
     model: ModelConfig = Field(default_factory=GPTConfig)
     """The model."""
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     """The training."""
+    samples: SamplesConfig = Field(default_factory=SamplesConfig)
+    """Text that is generated during training."""
     targets: tuple[TargetText, ...] = ()
     """Conditions that must hold together, such as eval_loss < 0.76."""
     clock: ClockName = "train"
@@ -127,31 +155,64 @@ class RunConfig(Section):
     def _problems(self) -> Iterator[str]:
         if self.targets and self.training.eval_strategy == "no":
             yield "targets need evaluations, but training.eval_strategy is no; leave it out to evaluate on the clock"
-        metric, known = self.training.metric_for_best_model, [*CHEAP_METRICS, *GENERATION_METRICS]
+        if isinstance(self.task, EndlessTaskConfig):
+            yield from self._epochs_of_endless_data()
+        metric, known = self.training.metric_for_best_model, [*CHEAP_METRICS, *GENERATION_METRICS, *self.task_metrics]
         if metric is not None and metric not in known and not isinstance(self.task, CustomTaskConfig):
             yield str(unknown_name("metric in training.metric_for_best_model", metric, known))
-
+        if isinstance(self.task, LanguageModelConfig) and self.task.streaming:
+            yield from (f"task.streaming: {problem}" for problem in streaming_problems(self.training))
+            if self.backend != "fast":
+                yield f"task.streaming: backend {self.backend} needs the whole text before it starts; use backend: fast"
         for target in self.parsed_targets():
             yield from self._unmeasured(target.metric)
 
     def _unmeasured(self, metric: str) -> Iterator[str]:
         """Say of a target's metric that the task never gives it: such a target could not be reached."""
-        if isinstance(self.task, StringRepetitionConfig) and metric == "bits_per_byte":
+        if is_task_metric(metric) and metric not in self.task_metrics:
+            known = [*CHEAP_METRICS, *GENERATION_METRICS, *self.task_metrics]
+            yield f"targets: {unknown_name('metric', metric, known)} eval_NAME_loss is for the tasks of a mixture"
+        tasks = [sub.task for sub in self.task.tasks.values()] if isinstance(self.task, MixtureConfig) else [self.task]
+        answering = StringRepetitionConfig | PromptCompletionConfig | GeneratorConfig
+        if metric == "bits_per_byte" and any(isinstance(task, answering) for task in tasks):
             yield "targets: bits_per_byte is measured on running text (task language_model); use eval_loss here"
-        if isinstance(self.task, LanguageModelConfig) and metric in GENERATION_METRICS:
+        if metric in GENERATION_METRICS and any(isinstance(task, LanguageModelConfig) for task in tasks):
             yield f"targets: {metric} needs completions, which task language_model has not; use eval_loss"
+
+    def _epochs_of_endless_data(self) -> Iterator[str]:
+        """Say what counts epochs where the data have none."""
+        training = self.training
+        strategies = ("logging_strategy", "eval_strategy", "save_strategy")
+        found = [f"training.{name}: epoch" for name in strategies if getattr(training, name) == "epoch"]
+        if training.is_by_epochs:
+            found.insert(0, "training.num_train_epochs (max_steps -1)")
+        if found:
+            yield (
+                f"{', '.join(found)}: task {self.task.name} never ends, so there are no epochs; set training.max_steps "
+                "and count in steps"
+            )
+
+    @property
+    def task_metrics(self) -> tuple[str, ...]:
+        """The metrics of the single tasks of a mixture."""
+        return task_metrics(self.task.tasks) if isinstance(self.task, MixtureConfig) else ()
 
     def parsed_targets(self) -> tuple[Target, ...]:
         """Return the targets as values."""
         return tuple(parse_target(text) for text in self.targets)
 
 
-VARIANTS: Final[Mapping[str, Mapping[str, type[Section]]]] = {"task": TASKS, "model": MODELS}
+VARIANTS: Final[Mapping[str, Mapping[str, type[Section]]]] = {
+    "task": TASKS,
+    "tokenizer": TOKENIZERS,
+    "model": MODELS,
+}
 """Sections that have several forms, by what `name` chooses."""
 
 TAGGED_KEYS: Final = frozenset(
     {
         ("task",),
+        ("tokenizer",),
         ("model",),
         ("training", "per_device_train_batch_size"),
         ("training", "lr_scheduler_type"),
@@ -163,6 +224,8 @@ TAGGED_KEYS: Final = frozenset(
 PROTOCOL_KEYS = (
     "name",
     "task",
+    "tokenizer",
+    "samples",
     "targets",
     "clock",
     "budget",
@@ -195,10 +258,11 @@ PROTOCOL_KEYS = (
     "training.metric_for_best_model",
     "training.greater_is_better",
     "training.load_best_model_at_end",
+    "training.report_to",
     "training.measure_gradient_noise",
     "training.measure_update_norm",
 )
 """Keys that belong to the measurement: a proposal that names one, or a key below one, is refused."""
 
-FREE_KEYS: Final = ("budget.total", "patience", "stop_when")
-"""Of these, the keys that may change between two sittings of a study: they say when it ends, not what a run does."""
+FREE_KEYS: Final = ("budget.total", "patience", "stop_when", "training.report_to")
+"""Of these, the keys that may change between two sittings of a study: they change nothing that a run does."""

@@ -80,11 +80,12 @@ def match_metric(name: str, base: RunConfig) -> str:
     for start in _EVALUATED:
         if plain.startswith(start):
             plain = f"eval_{plain.removeprefix(start)}"
-    found = next((metric for metric in (name, plain, f"eval_{plain}") if metric in SWEEP_METRICS), None)
+    known = (*SWEEP_METRICS, *base.task_metrics)
+    found = next((metric for metric in (name, plain, f"eval_{plain}") if metric in known), None)
     if found is None:
         if isinstance(base.task, CustomTaskConfig):
             return name
-        raise unknown_name("metric", name, list(SWEEP_METRICS))
+        raise unknown_name("metric", name, list(known))
     if found == TIME_TO_TARGET and not base.targets:
         raise ConfigError("time_to_target needs targets in the config, such as targets: [eval_loss < 0.76]")
     if found in (*CHEAP_METRICS, *GENERATION_METRICS):

@@ -16,6 +16,8 @@ def imply(given: Mapping[str, Any]) -> dict[str, Any]:
     values = dict(given)
     if "num_train_epochs" in values:
         values.setdefault("max_steps", -1)
+    if values.get("total_batch_tokens") is not None:
+        values.setdefault("per_device_train_batch_size", "auto")
     if values.get("eval_strategy") == "steps" and values.get("eval_steps") is None:
         values["eval_steps"] = values.get("logging_steps", _LOGGING_STEPS)
     if values.get("torch_compile_backend") is not None or values.get("torch_compile_mode") is not None:
@@ -41,13 +43,20 @@ def training_problems(training: TrainingSettings) -> Iterator[str]:
 
 
 def _batch_problems(training: TrainingSettings) -> Iterator[str]:
-    if training.per_device_train_batch_size != "auto":
-        if training.total_batch_size is not None:
-            yield "total_batch_size goes with per_device_train_batch_size: auto only; set gradient_accumulation_steps"
-        return
-    if training.total_batch_size is None:
-        yield "per_device_train_batch_size: auto needs total_batch_size, the examples per optimizer step that it keeps"
-    if training.gradient_accumulation_steps != 1:
+    is_auto = training.per_device_train_batch_size == "auto"
+    has_rows, has_tokens = training.total_batch_size is not None, training.total_batch_tokens is not None
+    if has_rows and has_tokens:
+        yield "total_batch_size and total_batch_tokens are two sizes of one batch; leave one out"
+    if has_rows and not is_auto:
+        yield "total_batch_size goes with per_device_train_batch_size: auto only; set gradient_accumulation_steps"
+    if is_auto and not has_rows and not has_tokens:
+        yield (
+            "per_device_train_batch_size: auto needs total_batch_size, the examples per optimizer step that it keeps, "
+            "or total_batch_tokens"
+        )
+    if training.gradient_accumulation_steps != 1 and has_tokens:
+        yield "gradient_accumulation_steps follows from total_batch_tokens"
+    elif training.gradient_accumulation_steps != 1 and is_auto:
         yield "gradient_accumulation_steps follows from total_batch_size with per_device_train_batch_size: auto"
 
 
@@ -89,6 +98,21 @@ def _order_problems(training: TrainingSettings) -> Iterator[str]:
         yield "padding: bucketed and train_sampling_strategy: sequential are two orders; leave one out"
     if training.padding == "packed" and (is_grouped or is_sequential):
         yield "padding: packed fills its rows in an order of its own; leave the sampling strategy out"
+
+
+def streaming_problems(training: TrainingSettings) -> Iterator[str]:
+    """Yield what cannot be asked of a training whose text still comes while it runs."""
+    strategies = ("eval_strategy", "save_strategy", "logging_strategy")
+    if training.max_steps == -1:
+        yield "training.num_train_epochs counts passes over a text that is not all there; set training.max_steps"
+    for name in strategies:
+        if getattr(training, name) == "epoch":
+            yield f"training.{name}: epoch counts passes over a text that is not all there; count steps"
+    is_grouped = training.group_by_length or training.train_sampling_strategy == "group_by_length"
+    if training.padding in ("packed", "bucketed") or is_grouped:
+        yield "training sorts or packs examples that are not all there; leave padding and the sampling strategy out"
+    if training.per_device_train_batch_size == "auto":
+        yield "training.per_device_train_batch_size: auto tries batches of text that is not there yet; give a number"
 
 
 def _loader_problems(training: TrainingSettings) -> Iterator[str]:

@@ -26,6 +26,7 @@ ScheduleName = Literal[
     "step_down",
 ]
 OptimizerName = Literal["adamw_torch", "adamw_torch_fused", "adafactor", "sgd", "muon"]
+TrackerName = Literal["tensorboard", "wandb", "trackio", "all"]
 
 
 def _check_optimizer(name: Any) -> Any:
@@ -63,6 +64,17 @@ def _optimizer_arguments(value: Any) -> Any:
     raise ValueError("write a mapping, or a text such as momentum=0.9,nesterov=true")
 
 
+def _tracker_names(value: Any) -> Any:
+    """Return the trackers of what the Trainer takes: nothing, `none`, one name, or a list."""
+    listed = list(value) if isinstance(value, list | tuple) else [value]
+    names = [name for name in listed if name not in (None, False, "", "none", "None")]
+    known = list(get_args(TrackerName))
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{unknown_name('tracker', str(name), known)} Or none")
+    return tuple(dict.fromkeys(names))
+
+
 def _metric_name(name: str) -> str:
     is_complete = name in (*CHEAP_METRICS, *GENERATION_METRICS) or name.startswith("eval_")
     return name if is_complete else f"eval_{name}"
@@ -83,6 +95,7 @@ EvalStrategy = Annotated[Literal["no", "steps", "epoch", "clock"] | None, Before
 SaveStrategy = Annotated[Literal["no", "steps", "epoch", "best"], BeforeValidator(_no_for_false)]
 CountedTokens = Annotated[Literal["all", "non_padding"] | None, BeforeValidator(_counted_tokens)]
 MetricName = Annotated[str, AfterValidator(_metric_name)]
+TrackerNames = Annotated[tuple[TrackerName, ...], BeforeValidator(_tracker_names)]
 
 
 class TrainingSettings(Section):
@@ -108,6 +121,11 @@ class TrainingSettings(Section):
     """Forward and backward passes per optimizer step; each target token of the step weighs the same."""
     total_batch_size: int | None = Field(None, ge=1)
     """Examples per optimizer step over all devices, which per_device_train_batch_size auto keeps."""
+    total_batch_tokens: int | None = Field(None, ge=1)
+    """Tokens per optimizer step over all devices, for rows of one length: gradient_accumulation_steps follow from it,
+    and per_device_train_batch_size is auto where it is absent."""
+    device_memory_ratio: float = Field(0.9, gt=0, le=1)
+    """Share of a device's memory that per_device_train_batch_size auto fills at most, on a CPU by the estimate."""
     auto_find_batch_size: bool = False
     """After an allocation failure, start again with a smaller per_device_train_batch_size."""
     max_steps: int = Field(1000, ge=-1)
@@ -213,6 +231,8 @@ class TrainingSettings(Section):
     """Whether more of that metric is better; absent: for all but loss, perplexity and bits_per_byte."""
     load_best_model_at_end: bool = False
     """End with the weights of the best evaluation."""
+    report_to: TrackerNames = ()
+    """Trackers that mirror the run folder as it fills: tensorboard, wandb, trackio, a list of them, all, or none."""
     measure_gradient_noise: bool = False
     """Measure the gradient noise scale, from the gradients of micro-batches."""
     measure_update_norm: bool = False

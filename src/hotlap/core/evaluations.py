@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from hotlap.core.targets import CHEAP_METRICS, GENERATION_METRICS
+from hotlap.core.targets import CHEAP_METRICS, GENERATION_METRICS, is_task_metric
 
 MOST_EVALUATIONS: Final = 24
 _METRICS: Final = frozenset((*CHEAP_METRICS, *GENERATION_METRICS))
@@ -22,8 +22,14 @@ def brief_evaluations(points: Sequence[Mapping[str, Any]]) -> tuple[dict[str, fl
     last = len(found) - 1
     indices = dict.fromkeys(round(index * last / max(1, most - 1)) for index in range(most))
     return tuple(
-        {name: value for name in _KEPT if (value := _finite(found[index].get(name))) is not None} for index in indices
+        {name: value for name in _names(found[index]) if (value := _finite(found[index].get(name))) is not None}
+        for index in indices
     )
+
+
+def _names(point: Mapping[str, Any]) -> list[str]:
+    """Return what is kept of a point: what every evaluation has, then what it has of the tasks of a mixture."""
+    return [*_KEPT, *filter(is_task_metric, point)]
 
 
 def _finite(value: object) -> float | None:

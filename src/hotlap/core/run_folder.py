@@ -41,6 +41,7 @@ _JSON_FILES: Final = (
     "result",
     "evaluation",
     "guards",
+    "trackers",
     "import",
 )
 _FILES_OF_AN_ATTEMPT: Final = ("result", "stop", "worker")
@@ -57,6 +58,7 @@ class RunFolder:
         self.lost_samples_path = path / "samples.lost.jsonl"
         self.system_path = path / "system.jsonl"
         self.stdout_path = path / "stdout.log"
+        self.trackers_log_path = path / "trackers.log"
         self.config_path = path / "config.yaml"
         self.diff_path = path / "diff.patch"
         self.weights_path = path / WEIGHTS_NAME

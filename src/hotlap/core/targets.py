@@ -21,11 +21,31 @@ _OPERATORS: Final[Mapping[str, Callable[[float, float], bool]]] = {
 }
 _PATTERN = re.compile(r"\s*([A-Za-z_][\w./-]*)\s*(<=|>=|<|>)\s*([-+]?[\d.]+(?:[eE][-+]?\d+)?)\s*")
 
-CHEAP_METRICS: Final = ("eval_loss", "perplexity", "eval_byte_accuracy", "eval_word_accuracy", "bits_per_byte")
+CHEAP_METRICS: Final = (
+    "eval_loss",
+    "perplexity",
+    "eval_accuracy",
+    "eval_byte_accuracy",
+    "eval_word_accuracy",
+    "bits_per_byte",
+)
 """Metrics of one forward pass over the evaluation set."""
 
 GENERATION_METRICS: Final = ("eval_chrf", "eval_sacrebleu", "eval_exact_match")
 """Metrics that need generated text; evaluated only once the cheap targets hold."""
+
+_TASK_FIGURES: Final = ("loss", "accuracy", "byte_accuracy", "word_accuracy")
+_TASK_METRIC = re.compile(rf"eval_[A-Za-z]\w*_({'|'.join(_TASK_FIGURES)})")
+
+
+def task_metrics(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the metrics that the tasks of a mixture have of their own."""
+    return tuple(f"eval_{name}_{figure}" for name in names for figure in _TASK_FIGURES)
+
+
+def is_task_metric(metric: str) -> bool:
+    """Say whether a metric would be that of one task of a mixture, such as `eval_sums_loss`."""
+    return metric not in CHEAP_METRICS and _TASK_METRIC.fullmatch(metric) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +73,15 @@ class Target:
 def parse_target(text: str) -> Target:
     """Read `metric < value`.
 
-    Raises ConfigError for a malformed condition or a metric that no evaluation produces.
+    Raises ConfigError for a malformed condition or a metric that no evaluation produces. Whether a mixture has the task
+    that a metric such as `eval_sums_loss` names, its config says.
     """
     match = _PATTERN.fullmatch(text)
     if match is None:
         raise ConfigError(f"cannot read the target {text!r}; write for example 'eval_loss < 0.76'")
     metric, comparison, value = match.groups()
     known = [*CHEAP_METRICS, *GENERATION_METRICS]
-    if metric not in known:
+    if metric not in known and not is_task_metric(metric):
         raise unknown_name("metric in a target", metric, known)
     try:
         return Target(metric, comparison, float(value))

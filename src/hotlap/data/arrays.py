@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hotlap.data.encoding import PAD, EncodedExample, Examples
 from hotlap.data.order import BatchOrder
+from hotlap.data.streaming import ShardOrder
 
 PADDING_ID: Final = -1
 """Document number of padding."""
@@ -27,6 +28,8 @@ class BatchArrays:
     num_tokens: int
     document_ids: NDArray[np.int64] | None = None
     positions: NDArray[np.int64] | None = None
+    num_refused: int = 0
+    """Samples of generators that were drawn for it and left out, since they are evaluated on or too long."""
 
 
 def arrange(rows: PlainRows | PackedRows, length: int | None = None) -> BatchArrays:
@@ -71,12 +74,21 @@ def arrange(rows: PlainRows | PackedRows, length: int | None = None) -> BatchArr
 class BatchMaker:
     """Makes the batches of one device by their numbers; a plain value that can be sent to another process."""
 
+    span: ClassVar[int] = 1
+    """Batches in a row that one worker should make."""
+    knows_all_targets: ClassVar[bool] = True
+    """Whether the targets of all devices are known to each of them."""
+
     examples: Examples
-    order: BatchOrder
+    order: BatchOrder | ShardOrder
     row_length: int | None
     """Tokens that each row is padded to; None: to the longest of the batch."""
     rank: int
     world_size: int
+
+    def prepare(self, first: int) -> None:
+        """Sort or pack what the batches from `first` on need."""
+        self.order.rows(first)
 
     def make(self, number: int) -> tuple[BatchArrays, int]:
         """Return this device's rows of batch `number`, and how many targets the batch has on all devices."""

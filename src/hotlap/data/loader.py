@@ -8,7 +8,11 @@ from hotlap.data.arrays import BatchArrays, BatchMaker
 from hotlap.data.batches import Batch, batch_of
 from hotlap.data.encoding import Examples
 from hotlap.data.order import BatchOrder
-from hotlap.data.workers import WorkerPool
+from hotlap.data.streaming import ShardOrder
+from hotlap.data.streams import EndlessExamples, StreamMaker, StreamOrder
+from hotlap.data.workers import Maker, WorkerPool
+
+Order = BatchOrder | ShardOrder | StreamOrder
 
 
 class BatchSource:
@@ -16,8 +20,8 @@ class BatchSource:
 
     def __init__(
         self,
-        examples: Examples,
-        order: BatchOrder,
+        examples: Examples | EndlessExamples,
+        order: Order,
         row_width: int | None,
         *,
         rank: int = 0,
@@ -26,7 +30,7 @@ class BatchSource:
         prefetch: int = 2,
         pin_memory: bool = False,
     ) -> None:
-        """Set up the source; workers are started with the first batch.
+        """Set up the source; workers are started with the first batch. Endless examples have an order of their own.
 
         `row_width` is the length in tokens that rows are padded to (None: the longest of each batch), `prefetch` the
         batches that each worker makes ahead of those asked for: then it waits, also while the clock is stopped.
@@ -34,9 +38,11 @@ class BatchSource:
         self.order = order
         self.row_length = row_width
         """Tokens that every row is padded to; None: the longest of its batch."""
-        self._maker = BatchMaker(examples, order, row_width, rank, world_size)
+        self._maker = _maker(examples, order, row_width, rank, world_size)
+        self.num_refused = 0
+        """Samples of generators that were drawn for the batches taken, and left out."""
         self._num_workers = workers
-        self._ahead = prefetch * workers
+        self._ahead = workers * (prefetch if self._maker.span == 1 else self._maker.span)
         self._pin_memory = pin_memory
         self._pool: WorkerPool | None = None
         self._next = 0
@@ -44,13 +50,27 @@ class BatchSource:
         self._asked = 0
         """The batches from `_next` to before this one have been asked of the workers."""
 
+    def wait_for(self, first: int, count: int) -> None:
+        """Wait until the text of so many batches is prepared, where it comes in the course of the training.
+
+        Raises DataError for text that turns out to be unusable, RunFailedError when what prepares it has ended.
+        """
+        if isinstance(self.order, ShardOrder):
+            self.order.wait_for(first, count)
+
+    @property
+    def knows_all_targets(self) -> bool:
+        """Whether `micro_batches` counts the targets of all devices, and not only those of this one."""
+        return self._maker.knows_all_targets
+
     def micro_batches(self, first: int, count: int) -> tuple[list[Batch], int]:
         """Return this device's part of batches `first` to `first` + `count`, and their targets on all devices.
 
-        Raises RunFailedError when a worker has ended.
+        Raises RunFailedError when a worker has ended, DataError when a generator fails.
         """
         made = [self._make(number) for number in range(first, first + count)]
         batches = [batch_of(arrays) for arrays, _ in made]
+        self.num_refused += sum(arrays.num_refused for arrays, _ in made)
         if self._pin_memory:
             batches = [batch.pin_memory() for batch in batches]
         return batches, sum(num_targets for _, num_targets in made)
@@ -60,10 +80,12 @@ class BatchSource:
         if self._num_workers:
             self._request(first, first)
         elif first:
-            self.order.rows(first)  # what a resumed run has to sort or pack comes before the clock
+            self._maker.prepare(first)  # what a resumed run has to sort, pack or draw comes before the clock
 
     def close(self) -> None:
-        """End the workers; a later call for batches would start them again."""
+        """End the workers and what prepares text; a later call for batches would start them again."""
+        if isinstance(self.order, ShardOrder):
+            self.order.close()
         if self._pool is not None:
             self._pool.close()
             self._pool = None
@@ -86,3 +108,11 @@ class BatchSource:
             self._pool.ask(wanted)
         self._next, self._asked = number, max(self._asked, last + self._ahead)
         return self._pool
+
+
+def _maker(examples: Examples | EndlessExamples, order: Order, row_width: int | None, rank: int, size: int) -> Maker:
+    if isinstance(examples, EndlessExamples):
+        assert isinstance(order, StreamOrder)
+        return StreamMaker(examples, order, row_width, rank, size)
+    assert not isinstance(order, StreamOrder)
+    return BatchMaker(examples, order, row_width, rank, size)

@@ -106,14 +106,14 @@ def evaluate_again(
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                cwd=_project_of(folder),
+                cwd=project_of(folder),
                 env=environment,
                 start_new_session=True,
             )
         except OSError as error:
             raise NotEvaluatedError(f"cannot start {argv[0]}: {error.strerror or error}") from error
         problem = _wait(process, is_stopped, time.monotonic() + limit_seconds, mark)
-        said = _what_it_said(output)
+        said = what_it_said(output)
     if problem or process.returncode in (-signal.SIGKILL, -signal.SIGTERM):
         raise NotEvaluatedError(problem or "the evaluation was killed from outside")
     if process.returncode == _NO_ROOM:
@@ -124,7 +124,7 @@ def evaluate_again(
     return evaluation
 
 
-def _project_of(folder: RunFolder) -> Path:
+def project_of(folder: RunFolder) -> Path:
     """Return the project that a run was made in, or that holds the run now where that one is gone: it was moved."""
     stored = Path((folder.read("command") or {}).get("directory") or ".")
     return stored if stored.is_dir() else folder.path.absolute().parents[2]
@@ -145,7 +145,7 @@ def _wait(process: "subprocess.Popen[bytes]", is_stopped: Callable[[], bool], de
     return problem
 
 
-def _what_it_said(output: IO[bytes]) -> str:
+def what_it_said(output: IO[bytes]) -> str:
     """Return the beginning of a message that was meant for people, or the end of a traceback."""
     output.seek(0)
     lines = output.read().decode(errors="replace").strip().splitlines()

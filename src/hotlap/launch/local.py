@@ -29,6 +29,7 @@ from hotlap.core.records import Outcome, Role
 from hotlap.core.run_folder import RunFolder
 from hotlap.launch.environment import recorded_environment, worker_environment
 from hotlap.launch.sessions import RUN_VARIABLE, end_session, kill_session, run_mark
+from hotlap.launch.trackers import Trackers
 
 WORKER: Final = (sys.executable, "-P", "-m", "hotlap.worker")
 """What fills a run folder; -P keeps a `random.py` in the user's project from shadowing Python's own."""
@@ -164,6 +165,7 @@ class LocalLauncher:
 
     def __init__(self, program: Sequence[str] = WORKER) -> None:
         self._program = tuple(program)  # a test passes its own; the run folder is its last argument
+        self._trackers = Trackers()
 
     def start(self, folder: RunFolder, facts: LaunchFacts) -> Job:
         """Write command.json and start the worker; config.yaml must be there already.
@@ -194,6 +196,7 @@ class LocalLauncher:
             except StorageError:
                 job.stop("interrupted", "it could not be written down who runs it", grace_seconds=0)
                 raise
+        self._trackers.start(folder)
         return job
 
 

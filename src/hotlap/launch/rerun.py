@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from hotlap.config.load import load_config
-from hotlap.config.parts import custom_parts, source_hashes
+from hotlap.config.parts import source_hashes, source_names
 from hotlap.config.schema import RunConfig
 from hotlap.core.durations import format_seconds
 from hotlap.core.errors import ConfigError
@@ -72,6 +72,7 @@ def _with_found_batch_size(config: RunConfig, environment: Mapping[str, Any]) ->
         "per_device_train_batch_size": int(rows),
         "gradient_accumulation_steps": int(environment.get("accumulation_steps") or 1),
         "total_batch_size": None,
+        "total_batch_tokens": None,
     }
     return config.model_copy(update={"training": config.training.model_copy(update=update)})
 
@@ -105,8 +106,8 @@ def _end(folder: RunFolder, config: RunConfig, limits: Mapping[str, float | None
 
 def _sources(config: RunConfig, environment: Mapping[str, Any], directory: Path) -> Iterator[str]:
     """Say which of the project's own parts are not what they were."""
-    before, parts = environment.get("sources") or {}, custom_parts(config)
+    before, names = environment.get("sources") or {}, source_names(config)
     now = source_hashes(config, directory)
-    for key, part in parts.items():
+    for key, name in names.items():
         if before.get(key) not in (None, now[key]):
-            yield f"{key}: the source of {part} is another than when the run was made"
+            yield f"{key}: the source of {name} is another than when the run was made"

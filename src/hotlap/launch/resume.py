@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from hotlap.config.base import is_part
 from hotlap.config.load import load_config
-from hotlap.config.parts import custom_parts, source_hashes
+from hotlap.config.parts import source_hashes, source_names
 from hotlap.config.schedule import schedule_of
 from hotlap.config.schema import RunConfig
 from hotlap.core.durations import format_seconds
@@ -26,6 +26,7 @@ from hotlap.core.run_folder import OPTIMIZER_NAME, RUN_ID, RunFolder, checkpoint
 
 MAY_CHANGE: Final = (
     "name",
+    "samples.",
     "targets",
     "budget.",
     "calibrate.",
@@ -38,6 +39,7 @@ MAY_CHANGE: Final = (
     "training.num_train_epochs",
     "training.eval_",
     "training.logging_",
+    "training.report_to",
     "training.save_",
     "training.dataloader_num_workers",
     "training.dataloader_prefetch_factor",
@@ -284,9 +286,9 @@ def _changed_sources(folder: RunFolder, config: RunConfig) -> list[str]:
     if not before or directory is None:
         return []
     now = source_hashes(config, Path(directory))
-    parts = custom_parts(config)
-    changed = [key for key in parts if before.get(key) not in (None, now[key])]
-    return [f"{key}: the source of {parts[key]} is another than when the run last ran" for key in changed]
+    names = source_names(config)
+    changed = [key for key in names if before.get(key) not in (None, now[key])]
+    return [f"{key}: the source of {names[key]} is another than when the run last ran" for key in changed]
 
 
 def _jump(old: RunConfig, new: RunConfig, state: Mapping[str, Any], wall_before: float) -> list[str]:

@@ -48,6 +48,13 @@ def has_own_attention(x: Tensor) -> bool:
     return x.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
+def kept_weights(length: int, dtype: torch.dtype) -> int:
+    """Return how many weights each head of a row of so many tokens keeps for the way back, without dropout."""
+    if length > _LONGEST.get(dtype, 0):
+        return 0
+    return sum((last - first) * last for first, last in pairwise(_cuts(length)))
+
+
 def _cuts(queries: int) -> list[int]:
     """Return where the blocks begin, and the end: of about `_BLOCK` queries each."""
     blocks = max(1, round(queries / _BLOCK))

@@ -1,6 +1,7 @@
-"""A decoder-only transformer over bytes, from GPT-2's shape to the choices of today's speedruns.
+"""A decoder-only transformer, from GPT-2's shape to the choices of today's speedruns.
 
-Shapes: B rows, T positions, D hidden size, H heads, K dimensions of a head, V vocabulary, N chosen positions.
+Shapes: B rows, T positions, D hidden size, H heads, K dimensions of a head, V vocabulary, P ≥ V rows of its tables, N
+chosen positions.
 Sources: GPT-2 (Radford 2019), RoPE (arXiv 2104.09864), RMSNorm (1910.07467), ReLU² (2109.08668), QK-norm
 (2010.04245), SwiGLU (2002.05202); zero-initialised projections and the smear follow modded-nanogpt and nanochat.
 """
@@ -27,26 +28,44 @@ from hotlap.models.documents import (
 )
 from hotlap.models.dropout import Dropout
 from hotlap.models.fused import Rotation, gelu_tanh, relu_squared, rms_norm, rotate
+from hotlap.models.vocabulary import padded_vocab_size
 
 
 @dataclass(slots=True)
 class KeyValueCache:
-    """Keys and values of the positions generated so far, one pair per layer, each (B, H, T, K)."""
+    """Keys and values of the positions read so far, of each layer (B, H, T, K).
 
-    keys: list[Tensor] = field(default_factory=list)
-    values: list[Tensor] = field(default_factory=list)
+    They stand in room that is doubled when it is full: put together anew for each token, all of them would be copied
+    each time.
+    """
+
     last_embedding: Tensor | None = None
     """(B, 1, D): what the smear of the next position looks back at."""
+    _rooms: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    _lengths: list[int] = field(default_factory=list)
+    foreign: Any = None
+    """What a model of transformers keeps in place of all that."""
 
     def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Append new positions to a layer's pair and return the whole pair."""
-        if layer == len(self.keys):
-            self.keys.append(key)
-            self.values.append(value)
-        else:
-            self.keys[layer] = torch.cat([self.keys[layer], key], dim=2)
-            self.values[layer] = torch.cat([self.values[layer], value], dim=2)
-        return self.keys[layer], self.values[layer]
+        if layer == len(self._rooms):
+            self._rooms.append((key, value))
+            self._lengths.append(key.shape[2])
+            return key, value
+        first = self._lengths[layer]
+        end = self._lengths[layer] = first + key.shape[2]
+        keys, values = self._rooms[layer]
+        if end > keys.shape[2]:
+            keys, values = self._rooms[layer] = _roomier(keys, 2 * end), _roomier(values, 2 * end)
+        keys[:, :, first:end], values[:, :, first:end] = key, value
+        return keys[:, :, :end], values[:, :, :end]
+
+
+def _roomier(kept: Tensor, length: int) -> Tensor:
+    """Return a copy of (B, H, T, K) with room for so many positions."""
+    room = kept.new_empty(*kept.shape[:2], length, kept.shape[3])
+    room[:, :, : kept.shape[2]] = kept
+    return room
 
 
 @dataclass(slots=True)
@@ -184,18 +203,22 @@ class GPT(nn.Module):
     """The model: `hidden` gives the residual stream, `logits` the head's view of chosen positions of it."""
 
     def __init__(self, config: GPTConfig, vocab_size: int, *, gradient_checkpointing: bool = False) -> None:
-        """Build the model; with `gradient_checkpointing` a block keeps its input only and runs again backwards."""
+        """Build the model; with `gradient_checkpointing` a block keeps its input only and runs again backwards.
+
+        The tables have `padded_vocab_size` rows; those past the vocabulary are never read and give no logit.
+        """
         super().__init__()
         self.config = config
+        self.vocab_size = vocab_size
         self.gradient_checkpointing = gradient_checkpointing
-        width = config.hidden_size
-        self.embedding = nn.Embedding(vocab_size, width)
+        width, rows = config.hidden_size, padded_vocab_size(vocab_size)
+        self.embedding = nn.Embedding(rows, width)
         self.positions = nn.Embedding(config.max_position_embeddings, width) if config.positions == "learned" else None
         self.smear_gate = nn.Parameter(torch.zeros(width)) if config.smear else None
         self.dropout = Dropout(config.embd_pdrop)
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.num_hidden_layers))
         self.final_norm = Norm(config.norm, width)
-        self.head = None if config.tie_word_embeddings else nn.Linear(width, vocab_size, bias=False)
+        self.head = None if config.tie_word_embeddings else nn.Linear(width, rows, bias=False)
         self._initialise()
 
     def _initialise(self) -> None:
@@ -214,7 +237,7 @@ class GPT(nn.Module):
 
     @property
     def head_weight(self) -> Tensor:
-        """The matrix (V, D) that `logits` multiplies with."""
+        """The matrix (P, D) that `logits` multiplies with."""
         return self.embedding.weight if self.head is None else self.head.weight
 
     def hidden(
@@ -258,7 +281,8 @@ class GPT(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Return the logits (…, V) of hidden states (…, D)."""
-        return F.linear(hidden, self.head_weight)
+        logits = F.linear(hidden, self.head_weight)
+        return logits if logits.shape[-1] == self.vocab_size else logits[..., : self.vocab_size]
 
     def _context(
         self, positions: Tensor, mask: Tensor | None, cache: KeyValueCache | None, document_ids: Tensor | None

@@ -14,7 +14,8 @@ class CausalLM(Protocol):
     `positions` and `document_ids` for `padding: packed`, `positions`, `mask`, `cache` and `is_real` for the metrics
     that generate text; `chosen` spares work: the positions whose hidden states are wanted, given back as (N, D). A
     matrix `head_weight` (V, D), where `logits` is nothing but the product with it, makes the loss over a large
-    vocabulary quicker. Position t may depend on tokens 0 … t only. Tied weights share the tensor.
+    vocabulary quicker; it may have rows for no token at its end, which `logits` leaves out. Position t may depend on
+    tokens 0 … t only. Tied weights share the tensor.
     """
 
     def hidden(

@@ -12,6 +12,7 @@ from hotlap.config.schedule import schedule_of
 from hotlap.config.schema import GPTConfig, RunConfig
 from hotlap.core.records import History, RunRecord
 from hotlap.search.noise import counted_runs, estimate
+from hotlap.search.pace import examples_per_step
 from hotlap.search.revisit import is_reopened
 
 _COUNTED: Final = 16
@@ -71,11 +72,7 @@ class Evidence:
     @property
     def examples_per_step(self) -> int:
         """Examples that one optimizer step sees."""
-        training = self.config.training
-        rows = training.per_device_train_batch_size
-        if rows == "auto":
-            return training.total_batch_size or 1
-        return rows * training.gradient_accumulation_steps * self.config.devices
+        return examples_per_step(self.config)
 
     @property
     def epochs(self) -> float:

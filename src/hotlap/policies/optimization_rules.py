@@ -104,8 +104,8 @@ def batch_size(evidence: Evidence) -> Iterator[Idea]:
     """Small models learn more per second from small batches, down to where the device is no longer busy."""
     training = evidence.config.training
     now = training.per_device_train_batch_size
-    if now == "auto":
-        return  # the worker chooses what fits fastest; total_batch_size is for the person who set it
+    if now == "auto" or training.total_batch_tokens is not None:
+        return  # the worker chooses what fits fastest; the total is for the person who set it
     speed = evidence.metric("tokens_per_second")
     on_cpu = evidence.environment.get("device") == "cpu"
     for value, confidence in ((now // 2, 0.6 if on_cpu else 0.3), (now * 2, 0.2)):

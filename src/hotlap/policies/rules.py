@@ -8,7 +8,8 @@ from functools import lru_cache
 from typing import Final, final
 
 from hotlap.config.load import config_from_values, get_dotted
-from hotlap.config.schema import GPTConfig, RunConfig
+from hotlap.config.models import is_free_gpt
+from hotlap.config.schema import RunConfig
 from hotlap.core.records import History, Proposal
 from hotlap.policies.evidence import Evidence, gather_evidence
 from hotlap.policies.ideas import Idea, Rule, make_proposal
@@ -113,7 +114,7 @@ def gain_per_second(idea: Idea, evidence: Evidence) -> float:
 def _untried_ideas(history: History) -> tuple[Evidence, tuple[Idea, ...]]:
     parent = candidate_config(history, history.incumbent)
     evidence = gather_evidence(history, parent)
-    rules = GPT_RULES if isinstance(parent.model, GPTConfig) else OTHER_RULES
+    rules = GPT_RULES if is_free_gpt(parent.model) else OTHER_RULES
     ideas = [idea for rule in rules for idea in rule(evidence) if not evidence.was_tried(idea.patch)]
     return evidence, tuple(sorted(ideas, key=lambda idea: gain_per_second(idea, evidence), reverse=True))
 

@@ -31,7 +31,6 @@ from hotlap.report.text import (
 
 MARKER: Final = "<!-- written by hotlap; notes go in with: hotlap runs note -->"
 JOURNAL_NAME: Final = "SPEEDRUN.md"
-NAME_BESIDE_A_FOREIGN_ONE: Final = "SPEEDRUN.hotlap.md"
 
 
 def render_journal(
@@ -78,14 +77,15 @@ def _titled(title: str, text: str) -> tuple[str, ...]:
     return (title, text) if text else ()
 
 
-def write_journal(text: str, project: ProjectFolder) -> Path:
-    """Write the journal and return where; a SPEEDRUN.md that hotlap did not write is left alone.
+def write_journal(text: str, project: ProjectFolder, name: str = JOURNAL_NAME) -> Path:
+    """Write a journal and return where; a file of its name that hotlap did not write is left alone.
 
-    Raises StorageError when it cannot be written.
+    `SPEEDRUN.hotlap.md` is written beside a `SPEEDRUN.md` of somebody else's. Raises StorageError when it cannot be
+    written.
     """
-    path = project.project / JOURNAL_NAME
+    path = project.project / name
     if not _is_ours(path):
-        path = project.project / NAME_BESIDE_A_FOREIGN_ONE
+        path = path.with_name(f"{path.stem}.hotlap{path.suffix}")
     write_atomic(path, text)
     return path
 

@@ -43,7 +43,7 @@ from hotlap.report.text import table as markdown_table
 
 MOST_CORRELATIONS: Final = 20
 MOST_CHANGES: Final = 10
-KINDS: Final = {"speedrun": "speedrun", "sweep": "sweep", "import": "imported runs"}
+KINDS: Final = {"speedrun": "speedrun", "sweep": "sweep", "ablation": "ablation", "import": "imported runs"}
 
 
 def write_markdown(data: ReportData, path: Path, suffix: str = ".svg") -> Path:
@@ -74,6 +74,7 @@ def render_markdown(data: ReportData, pictures: Mapping[str, str], no_pictures_b
         f"## {place_title(data)}",
         _picture("places", pictures, place_text(data)),
         _grid(place_grid(data)),
+        *(part for title, cells in data.more_tables for part in (f"## {one_line(title)}", _grid(run_grid(cells)))),
         "## Best config",
         _best_config(data),
         *_analysis(data, pictures),
@@ -143,7 +144,10 @@ def _best_config(data: ReportData) -> str:
 
 def _samples(data: ReportData) -> str:
     if not data.samples:
-        return "No text was generated: the task or the targets ask for none, or the cheap targets never held."
+        return (
+            "No text was generated: the task or the targets ask for none, or the cheap targets never held. "
+            "`samples: {prompts: […]}` in the config asks for some."
+        )
     grid = sample_grid(data)
     return _grid(Grid(grid.headers, tuple(tuple(map(unbroken, row)) for row in grid.rows), grid.words))
 

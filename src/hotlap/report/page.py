@@ -128,6 +128,8 @@ def page_sections(data: ReportData) -> Iterator[Section]:
     yield Section(
         "places", place_title(data), charts=(chart,) if data.places else (), text="" if data.places else chart.text
     )
+    for number, (title, cells) in enumerate(data.more_tables):
+        yield Section(f"more-{number}", title, grids=((title, run_grid(cells)),))
     curves = curves_figure(data.curves, data.metric, data.axis, data.target)
     chart = Chart("curves", curve_text(data), curves, curve_grid(data))
     title = curve_title(data)

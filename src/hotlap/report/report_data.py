@@ -19,7 +19,7 @@ Cell = str | float | int | bool | None
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A rung of the ladder, or one of the best points of a sweep."""
+    """A rung of the ladder, one of the best points of a sweep, or a variant of an ablation."""
 
     label: str
     value: float
@@ -75,7 +75,7 @@ class ReportData:
     """A study as its report shows it."""
 
     name: str
-    kind: Literal["speedrun", "sweep", "import"]
+    kind: Literal["speedrun", "sweep", "ablation", "import"]
     headline: str
     facts: tuple[tuple[str, str], ...]
     """Label and sentence: what came out."""
@@ -104,6 +104,8 @@ class ReportData:
     """All of them, the most telling first."""
     runs: Cells
     """Every run; the first column is its id."""
+    more_tables: tuple[tuple[str, Cells], ...] = ()
+    """Further tables beside that of the places, with their titles."""
     analysis: Analysis | None = None
     no_analysis_because: str = ""
 

@@ -30,13 +30,13 @@ class Grid(NamedTuple):
 def place_grid(data: ReportData) -> Grid:
     """Return the ladder or the best points."""
     rows = tuple(tuple(map(cell_text, row)) for row in data.place_table.rows)
-    words = ("change", "verdict", "run", "outcome", "what differs from the baseline", "name")
+    words = ("change", "verdict", "run", "outcome", "what differs from the baseline", "name", "variant", "outcomes")
     return Grid(data.place_table.headers, rows, words)
 
 
 def place_title(data: ReportData) -> str:
     """Return what the places are called."""
-    return {"speedrun": "Ladder", "sweep": "Best points", "import": "Best runs"}[data.kind]
+    return {"speedrun": "Ladder", "sweep": "Best points", "ablation": "Variants", "import": "Best runs"}[data.kind]
 
 
 def curve_title(data: ReportData) -> str:
@@ -57,6 +57,10 @@ def place_text(data: ReportData) -> str:
     if data.kind == "speedrun":
         steps = f"{count_text(len(data.places) - 1, 'kept change')} above the baseline"
         return f"Time to target of each rung: {steps}, from {first.text} to {last.text}."
+    if data.kind == "ablation":
+        return (
+            f"{data.value_name}, mean over seeds: {', '.join(f'{place.label} {place.text}' for place in data.places)}."
+        )
     what = "runs" if data.kind == "import" else "points"
     return f"The metric of the best {what}, best first: {first.text} for {first.label}."
 

@@ -229,7 +229,9 @@ def _task(history: History, config: Mapping[str, Any]) -> str:
     data = next((found for run in history.runs if (found := run.environment.get("data"))), None)
     if not isinstance(data, Mapping):
         return name
-    sizes = f"{data.get('num_train', '?'):,} training and {data.get('num_eval', '?'):,} evaluation examples"
+    num_train = data.get("num_train", "?")
+    trained_on = "endless" if num_train is None else f"{num_train:,}"
+    sizes = f"{trained_on} training and {data.get('num_eval', '?'):,} evaluation examples"
     return f"{name}: {sizes} from {data.get('source', 'unknown')} (hash {str(data.get('hash', '?'))[:12]})"
 
 

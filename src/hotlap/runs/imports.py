@@ -25,6 +25,7 @@ from hotlap.core.errors import DataError, StorageError
 from hotlap.core.files import write_atomic
 from hotlap.core.foreign import ForeignRun, ForeignSource
 from hotlap.core.run_folder import RUN_ID, RunFolder
+from hotlap.core.secret_names import is_secret
 from hotlap.core.study_folder import REPLAY_SIGN, ProjectFolder
 from hotlap.runs.foreign_columns import Chosen
 from hotlap.runs.foreign_table import SUFFIXES
@@ -32,7 +33,6 @@ from hotlap.runs.import_table import read_table
 from hotlap.runs.import_trainer import STATE_NAME, read_trainer_states
 from hotlap.runs.import_wandb import read_wandb_folders, run_folders
 from hotlap.runs.ingest import last_metrics
-from hotlap.runs.secret_names import is_secret
 
 IMPORT_SCHEMA: Final = "hotlap/import/1"
 GROUP_SUFFIX: Final = f"{REPLAY_SIGN}import"

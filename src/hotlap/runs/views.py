@@ -36,7 +36,7 @@ _FACTS: Final = (
     "contaminated",
 )
 _SEED_KEYS: Final = ("training.seed", "training.data_seed")
-_STEP_PARTS: Final = ("data", "forward", "backward", "optimizer")
+_STEP_PARTS: Final = ("waiting", "data", "forward", "backward", "optimizer")
 
 
 class TimePart(NamedTuple):

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from hotlap.config.base import is_part
+from hotlap.config.models import is_free_gpt
 from hotlap.config.schema import GPTConfig, RunConfig
 from hotlap.search.pace import examples_per_step
 from hotlap.search.patches import patch_to
@@ -42,6 +43,7 @@ _GOVERNED: Final = {
         "per_device_train_batch_size",
         "gradient_accumulation_steps",
         "total_batch_size",
+        "total_batch_tokens",
         "learning_rate",
         "muon_learning_rate",
         "schedule_by",
@@ -111,11 +113,11 @@ def _dimensions(frame: Frame, configs: Sequence[RunConfig]) -> Iterator[Dimensio
         yield from _schedule_dimensions(frame, configs)
     if not is_part(training.optim):
         known = {optimizer_class(config.training.optim) for config in configs} - {""}
-        muon = {"muon"} if isinstance(frame.parent.model, GPTConfig) else set()
+        muon = {"muon"} if is_free_gpt(frame.parent.model) else set()
         optimizers = tuple(sorted(known | muon | {"adamw"}))
         yield Choice(name="optim", values=optimizers, prior=optimizer_class(training.optim))
         yield _rate("muon_learning_rate_ratio", [_muon_rate_ratio(config) for config in own])
-    if isinstance(frame.parent.model, GPTConfig):
+    if is_free_gpt(frame.parent.model):
         yield from _shape_dimensions(frame.parent.model, own)
 
 

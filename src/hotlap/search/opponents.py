@@ -54,6 +54,7 @@ SLOW_START_KEYS: Final = (
     "training.per_device_train_batch_size",
     "training.gradient_accumulation_steps",
     "training.total_batch_size",
+    "training.total_batch_tokens",
     "training.weight_decay",
     "training.label_smoothing_factor",
 )

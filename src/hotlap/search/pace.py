@@ -72,10 +72,18 @@ def step_work(config: RunConfig) -> float:
 def examples_per_step(config: RunConfig) -> int:
     """Return the examples that one optimizer step sees, over all devices."""
     training = config.training
+    if training.total_batch_tokens is not None:
+        return max(1, training.total_batch_tokens // (tokens_per_row(config) or 1))
     rows = training.per_device_train_batch_size
     if rows == "auto":
         return training.total_batch_size or 1
     return rows * training.gradient_accumulation_steps * config.devices
+
+
+def tokens_per_row(config: RunConfig) -> int | None:
+    """Return the tokens of a task's rows where they all have as many, else None."""
+    tokens = getattr(config.task, "block_size", None)
+    return tokens if isinstance(tokens, int) else None
 
 
 def _fitted_exponent(sizes: Sequence[tuple[float, float]]) -> float:

@@ -8,9 +8,10 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
-from hotlap.config.schema import GPTConfig, RunConfig
+from hotlap.config.models import is_free_gpt
+from hotlap.config.schema import RunConfig
 from hotlap.search.curves import CONSTANT_SCHEDULES
-from hotlap.search.pace import examples_per_step
+from hotlap.search.pace import examples_per_step, tokens_per_row
 from hotlap.search.recipes import (
     USUAL_MUON_RATE,
     WITHOUT_WARMUP,
@@ -51,6 +52,8 @@ def _batch(frame: Frame, point: Point, patch: Patch) -> Patch:
     examples = _even(point["examples_per_step"] / parent.devices) * parent.devices
     if math.isclose(examples, examples_per_step(parent), rel_tol=SAME_BATCH):
         return {}
+    if training.total_batch_tokens is not None:
+        return {"training.total_batch_tokens": examples * (tokens_per_row(parent) or 1)}
     if training.per_device_train_batch_size == "auto":
         return {"training.total_batch_size": examples}
     rows, accumulation = examples // parent.devices, 1
@@ -62,7 +65,7 @@ def _batch(frame: Frame, point: Point, patch: Patch) -> Patch:
 def _shape(frame: Frame, point: Point, patch: Patch) -> Patch:
     """Return layers, and a width of whole heads of the parent's size."""
     model = frame.parent.model
-    if not isinstance(model, GPTConfig):
+    if not is_free_gpt(model):
         return {}
     found: Patch = {}
     if (layers := int(point["num_hidden_layers"])) != model.num_hidden_layers:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from hotlap.config.base import is_part
+from hotlap.config.models import is_free_gpt
 from hotlap.config.schema import GPTConfig, RunConfig
 from hotlap.search.pace import Pace, examples_per_step
 
@@ -51,7 +52,7 @@ class Frame:
 
     def usual_rate(self, config: RunConfig) -> float:
         """Return the learning rate to start from, unscaled; for models and optimizers not ours the user's own."""
-        usual = USUAL_RATES.get(config.training.optim) if isinstance(config.model, GPTConfig) else None
+        usual = USUAL_RATES.get(config.training.optim) if is_free_gpt(config.model) else None
         return self.base.training.learning_rate if usual is None else usual
 
 

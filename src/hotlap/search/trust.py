@@ -12,7 +12,7 @@ from typing import Any, Final
 from hotlap.core.clock import ClockName, EvaluationGrid
 from hotlap.core.durations import format_seconds
 from hotlap.core.records import History, RunRecord
-from hotlap.core.targets import CHEAP_METRICS, GENERATION_METRICS, Target, all_hold
+from hotlap.core.targets import CHEAP_METRICS, GENERATION_METRICS, Target, all_hold, is_task_metric
 from hotlap.search.noise import estimate, estimate_noise
 from hotlap.search.record import current_look
 
@@ -41,6 +41,7 @@ BELIEVED_RUNS: Final = 4
 _PARTS: Final = ("setup", "steps", "evaluation", "saving")
 _EVALUATED: Final = (*CHEAP_METRICS, *GENERATION_METRICS)
 _SCALES: Final = {
+    "eval_accuracy": 1.0,
     "eval_byte_accuracy": 1.0,
     "eval_word_accuracy": 1.0,
     "eval_exact_match": 1.0,
@@ -61,14 +62,16 @@ def claim_problems(
     if result.get("outcome") != "reached":
         return
     metrics, times = numbers(result.get("metrics")), numbers(result.get("time_to_target"))
-    broken = [name for name in _EVALUATED if name in metrics and not math.isfinite(metrics[name])]
+    broken = [name for name in _evaluated(metrics) if not math.isfinite(metrics[name])]
     if broken:
         yield f"{broken[0]} is {metrics[broken[0]]} in a result that says reached"
+    yield from inconsistent_metrics(metrics)
+    if not targets:
+        return  # it claims no time, and need not have been looked at on the grid
     if not all_hold(targets, metrics):
         failed = next((target for target in targets if not target.holds(metrics)), None)
         found = "nothing" if failed is None or failed.metric not in metrics else f"{metrics[failed.metric]:.6g}"
         yield f"the result says reached, but {failed} does not hold: {found} was measured"
-    yield from inconsistent_metrics(metrics)
     yield from _unsupported(times, points, targets, clock)
     if (reading := off_grid(points, clock)) is not None:
         yield f"an evaluation at {format_seconds(reading)} on the {clock} clock was not due"
@@ -279,16 +282,23 @@ def reproduction_problems(claimed: Mapping[str, float], again: Mapping[str, Any]
     a metric counts them.
     """
     found = numbers(again.get("metrics"))
-    for name in (name for name in _EVALUATED if name in claimed):
+    for name in _evaluated(claimed):
         difference = abs(found.get(name, math.nan) - claimed[name])
         if not difference <= _tolerance(name, claimed[name], again):  # a NaN is not below
             yield f"{name} was {claimed[name]:.6g}, its saved weights give {found.get(name, math.nan):.6g}"
 
 
+def _evaluated(metrics: Mapping[str, float]) -> list[str]:
+    """Return the names of the metrics that an evaluation gave."""
+    return [name for name in (*_EVALUATED, *filter(is_task_metric, metrics)) if name in metrics]
+
+
 def _tolerance(name: str, value: float, again: Mapping[str, Any]) -> float:
     """Return how far two measurements of one metric may lie apart."""
-    if name in ("eval_byte_accuracy", "eval_word_accuracy"):
+    if name in ("eval_accuracy", "eval_byte_accuracy", "eval_word_accuracy"):
         return max(REPRODUCED, 1.5 / max(1, int(again.get("num_targets") or 0)))
+    if is_task_metric(name) and name.endswith("accuracy"):  # of a part of the targets, how large it is nobody tells
+        return max(REPRODUCED, 0.01)
     if name in GENERATION_METRICS:
         return _SCALES[name] * max(REPRODUCED, 1.5 / max(1, int(again.get("num_examples") or 0)))
     return REPRODUCED * max(1.0, abs(value))

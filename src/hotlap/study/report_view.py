@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from hotlap.analysis.ablation import Figures
 from hotlap.config.load import config_from_values
 from hotlap.core.files import read_json_lines
 from hotlap.core.records import History, RunRecord
@@ -11,6 +12,15 @@ from hotlap.core.run_folder import RunFolder
 from hotlap.core.scores import TIME_TO_TARGET
 from hotlap.core.study_folder import ProjectFolder
 from hotlap.core.targets import parse_target
+from hotlap.report.ablation import (
+    ablation_facts,
+    ablation_headline,
+    comparison_grid,
+    overview_grid,
+)
+from hotlap.report.ablation import (
+    figures_text as variant_text,
+)
 from hotlap.report.header import figures_text, guards_facts, headline, measuring_facts, result_facts
 from hotlap.report.journal import LADDER_HEADERS, ladder_cells
 from hotlap.report.picture import METRIC, progress_info, shown_runs
@@ -28,10 +38,12 @@ from hotlap.report.report_data import (
 from hotlap.report.summary import LadderRow
 from hotlap.report.sweep_summary import HEADERS, PointFigures, SweepSummary, sweep_facts, sweep_headline, sweep_rows
 from hotlap.report.text import seconds_text
+from hotlap.runs.samples import last_samples
 from hotlap.runs.views import config_differences, flatten, setting_text
 from hotlap.search.sweep_score import final_value
+from hotlap.study.ablate_view import ablation_of
 from hotlap.study.imported_report import imported_report
-from hotlap.study.study import SWEEP_SCHEMA
+from hotlap.study.study import ABLATION_SCHEMA, SWEEP_SCHEMA
 from hotlap.study.subject import Subject
 from hotlap.study.sweep import stored_settings
 from hotlap.study.sweep_view import sweep_summary
@@ -56,6 +68,8 @@ def report_data(project: ProjectFolder, subject: Subject) -> ReportData:
         return imported_report(project, subject)
     if protocol.get("schema") == SWEEP_SCHEMA:
         return sweep_report(project, history, protocol)
+    if protocol.get("schema") == ABLATION_SCHEMA:
+        return ablation_report(project, history, protocol)
     return speedrun_report(project, history, protocol)
 
 
@@ -134,6 +148,57 @@ def sweep_report(project: ProjectFolder, history: History, protocol: Mapping[str
     )
 
 
+def ablation_report(project: ProjectFolder, history: History, protocol: Mapping[str, Any]) -> ReportData:
+    """Return the data of an ablation's report; its places are the variants by their loss at equal steps, best first."""
+    summary = ablation_of(project, history, protocol)
+    overview, comparisons = overview_grid(summary), comparison_grid(summary)
+    steps = next((quantity for quantity in summary.quantities if quantity.key == "steps"), None)
+    told = sorted(steps.figures, key=lambda each: (math.isnan(each.mean), each.mean)) if steps else []
+    places = [
+        Place(summary.variants[each.variant].title, each.mean, *_spread(each), variant_text(steps, each))
+        for each in told
+        if steps is not None
+    ]
+    better = {each.variant for each in steps.comparisons if each.is_distinguishable and each.is_better} if steps else ()
+    best = told[0].variant if told and told[0].variant in better else 0
+    runs = [run for number in range(len(summary.variants)) for run in history.runs_of(number)[:1]]
+    curves = [(run, _pairs(_points(project, run), METRIC, f"{history.clock}_seconds")) for run in runs[:MOST_CURVES]]
+    return ReportData(
+        name=summary.name,
+        kind="ablation",
+        headline=ablation_headline(summary),
+        facts=tuple(ablation_facts(summary)),
+        measured=(),
+        place_table=Cells(overview.headers, overview.rows),
+        more_tables=(("Differences", Cells(comparisons.headers, comparisons.rows)),) if comparisons.rows else (),
+        places=tuple(places),
+        value_name=overview.headers[2] if steps else METRIC,
+        metric=METRIC,
+        axis=f"{history.clock} clock, seconds",
+        target=None,
+        curves=tuple(
+            _curve(
+                run.run_id,
+                summary.variants[run.candidate].title,
+                "best" if run.candidate == best and best else "rung" if run.candidate else "baseline",
+                pairs,
+            )
+            for run, pairs in curves
+            if pairs
+        ),
+        **_against_baseline(project, history, best or None, next(iter(history.runs_of(best)), None) if best else None),
+        best_name=summary.variants[best].title if best else "",
+        changes=_changes(history, [variant.number for variant in summary.variants[1:]]),
+        runs=_runs_table(history, METRIC, _patched_keys(history)),
+    )
+
+
+def _spread(figures: Figures) -> tuple[float, float]:
+    """Return the least and the largest value of a variant."""
+    values = [value for _, value in figures.values]
+    return min(values, default=math.nan), max(values, default=math.nan)
+
+
 def _rung(row: LadderRow) -> Place:
     figures = row.figures
     label = f"#{row.number} {row.title}" if row.number else row.title
@@ -201,10 +266,8 @@ def _pair(prompt: str, before: Mapping[str, Any] | None, after: Mapping[str, Any
 
 
 def _last_samples(project: ProjectFolder, run: RunRecord | None) -> dict[str, Mapping[str, Any]]:
-    """Return the samples of a run's last generation by their prompts."""
-    told = read_json_lines(RunFolder(project.runs_path / run.run_id).samples_path) if run else []
-    last = max((sample.get("step", 0) for sample in told), default=0)
-    return {str(sample.get("prompt", "")): sample for sample in told if sample.get("step", 0) == last}
+    """Return a run's last samples by their prompts."""
+    return last_samples(read_json_lines(RunFolder(project.runs_path / run.run_id).samples_path) if run else [])
 
 
 def _differences(history: History, number: int) -> tuple[tuple[str, str, str], ...]:

@@ -20,6 +20,7 @@ from hotlap.launch.evaluate import evaluate_again
 from hotlap.launch.local import Job, LaunchFacts, LocalLauncher
 from hotlap.launch.locks import device_lock
 from hotlap.launch.system import SystemSampler, calibrated_range, contamination, stood_still
+from hotlap.launch.trackers import tracker_lines
 from hotlap.runs.ingest import ingest
 from hotlap.search.race import Point, RaceContext, Racer, Recordings, race_context
 from hotlap.search.trust import ClockStamps
@@ -73,6 +74,8 @@ class LocalRunner:
         with never_left_behind(job), SystemSampler(folder, job.pid) as sampler:
             _follow(study, job, context, watcher, interrupts, guard.clock)
         disturbed = disturbance(study, action.role, folder, sampler.samples)
+        for line in tracker_lines(folder):
+            watcher.says(line)
         record = ingest(folder, guard.close(folder, disturbed, lambda: interrupts.count >= 2))
         assert record is not None, f"{folder.path} has ended"
         return record

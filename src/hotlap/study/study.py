@@ -16,6 +16,7 @@ from hotlap.config.schema import FREE_KEYS, RunConfig
 from hotlap.core.errors import StudyError
 from hotlap.core.processes import processor_name
 from hotlap.core.records import Decision, History, Proposal, RecordClaim, RunRecord
+from hotlap.core.run_folder import RunFolder
 from hotlap.core.study_folder import ProjectFolder, StudyFolder
 from hotlap.launch.devices import run_devices
 from hotlap.launch.environment import worker_threads
@@ -26,6 +27,9 @@ from hotlap.study.settings import StudySettings
 
 SWEEP_SCHEMA: Final = "hotlap/sweep/1"
 """What the protocol of a sweep says it is."""
+ABLATION_SCHEMA: Final = "hotlap/ablation/1"
+"""The same of an ablation."""
+_KINDS: Final = {SWEEP_SCHEMA: "a sweep", ABLATION_SCHEMA: "an ablation"}
 
 
 @dataclass(slots=True)
@@ -83,6 +87,11 @@ class Study:
         return self._spent_before + (self.now() - self._began_at)
 
     @property
+    def new_run_folders(self) -> list[RunFolder]:
+        """The folders of the runs that this sitting has made."""
+        return [RunFolder(self.project.runs_path / run.run_id) for run in self.history.runs[self.first_run :]]
+
+    @property
     def devices(self) -> tuple[str, ...]:
         """The devices that runs are timed on."""
         return devices_of(self.config)
@@ -111,13 +120,19 @@ def checked_protocol(folder: StudyFolder, protocol: Mapping[str, Any]) -> dict[s
     """
     stored = folder.protocol()
     if stored is not None:
-        if stored.get("schema") == SWEEP_SCHEMA:
-            raise StudyError(f"{folder.name!r} is the name of a sweep; give the speedrun another one: -s name=...")
+        refuse_other_kind(folder.name, stored, "", "give the speedrun another one: -s name=...")
         # settings and facts that came with a newer hotlap have their defaults
         values = config_from_values(stored["config"]).model_dump(mode="json")
         stored = {"evaluator": protocol["evaluator"], **stored, "config": values}
         refuse_changed_protocol(folder.name, stored, protocol)
     return stored
+
+
+def refuse_other_kind(name: str, stored: Mapping[str, Any], schema: str, advice: str) -> None:
+    """Raise StudyError when the study of a name is of another kind (empty: a speedrun) than the one to be opened."""
+    found = str(stored.get("schema"))
+    if (found if found in _KINDS else "") != schema:
+        raise StudyError(f"{name!r} is the name of {_KINDS.get(found, 'a speedrun')}; {advice}")
 
 
 def begin_sitting(

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from hotlap.config.load import config_diff, config_from_values, refuse_protocol_keys
 from hotlap.config.schema import RunConfig
-from hotlap.core.errors import ConfigError, NotSupportedError, StudyError
+from hotlap.core.errors import ConfigError, NotSupportedError
 from hotlap.core.records import History, Proposal
 from hotlap.core.scores import FAILURES, TIME_TO_TARGET
 from hotlap.core.study_folder import ProjectFolder
@@ -25,6 +25,7 @@ from hotlap.study.study import (
     begin_sitting,
     devices_of,
     refuse_changed_protocol,
+    refuse_other_kind,
     study_protocol,
 )
 from hotlap.study.sweep_plan import RETRY, SweepSettings
@@ -69,8 +70,7 @@ def check_sweep(project: ProjectFolder, config: RunConfig, settings: SweepSettin
     protocol = {**study_protocol(config, project.project), **shared}
     stored = project.study(config.name).protocol()
     if stored is not None:
-        if stored.get("schema") != SWEEP_SCHEMA:
-            raise StudyError(f"{config.name!r} is the name of a speedrun; give the sweep another one: -s name=...")
+        refuse_other_kind(config.name, stored, SWEEP_SCHEMA, "give the sweep another one: -s name=...")
         values = config_from_values(stored["config"]).model_dump(mode="json")  # new settings have their defaults
         before = {key: value for key, value in stored.items() if key not in _MAY_GROW}
         refuse_changed_protocol(config.name, {**before, "config": values}, protocol)

@@ -18,6 +18,7 @@ from hotlap.core.run_folder import RunFolder
 from hotlap.launch.environment import worker_threads
 from hotlap.launch.local import Job, LaunchFacts, LocalLauncher
 from hotlap.launch.system import SystemSampler
+from hotlap.launch.trackers import tracker_lines
 from hotlap.runs.ingest import ingest
 from hotlap.search.rungs import RungRules
 from hotlap.study.runner import (
@@ -215,6 +216,8 @@ class SweepDriver:
         facts = {**started_facts(folder.run_id, flight.start), "phase": "ended", "outcome": record.outcome}
         study.append_run({**facts, "contaminated": disturbed}, record)
         self._watcher.ended(record, study)
+        for line in tracker_lines(folder):
+            self._watcher.says(line)
 
     @contextmanager
     def _no_run_left_behind(self) -> Iterator[None]:

@@ -11,6 +11,7 @@ from hotlap.core.records import History
 from hotlap.core.run_folder import RunFolder
 from hotlap.core.study_folder import ProjectFolder
 from hotlap.core.targets import parse_target
+from hotlap.report.ablation import AblationSummary, render_ablation
 from hotlap.report.journal import render_journal, write_journal
 from hotlap.report.picture import draw_progress, picture_path, progress_info, shown_runs
 from hotlap.report.sections import Notes
@@ -29,8 +30,9 @@ from hotlap.search.noise import (
 )
 from hotlap.search.race import Recordings
 from hotlap.search.systems import smallest_visible_timing
+from hotlap.study.ablate_view import ablation_of, view_ablation
 from hotlap.study.racing import racing_figures
-from hotlap.study.study import SWEEP_SCHEMA, Study, found_study, read_study
+from hotlap.study.study import ABLATION_SCHEMA, SWEEP_SCHEMA, Study, found_study, read_study
 from hotlap.study.sweep import stored_settings
 from hotlap.study.sweep_view import sweep_summary
 
@@ -43,12 +45,16 @@ def view_study(project: ProjectFolder, name: str | None = None) -> tuple[History
     return history, study_summary(history, protocol)
 
 
-def read_summary(project: ProjectFolder, name: str | None = None) -> tuple[str, History, StudySummary | SweepSummary]:
-    """Return name, history and summary of a study (default: the one touched last), a sweep as a sweep.
+def read_summary(
+    project: ProjectFolder, name: str | None = None
+) -> tuple[str, History, StudySummary | SweepSummary | AblationSummary]:
+    """Return name, history and summary of a study (default: the one touched last), each as what it is.
 
     Raises StudyError when there is none.
     """
     config, history, protocol = read_study(project, name)
+    if protocol.get("schema") == ABLATION_SCHEMA:
+        return config.name, history, ablation_of(project, history, protocol)
     if protocol.get("schema") != SWEEP_SCHEMA:
         return config.name, history, study_summary(history, protocol)
     method = str((protocol.get("space") or {}).get("method", "unknown"))
@@ -121,6 +127,8 @@ def journal_of(project: ProjectFolder, name: str | None = None) -> str:
     folder = found_study(project, name)
     if (folder.protocol() or {}).get("schema") == SWEEP_SCHEMA:
         raise StudyError(f"{folder.name!r} is a sweep, and journals are of speedruns; see: hotlap status {folder.name}")
+    if (ablation := view_ablation(project, folder.name)) is not None:
+        return render_ablation(ablation)
     history, summary = view_study(project, folder.name)
     picture = picture_path(project, summary.name)
     shown = picture.relative_to(project.project).as_posix() if picture.exists() else None

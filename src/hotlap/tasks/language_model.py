@@ -1,138 +1,127 @@
-"""The task `language_model`: predict each next byte of running text.
+"""The task `language_model`: predict each next token of running text, from files, data sets or Python's own library."""
 
-Each file is a document. Documents are put end to end, in the order of their hashes, in one file of the cache folder
-that is mapped into memory: it is prepared once per project, and several processes share its pages. The documents with
-the lowest hashes are for evaluation. An example is a window of `block_size` bytes and the one that follows them, so
-that every byte of a document but its first is a target exactly once.
-"""
-
-import hashlib
-import json
-import os
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Final
 
 from hotlap.config.schema import LanguageModelConfig
-from hotlap.core.errors import DataError, StorageError
-from hotlap.core.files import read_json, write_json
-from hotlap.tasks.examples import TokenTask, TokenWindows, map_tokens
-from hotlap.tasks.sentences import library_files, matching_files
+from hotlap.config.tasks import LIBRARY_TEXTS
+from hotlap.core.errors import DataError
+from hotlap.tasks.documents import CHUNK_BYTES, LONGEST, TextOptions, TextSource
+from hotlap.tasks.examples import TextTask
+from hotlap.tasks.file_states import TextFile, file_states, find_files
+from hotlap.tasks.hub_datasets import DatasetTexts
+from hotlap.tasks.sentences import file_docstrings, library_files
+from hotlap.tasks.text_files import TextFiles
 
-_EVAL_SHARE = 50  # one document in fifty may be evaluated on
-_RECIPE = 1  # raise it when the same files would give another corpus
+_FEW_FILES: Final = 50
+"""So few documents cannot be split one in fifty, so they are cut."""
+_PIECES: Final = 100
+_SHORTEST_PIECE: Final = 2048
 
 
-def load_language_model(config: LanguageModelConfig, directory: Path, cache: Path) -> TokenTask:
-    """Return the task's windows over the corpus, which is prepared now or found in the cache.
+def load_language_model(config: LanguageModelConfig, directory: Path, cache: Path) -> TextTask:
+    """Return the task's documents; they are read later, in stretches.
 
-    `directory` is what a relative `text` glob starts from. Raises DataError for text that is missing or too little.
+    `directory` is what relative names start from; hashes of large files are kept in `cache`. Raises DataError for text
+    that is missing or unreadable, MissingExtraError where a package is missing that reads it.
     """
-    if config.text is None:
-        identity = source = f"source code of Python {platform.python_version()}"
-        files = None
-    else:
-        files, source = matching_files(config.text, directory), config.text
-        identity = hashlib.sha256(b"".join(hashlib.sha256(_content(path)).digest() for path in files)).hexdigest()
-    key = hashlib.sha256(json.dumps([_RECIPE, identity]).encode()).hexdigest()[:16]
-    path = cache / f"language_model-{key}.bytes"
-    index = read_json(path.with_suffix(".json"))
-    if index is None or not path.is_file() or path.stat().st_size != sum(index["lengths"]):
-        index = _prepare(library_files() if files is None else files, path)
-    return _task(config, source, path, index)
-
-
-def windows_of(
-    starts: NDArray[np.int64], lengths: NDArray[np.int64], block_size: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Cut documents, each of 2 tokens at least, into windows; return their starts and lengths.
-
-    A window has `block_size` + 1 tokens, the last one of a document perhaps less; its last token is the first of the
-    next window.
-    """
-    counts = -(-(lengths - 1) // block_size)
-    before = np.cumsum(counts) - counts
-    offsets = (np.arange(counts.sum()) - np.repeat(before, counts)) * block_size
-    left = np.repeat(lengths, counts) - offsets
-    return np.repeat(starts, counts) + offsets, np.minimum(left, block_size + 1)
-
-
-def _task(config: LanguageModelConfig, source: str, path: Path, index: dict[str, Any]) -> TokenTask:
-    tokens = map_tokens(path)
-    lengths = np.array(index["lengths"], dtype=np.int64)
-    starts = np.cumsum(lengths) - lengths
-    num_eval = int(index["num_eval"])
-    held_out = windows_of(starts[:num_eval], lengths[:num_eval], config.block_size)
-    wanted = min(config.max_eval_samples, len(held_out[0]))
-    spread = np.arange(wanted) * len(held_out[0]) // wanted  # over all documents that are held out
-    others = np.delete(np.arange(len(held_out[0])), spread)
-    unseen = others[np.arange(min(wanted, len(others))) * len(others) // max(1, min(wanted, len(others)))]
-    train = windows_of(starts[num_eval:], lengths[num_eval:], config.block_size)
-    settings = [index["hash"], config.block_size, config.max_eval_samples]
-    return TokenTask(
-        train=TokenWindows(tokens, *train, path),
-        eval=TokenWindows(tokens, held_out[0][spread], held_out[1][spread], path),
+    text, source = _text(config, directory, cache)
+    validation: TextSource | None = None
+    if config.validation_split is not None:
+        validation = _dataset(config, config.validation_split)
+    elif config.validation_text is not None:
+        paths = find_files(config.validation_text, directory, "task.validation_text")
+        validation = TextFiles(file_states(paths, cache), _options(config))
+    return TextTask(
+        text=text,
         source=source,
-        hash=hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16],
-        audit=TokenWindows(tokens, held_out[0][unseen], held_out[1][unseen], path) if len(unseen) else None,
-        files=(path, path.with_suffix(".json")),
+        block_size=config.block_size,
+        max_eval_samples=config.max_eval_samples,
+        validation=validation,
+        streaming=config.streaming,
+        num_workers=config.preprocessing_num_workers,
     )
 
 
-def _prepare(files: Iterable[Path], path: Path) -> dict[str, Any]:
-    """Write the corpus and then its index, each atomically; return the index.
-
-    Raises DataError when there are fewer than two documents, StorageError when the cache cannot be written.
-    """
-    by_hash: dict[bytes, Path] = {}  # a document that comes twice counts once
-    for file in files:
-        content = _content(file)
-        if len(content) > 1:
-            by_hash.setdefault(hashlib.sha256(content).digest(), file)
-    if len(by_hash) < 2:
-        raise DataError(
-            f"the corpus is too small: {len(by_hash)} file(s) that differ and have two bytes or more; a language "
-            "model needs one to learn from and one to be evaluated on, so give more files with task.text"
-        )
-    ranked = sorted(by_hash)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lengths = _write_end_to_end((by_hash[digest] for digest in ranked), path)
-    except OSError as error:
-        raise StorageError(
-            f"cannot write {path}: {error.strerror or error}; free space or choose another folder"
-        ) from error
-    index = {
-        "lengths": lengths,
-        "num_eval": max(1, len(ranked) // _EVAL_SHARE),
-        "hash": hashlib.sha256(b"".join(ranked)).hexdigest(),
-    }
-    write_json(path.with_suffix(".json"), index)
-    return index
+def _text(config: LanguageModelConfig, directory: Path, cache: Path) -> tuple[TextSource, str]:
+    """Return the text to train on, and where it comes from in words."""
+    if config.dataset_name is not None:
+        parts = (config.dataset_name, config.dataset_config_name, config.dataset_split)
+        return _dataset(config, config.dataset_split), ", ".join(part for part in parts if part)
+    if config.text is None or config.text in LIBRARY_TEXTS:
+        library = LibraryTexts(is_source=config.text is None)
+        return library, library.identity
+    files = file_states(find_files(config.text, directory, "task.text"), cache)
+    is_split = config.validation_text is None
+    names = [config.text] if isinstance(config.text, str) else config.text
+    return TextFiles(files, _options(config, files if is_split else ())), ", ".join(names)
 
 
-def _write_end_to_end(files: Iterable[Path], path: Path) -> list[int]:
-    """Write the files' contents one after the other; return their lengths."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    lengths = []
-    try:
-        with temporary.open("wb") as corpus:
-            for file in files:
-                lengths.append(corpus.write(_content(file)))
-            corpus.flush()
-            os.fsync(corpus.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return lengths
+def _dataset(config: LanguageModelConfig, split: str) -> DatasetTexts:
+    assert config.dataset_name is not None
+    return DatasetTexts(
+        config.dataset_name, config.dataset_config_name, split, config.text_key, is_streamed=config.streaming
+    )
 
 
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+def _options(config: LanguageModelConfig, to_split: Sequence[TextFile] = ()) -> TextOptions:
+    """Return how files are read; a few large ones that are to be split are cut into about a hundred documents."""
+    longest = LONGEST
+    files = [file for file in to_split if file.size]
+    is_cut = config.document_separator is None and all(file.kind == "text" for file in files)
+    if is_cut and 0 < len(files) < _FEW_FILES:
+        longest = min(LONGEST, max(_SHORTEST_PIECE, sum(file.size for file in files) // _PIECES))
+    return TextOptions(config.encoding, config.document_separator, config.text_key, longest)
+
+
+@dataclass(frozen=True, slots=True)
+class LibraryTexts:
+    """The source files of Python's standard library, or the docstrings in them."""
+
+    is_source: bool
+
+    @property
+    def identity(self) -> str:
+        """Names the text by Python's version."""
+        return f"{'source code' if self.is_source else 'docstrings'} of Python {platform.python_version()}"
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the files."""
+        return sum(path.stat().st_size for path in library_files())
+
+    def chunks(self) -> Iterator["LibraryChunk"]:
+        """Yield the files, some at a time."""
+        paths: list[Path] = []
+        size = 0
+        for path in library_files():
+            paths.append(path)
+            size += path.stat().st_size
+            if size >= CHUNK_BYTES:
+                yield LibraryChunk(tuple(paths), size, self.is_source)
+                paths, size = [], 0
+        if paths:
+            yield LibraryChunk(tuple(paths), size, self.is_source)
+
+
+@dataclass(frozen=True, slots=True)
+class LibraryChunk:
+    """Some files of the standard library."""
+
+    paths: tuple[Path, ...]
+    num_bytes: int
+    is_source: bool
+
+    def documents(self) -> Iterator[str]:
+        """Yield their content, or the docstrings in them; bytes that are not UTF-8 become U+FFFD."""
+        for path in self.paths:
+            try:
+                if self.is_source:
+                    yield path.read_text(encoding="utf-8", errors="replace")
+                else:
+                    yield from file_docstrings(path)
+            except OSError as error:
+                raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error

@@ -25,10 +25,11 @@ def library_files() -> Iterator[Path]:
 def docstring_texts() -> Iterator[str]:
     """Yield every docstring of the standard library, in the order of file names."""
     for path in library_files():
-        yield from _docstrings(path)
+        yield from file_docstrings(path)
 
 
-def _docstrings(path: Path) -> Iterator[str]:
+def file_docstrings(path: Path) -> Iterator[str]:
+    """Yield the docstrings of a source file; one that is broken on purpose has none."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # old escapes in the library's own test files
@@ -42,10 +43,10 @@ def _docstrings(path: Path) -> Iterator[str]:
                 yield text
 
 
-def matching_files(pattern: str, directory: Path) -> list[Path]:
+def matching_files(pattern: str, directory: Path, key: str = "task.text") -> list[Path]:
     """Return the files that match a glob, in the order of their names; a relative one starts from `directory`.
 
-    Raises DataError when none matches.
+    Raises DataError, with the setting's `key`, when none matches.
     """
     relative = Path(pattern)
     base = Path(relative.anchor) if relative.is_absolute() else directory
@@ -55,7 +56,7 @@ def matching_files(pattern: str, directory: Path) -> list[Path]:
     except (ValueError, IndexError):
         paths = []  # no pattern at all, or one with ** inside a name
     if not paths:
-        raise DataError(f"task.text: no file matches {pattern!r} in {base}; give a glob such as corpus/*.txt")
+        raise DataError(f"{key}: no file matches {pattern!r} in {base}; give a glob such as corpus/*.txt")
     return paths
 
 

@@ -3,9 +3,8 @@
 import math
 import os
 import random
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import torch
@@ -13,21 +12,29 @@ from torch import nn
 
 from hotlap.config.parts import custom_parts
 from hotlap.config.schedule import schedule_of
-from hotlap.config.schema import GPTConfig, RunConfig, TrainingConfig
-from hotlap.core.errors import ConfigError
-from hotlap.data.encoding import VOCAB_SIZE, Examples, encode_task
-from hotlap.data.loader import BatchSource
-from hotlap.data.order import BatchOrder
-from hotlap.models.gpt import GPT
-from hotlap.models.protocol import takes_documents
+from hotlap.config.schema import RunConfig, TrainingConfig
+from hotlap.core.errors import ConfigError, DataError
+from hotlap.data.encoding import Examples
+from hotlap.data.load import load_data
+from hotlap.data.loader import BatchSource, Order
+from hotlap.data.streaming import order_of
+from hotlap.data.streams import EndlessExamples, StreamOrder
+from hotlap.models.build import build_model, longest_input
 from hotlap.optim.build import build_optimizers
 from hotlap.optim.measure import NoiseScale
-from hotlap.tasks.registry import load_task
-from hotlap.train.batch_size import find_batch_size
+from hotlap.tasks.examples import TokenTask
+from hotlap.train.batch_size import MemoryLimit, accumulation_for, find_batch_size, rows_per_step
 from hotlap.train.custom import load_part
 from hotlap.train.distributed import World, pick_device, threads_per_rank, wrap
 from hotlap.train.horizon import Horizon
-from hotlap.train.memory import refuse_model_too_big
+from hotlap.train.memory import (
+    MicroBatch,
+    device_memory_bytes,
+    device_name,
+    memory_estimate,
+    refuse_model_too_big,
+    size_of,
+)
 from hotlap.train.objective import Objective
 from hotlap.train.parts import Parts, bf16_is_fast
 from hotlap.train.trial_steps import probe, warm_up
@@ -52,11 +59,11 @@ def build_parts(
     world = world or World(0, 1, 0, pick_device(training))
     set_up_device(training, world)
     custom = {key: load_part(directory, name) for key, name in custom_parts(config).items()}
-    task = load_task(config.task, directory, cache, custom.get("task.name"))
-    train, evaluation = encode_task(task)
-    _check_length(config, max(int(train.lengths.max()), int(evaluation.lengths.max())))
+    data = load_data(config, directory, cache, custom)
+    train, vocab_size = data.train, data.tokenizer.vocab_size
     _seed(training.seed)
-    model = build_model(config, custom.get("model.name"))
+    model = build_model(config, vocab_size, custom.get("model.name"))
+    _check_length(config, model, max(train.longest, data.eval.longest))
     refuse_model_too_big(model, training, world.device, world.local_size)
     model = model.to(world.device)
     if world.size > 1:
@@ -67,11 +74,12 @@ def build_parts(
     parts = Parts(
         config=config,
         world=world,
-        task=task,
+        task=data.task,
+        tokenizer=data.tokenizer,
         train=train,
-        eval=evaluation,
+        eval=data.eval,
         model=model,
-        objective=wrap(world, _build_objective(model, training), training),
+        objective=wrap(world, _build_objective(model, vocab_size, training), training),
         parameters=[p for p in model.parameters() if p.requires_grad],
         optimizers=optimizers,
         source=_build_source(config, world, train, 1),
@@ -81,8 +89,9 @@ def build_parts(
         noise=NoiseScale(world.size) if training.measure_gradient_noise else None,
     )
     parts.batch_size, parts.accumulation_steps = batch or _chosen_batch(parts)
-    parts.source = _build_source(config, world, train, parts.batch_size)
-    parts.steps_per_epoch = max(1, math.ceil(parts.source.order.batches_per_epoch(0) / parts.accumulation_steps))
+    _refuse_less_than_a_batch(parts)
+    parts.source = _build_source(config, world, train, parts.batch_size, parts.accumulation_steps)
+    parts.steps_per_epoch = _steps_per_epoch(parts)
     max_steps = training.max_steps
     if training.is_by_epochs:
         max_steps = math.ceil(training.num_train_epochs * parts.steps_per_epoch)
@@ -91,6 +100,14 @@ def build_parts(
     if training.torch_compile or (world.device.type == "cuda" and training.padding == "packed"):
         warm_up(parts)  # FlexAttention compiles, too
     return parts
+
+
+def _steps_per_epoch(parts: Parts) -> int:
+    """Return the steps of the first pass over the examples; where they never end, all steps, as in the Trainer."""
+    order = parts.source.order
+    if isinstance(order, StreamOrder):
+        return parts.config.training.max_steps
+    return max(1, math.ceil(order.batches_per_epoch(0) / parts.accumulation_steps))
 
 
 def _seed(seed: int) -> None:
@@ -115,66 +132,60 @@ def set_up_device(training: TrainingConfig, world: World) -> None:
         torch.use_deterministic_algorithms(training.full_determinism)  # imports torch's compiler: a second
 
 
-def _check_length(config: RunConfig, longest: int) -> None:
+def _check_length(config: RunConfig, model: nn.Module, longest: int) -> None:
     """Refuse examples that do not fit the model's positions."""
-    if isinstance(config.model, GPTConfig) and longest - 1 > config.model.max_position_embeddings:
+    limit = longest_input(config.model, model)
+    if limit is not None and longest - 1 > limit:
         raise ConfigError(
-            f"model.max_position_embeddings is {config.model.max_position_embeddings}, the longest example needs "
-            f"{longest - 1}; raise it or make the task's examples shorter"
+            f"model.max_position_embeddings is {limit}, the longest example needs {longest - 1}; raise it or make the "
+            "task's examples shorter"
         )
 
 
-def build_model(config: RunConfig, custom: Callable[..., Any] | None) -> nn.Module:
-    """Return the model with fresh weights; `custom` is the function of the project that `model.name` names.
-
-    Raises ConfigError when what that function returns is no model.
-    """
-    if isinstance(config.model, GPTConfig):
-        return GPT(config.model, VOCAB_SIZE, gradient_checkpointing=config.training.gradient_checkpointing)
-    assert custom is not None, config.model.name
-    model = custom(VOCAB_SIZE, **(config.model.model_extra or {}))
-    missing = [name for name in ("hidden", "logits") if not callable(getattr(model, name, None))]
-    if not isinstance(model, nn.Module) or missing:
-        raise ConfigError(
-            f"model.name: {config.model.name} has to return a torch.nn.Module with the methods hidden and logits, got "
-            f"{type(model).__name__}{' without ' + ' and '.join(missing) if missing else ''}"
+def _refuse_less_than_a_batch(parts: Parts) -> None:
+    """Refuse running text that gives fewer sequences than one batch has rows: each would hold some of them twice."""
+    rows = parts.batch_size * parts.world.size
+    if not isinstance(parts.train, Examples) or not isinstance(parts.task, TokenTask) or parts.task.stream is not None:
+        return
+    if parts.config.training.padding != "packed" and len(parts.train) < rows:
+        raise DataError(
+            f"the corpus is smaller than one batch: {len(parts.train)} training sequence(s), a batch has {rows}; give "
+            "more text, or lower task.block_size or training.per_device_train_batch_size"
         )
-    if config.training.padding == "packed" and not takes_documents(model):
-        raise ConfigError(
-            f"padding: packed needs a model that keeps documents apart; hidden() of {config.model.name} takes no "
-            "positions and document_ids; use padding: bucketed"
-        )
-    return model
 
 
-def _build_objective(model: nn.Module, training: TrainingConfig) -> nn.Module:
-    objective: nn.Module = Objective(model, VOCAB_SIZE, training.label_smoothing_factor)
+def _build_objective(model: nn.Module, vocab_size: int, training: TrainingConfig) -> nn.Module:
+    objective: nn.Module = Objective(model, vocab_size, training.label_smoothing_factor)
     if training.torch_compile:
         backend = training.torch_compile_backend or "inductor"
         objective = torch.compile(objective, backend=backend, mode=training.torch_compile_mode)  # type: ignore[assignment]
     return objective
 
 
-def _build_source(config: RunConfig, world: World, train: Examples, batch_size: int) -> BatchSource:
-    """Build what makes the batches of `batch_size` rows a device; their order is a pure function of the seed."""
+def _build_source(
+    config: RunConfig, world: World, train: Examples | EndlessExamples, batch_size: int, accumulation: int = 1
+) -> BatchSource:
+    """Build what makes the batches of `batch_size` rows a device; their order is a pure function of the seed.
+
+    Where the data never end, what a step trains on does not depend on its `accumulation` batches, but on their rows.
+    """
     training = config.training
-    longest = int(train.lengths.max())
-    row_length = longest
+    has_width = training.padding in ("max_length", "packed")
+    longest = row_length = train.required_bound if isinstance(train, EndlessExamples) and has_width else train.longest
     if training.padding == "packed":
         limit = getattr(config.model, "max_position_embeddings", 0)
         row_length = max(limit + 1, _EXAMPLES_PER_ROW * (longest - 1) + 1)  # positions start anew with each example
-    order = BatchOrder(
-        train.lengths,
-        batch_size * world.size,
-        training.seed if training.data_seed is None else training.data_seed,
-        mode=training.batch_order,
-        row_length=row_length,
-        drop_last=training.dataloader_drop_last,
-    )
+    rows, seed = batch_size * world.size, training.seed if training.data_seed is None else training.data_seed
+    order: Order
+    if isinstance(train, EndlessExamples):
+        order = StreamOrder(rows, seed, training.batch_order, row_length, accumulation)
+    else:
+        drop_last = training.dataloader_drop_last
+        order = order_of(train, rows, seed, training.batch_order, row_length=row_length, drop_last=drop_last)
     return BatchSource(
         train,
         order,
-        row_width=row_length if training.padding in ("max_length", "packed") else None,
+        row_width=row_length if has_width else None,
         rank=world.rank,
         world_size=world.size,
         workers=training.dataloader_num_workers,
@@ -186,12 +197,41 @@ def _build_source(config: RunConfig, world: World, train: Examples, batch_size: 
 def _chosen_batch(parts: Parts) -> tuple[int, int]:
     """Return rows per device and accumulation steps: those of the config, or what is fastest at a fixed total batch."""
     training, world = parts.config.training, parts.world
+    total = training.total_batch_size or 0
+    if training.total_batch_tokens is not None:
+        total = rows_per_step(training.total_batch_tokens, *_row_lengths(parts), world.size)
     if training.per_device_train_batch_size != "auto":
-        return training.per_device_train_batch_size, training.gradient_accumulation_steps
+        rows = training.per_device_train_batch_size
+        has_total = training.total_batch_tokens is not None
+        return rows, accumulation_for(total, rows, world.size) if has_total else training.gradient_accumulation_steps
     choice = find_batch_size(
-        lambda rows: probe(parts, _build_source(parts.config, world, parts.train, rows), rows),
-        total=training.total_batch_size or 0,
+        lambda rows: probe(parts, _build_source(parts.config, world, parts.train, rows), total // world.size // rows),
+        total=total,
         world_size=world.size,
+        limit=_memory_limit(parts),
     )
     parts.batch_size_trials = choice.trials
     return choice.batch_size, choice.accumulation_steps
+
+
+def _row_lengths(parts: Parts) -> tuple[int, float]:
+    """Return the inputs in the longest row, and in a row on average."""
+    row_length = parts.source.row_length
+    if row_length is not None:
+        return row_length - 1, row_length - 1
+    return parts.train.longest - 1, float(parts.train.lengths.mean()) - 1
+
+
+def _memory_limit(parts: Parts) -> MemoryLimit:
+    """Return what `training.device_memory_ratio` leaves; on a CPU an estimate stands for what is measured on a GPU."""
+    training, world = parts.config.training, parts.world
+    size, longest = size_of(parts.model), _row_lengths(parts)[0]
+
+    def estimate(rows: int) -> int:
+        return memory_estimate(size, training, MicroBatch(rows, longest), on_cpu=True).total
+
+    return MemoryLimit(
+        training.device_memory_ratio * device_memory_bytes(world.device, world.local_size),
+        device_name(world.device, world.local_size),
+        estimate if world.device.type == "cpu" else None,
+    )

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from hotlap.core.errors import DataError
 from hotlap.data.batches import Batch, collate
-from hotlap.data.encoding import EncodedExample, decode, evaluation_facts, word_numbers
+from hotlap.data.encoding import EncodedExample, evaluation_facts, word_numbers
+from hotlap.data.tokenizers import ByteTokenizer
 from hotlap.models.protocol import CausalLM, hidden_at
 from hotlap.tasks.scoring import generation_scores
 from hotlap.train.distributed import gather_objects, sum_over_ranks
@@ -43,14 +44,27 @@ class Evaluator:
     def __init__(self, parts: Evaluable) -> None:
         self._parts = parts
         self._num_targets = int(parts.eval.num_targets.sum())
+        self._num_bytes = 0 if parts.eval.num_bytes is None else int(parts.eval.num_bytes.sum())
         self.counted_targets = 0
         """Target tokens that the last evaluation counted, on all devices."""
         own = range(parts.world.rank, len(parts.eval), parts.world.size)
         self._own = [parts.eval[row] for row in own]
-        examples = sorted(self._own, key=lambda example: len(example.ids))
-        size = parts.config.training.per_device_eval_batch_size
-        chunks = [examples[start : start + size] for start in range(0, len(examples), size)]
-        self._batches: list[tuple[Batch, NDArray[np.int64]]] = [(collate(chunk), _words(chunk)) for chunk in chunks]
+        self._has_bytes = isinstance(parts.tokenizer, ByteTokenizer)
+        self._names = [name for name, _ in parts.eval.groups] or [""]
+        self._batches: list[tuple[int, Batch, NDArray[np.int64]]] = []
+        """The number of the task, a batch of its examples, and the words that their targets belong to."""
+        ends = np.cumsum([count for _, count in parts.eval.groups] or [len(parts.eval)])
+        group_of = np.searchsorted(ends, np.array(own), side="right")
+        for group in range(len(self._names)):
+            self._add_batches(group, [self._own[place] for place in np.flatnonzero(group_of == group)])
+
+    def _add_batches(self, group: int, examples: Sequence[EncodedExample]) -> None:
+        size = self._parts.config.training.per_device_eval_batch_size
+        words = _words if self._has_bytes else _no_words
+        by_length = sorted(examples, key=lambda example: len(example.ids))
+        for start in range(0, len(by_length), size):
+            chunk = by_length[start : start + size]
+            self._batches.append((group, collate(chunk), words(chunk)))
 
     @property
     def can_generate(self) -> bool:
@@ -58,24 +72,22 @@ class Evaluator:
         return self._parts.can_generate
 
     def cheap_metrics(self) -> dict[str, float]:
-        """Return eval_loss (nats, mean over target tokens), perplexity, bits per byte, byte and word accuracy.
+        """Return eval_loss (nats, mean over target tokens), perplexity, bits per byte of text, and accuracies.
 
-        Byte accuracy: share of targets whose most likely byte is right, EOS counts. Word accuracy: share of words
-        whose every byte is right. Both are taken with the true text before each byte.
+        Accuracy: share of targets whose most likely token is right, the end of text counts; with bytes for tokens it is
+        called byte accuracy. Word accuracy, with bytes: share of words whose every byte is right. All are taken with
+        the true text before each token. The tasks of a mixture have loss and accuracies of their own beside these.
         """
-        nats, right, words_right, targets, words = 0.0, 0, 0, 0, 0
+        found = np.zeros((len(self._names), 5))
         with _evaluating(self._parts), self._autocast():
-            for batch, word_of_target in self._batches:
+            for group, batch, word_of_target in self._batches:
                 loss, logits = target_loss(self._parts, batch)
-                nats += loss.item()
                 is_wrong = (logits.argmax(-1).cpu() != batch.targets).numpy()
                 num_words = int(word_of_target[-1]) + 1
-                targets += len(is_wrong)
-                right += int((~is_wrong).sum())
-                words += num_words
-                words_right += num_words - len(np.unique(word_of_target[is_wrong]))
-        sums = torch.tensor([nats, right, words_right, targets, words], dtype=torch.float64)
-        nats, right, words_right, targets, words = sum_over_ranks(self._parts.world, sums).tolist()
+                words_right = num_words - len(np.unique(word_of_target[is_wrong]))
+                found[group] += (loss.item(), (~is_wrong).sum(), words_right, len(is_wrong), num_words)
+        sums = sum_over_ranks(self._parts.world, torch.from_numpy(found))
+        nats, right, words_right, targets, words = sums.sum(0).tolist()
         self.counted_targets = int(targets)
         if self.counted_targets != self._num_targets:
             raise DataError(
@@ -85,16 +97,31 @@ class Evaluator:
         metrics = {
             "eval_loss": mean_loss,
             "perplexity": math.exp(mean_loss) if mean_loss < 700 else math.inf,
-            "eval_byte_accuracy": right / targets,
-            "eval_word_accuracy": words_right / words,
         }
-        if not self._parts.task.has_completions:  # running text: every target is a byte of it
-            metrics["bits_per_byte"] = mean_loss / math.log(2)
+        if self._has_bytes:
+            metrics |= {"eval_byte_accuracy": right / targets, "eval_word_accuracy": words_right / words}
+        else:
+            metrics["eval_accuracy"] = right / targets
+        if not self._parts.task.has_completions and self._num_bytes:  # running text: no token but the text's own
+            metrics["bits_per_byte"] = nats / math.log(2) / self._num_bytes
+        return metrics | self._metrics_by_task(sums.tolist())
+
+    def _metrics_by_task(self, sums: list[list[float]]) -> dict[str, float]:
+        """Return loss and accuracies of each task of a mixture; nothing for a single task."""
+        metrics: dict[str, float] = {}
+        for name, (nats, right, words_right, targets, words) in zip(self._names, sums, strict=True):
+            if not name:
+                continue
+            metrics[f"eval_{name}_loss"] = nats / targets
+            metrics[f"eval_{name}_{'byte_accuracy' if self._has_bytes else 'accuracy'}"] = right / targets
+            if self._has_bytes:
+                metrics[f"eval_{name}_word_accuracy"] = words_right / words
         return metrics
 
     def generation_metrics(self) -> tuple[dict[str, float], list[Sample]]:
         """Return chrF, BLEU and exact match of greedy generations, and the samples of the same few prompts."""
         examples, world = self._parts.eval, self._parts.world
+        decode = self._parts.tokenizer.decode
         prompts = [example.ids[: example.prefix_length] for example in self._own]
         longest = max(example.num_targets for example in examples)
         size = self._parts.config.training.per_device_eval_batch_size
@@ -141,6 +168,11 @@ def _words(examples: Sequence[EncodedExample]) -> NDArray[np.int64]:
         completion = bytes(example.ids[example.prefix_length : -1])
         numbers.extend(first + number for number in word_numbers(completion))
     return np.array(numbers)
+
+
+def _no_words(examples: Sequence[EncodedExample]) -> NDArray[np.int64]:
+    """Return one word for all targets: words are counted in bytes alone."""
+    return np.zeros(sum(example.num_targets for example in examples), dtype=np.int64)
 
 
 @contextmanager

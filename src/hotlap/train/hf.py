@@ -22,7 +22,7 @@ from hotlap.config.schema import TrainingConfig
 from hotlap.core.clock import TrainClock
 from hotlap.core.errors import DivergedError, import_optional
 from hotlap.data.batches import Batch, collate
-from hotlap.data.encoding import PAD, VOCAB_SIZE
+from hotlap.data.encoding import PAD
 from hotlap.train.hf_model import hf_model, own_weights, refuse_unsupported, share_weights
 from hotlap.train.loop import Signs, Step, StepTimer
 from hotlap.train.parts import Parts
@@ -175,7 +175,7 @@ class TrainerTraining:
         self._parts = parts
         model_config: Any = parts.config.model
         weights = dict(parts.model.named_parameters())
-        self._model = hf_model(model_config, VOCAB_SIZE, weights)
+        self._model = hf_model(model_config, parts.tokenizer, weights)
         self._trainer = _trainer_class()(
             model=self._model,
             args=arguments,

@@ -1,20 +1,22 @@
 """GPT-2 as transformers builds it, with the weights of hotlap's own GPT; what of a config it cannot express.
 
-GPT-2's matrices lie transposed (its Conv1D multiplies from the other side); queries, keys and values stand in one
-matrix in the same order as in ours.
+It has a row for each token in its tables; ours may have some more (`models.vocabulary`).
 """
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hotlap.config.gpt2 import ACTIVATIONS, LAYER_NORM_EPSILON
 from hotlap.config.schema import GPTConfig, RunConfig
 from hotlap.core.errors import ConfigError, import_optional
-from hotlap.data.encoding import EOS, PAD
+from hotlap.data.tokenizers import Tokenizer
+from hotlap.models.gpt2 import counterparts
+from hotlap.models.vocabulary import padded_vocab_size
 
-_ACTIVATIONS: Final = {"gelu_new": "gelu_new", "gelu": "gelu", "relu_squared": "relu2"}
 _OPTIMIZERS: Final = ("adamw_torch", "adamw_torch_fused", "adafactor", "sgd")
 _SCHEDULES: Final = (
     "linear",
@@ -31,15 +33,6 @@ _SCHEDULES: Final = (
 _ROLE_SETTINGS: Final = tuple(
     f"{role}_{what}" for role in ("embedding", "head", "vector") for what in ("learning_rate", "weight_decay")
 )
-_LAYER_NAMES: Final = (
-    ("attention_norm.layer_norm", "ln_1", False),
-    ("attention.qkv", "attn.c_attn", True),
-    ("attention.projection", "attn.c_proj", True),
-    ("mlp_norm.layer_norm", "ln_2", False),
-    ("mlp.up", "mlp.c_fc", True),
-    ("mlp.projection", "mlp.c_proj", True),
-)
-"""Our name in a block, GPT-2's, and whether its weight lies transposed."""
 
 
 def refuse_unsupported(config: RunConfig) -> None:
@@ -61,8 +54,8 @@ def _model_problems(config: RunConfig) -> Iterator[str]:
     for name, value in needed.items():
         if getattr(model, name) != value:
             yield f"model.{name}: {getattr(model, name)}; GPT-2 has {value}"
-    if model.hidden_act not in _ACTIVATIONS:
-        yield f"model.hidden_act: {model.hidden_act}; GPT-2 takes {', '.join(_ACTIVATIONS)}"
+    if model.hidden_act not in ACTIVATIONS:
+        yield f"model.hidden_act: {model.hidden_act}; GPT-2 takes {', '.join(ACTIVATIONS)}"
 
 
 def _training_problems(config: RunConfig) -> Iterator[str]:
@@ -83,7 +76,7 @@ def _training_problems(config: RunConfig) -> Iterator[str]:
             yield f"training.{name}: it does not do that"
 
 
-def hf_model(config: GPTConfig, vocab_size: int, own_state: Mapping[str, Tensor] | None = None) -> Any:
+def hf_model(config: GPTConfig, tokenizer: Tokenizer, own_state: Mapping[str, Tensor] | None = None) -> Any:
     """Return a GPT2LMHeadModel of the config's shape and dropout rates, with our GPT's weights where they are given.
 
     It has one position more than ours: its rows hold the last target too, which is never an input of ours.
@@ -92,22 +85,22 @@ def hf_model(config: GPTConfig, vocab_size: int, own_state: Mapping[str, Tensor]
     transformers: Any = import_optional("transformers", "hf")
     model = transformers.GPT2LMHeadModel(
         transformers.GPT2Config(
-            vocab_size=vocab_size,
+            vocab_size=tokenizer.vocab_size,
             n_positions=config.max_position_embeddings + 1,
             n_embd=config.hidden_size,
             n_layer=config.num_hidden_layers,
             n_head=config.num_attention_heads,
             n_inner=config.intermediate_size,
-            activation_function=_ACTIVATIONS[config.hidden_act],
+            activation_function=ACTIVATIONS[config.hidden_act],
             embd_pdrop=config.embd_pdrop,
             attn_pdrop=config.attn_pdrop,
             resid_pdrop=config.resid_pdrop,
-            layer_norm_epsilon=1e-5,
+            layer_norm_epsilon=LAYER_NORM_EPSILON,
             initializer_range=config.initializer_range,
             tie_word_embeddings=config.tie_word_embeddings,
-            bos_token_id=EOS,
-            eos_token_id=EOS,
-            pad_token_id=PAD,
+            bos_token_id=tokenizer.eos,
+            eos_token_id=tokenizer.eos,
+            pad_token_id=tokenizer.pad,
             use_cache=False,
         )
     )
@@ -115,8 +108,9 @@ def hf_model(config: GPTConfig, vocab_size: int, own_state: Mapping[str, Tensor]
         theirs = dict(model.named_parameters())
         with torch.no_grad():
             for name, (their_name, is_transposed) in _counterparts(config, own_state).items():
-                source = own_state[name].T if is_transposed else own_state[name]
-                theirs[their_name].zero_()[: len(source)].copy_(source)
+                source, target = own_state[name].T if is_transposed else own_state[name], theirs[their_name]
+                rows = min(len(source), len(target))
+                target.zero_()[:rows].copy_(source[:rows])
     return model
 
 
@@ -130,25 +124,16 @@ def share_weights(model: Any, own: nn.Module, config: GPTConfig) -> None:
 
 
 def own_weights(own: nn.Module) -> None:
-    """Give our GPT memory of its own again, laid out as before `share_weights`."""
-    for parameter in own.parameters():
-        parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
+    """Give our GPT memory of its own again, laid out as before `share_weights`, with the rows that pad its tables."""
+    for name, parameter in own.named_parameters():
+        data = parameter.data.clone(memory_format=torch.contiguous_format)
+        missing = padded_vocab_size(len(data)) - len(data) if name in ("embedding.weight", "head.weight") else 0
+        parameter.data = F.pad(data, (0, 0, 0, missing)) if missing else data
 
 
 def _counterparts(config: GPTConfig, own: Mapping[str, Tensor]) -> dict[str, tuple[str, bool]]:
     """Return for each of our parameters GPT-2's name for it, and whether it lies transposed there."""
-    found = {
-        "embedding.weight": ("transformer.wte.weight", False),
-        "positions.weight": ("transformer.wpe.weight", False),
-        "final_norm.layer_norm.weight": ("transformer.ln_f.weight", False),
-        "final_norm.layer_norm.bias": ("transformer.ln_f.bias", False),
-    }
-    for layer in range(config.num_hidden_layers):
-        for ours, theirs, is_matrix in _LAYER_NAMES:
-            found[f"blocks.{layer}.{ours}.weight"] = (f"transformer.h.{layer}.{theirs}.weight", is_matrix)
-            found[f"blocks.{layer}.{ours}.bias"] = (f"transformer.h.{layer}.{theirs}.bias", False)
-    if not config.tie_word_embeddings:
-        found["head.weight"] = ("lm_head.weight", False)
+    found = counterparts(config)
     if found.keys() != own.keys():
         differing = ", ".join(sorted(found.keys() ^ own.keys()))
         raise ConfigError(f"backend hf cannot run this model: GPT-2 and it differ in {differing}")

@@ -16,7 +16,7 @@ from hotlap.core.clock import TrainClock
 from hotlap.core.errors import DivergedError
 from hotlap.data.batches import Batch
 from hotlap.optim.measure import UpdateNorm, clip_gradients, gradient_norm
-from hotlap.train.distributed import share_step, syncing
+from hotlap.train.distributed import share_step, sum_over_ranks, syncing
 from hotlap.train.horizon import Position
 from hotlap.train.parts import Parts
 
@@ -50,7 +50,7 @@ class StepTimer:
     """Seconds in the parts of the steps; on a GPU they are the host's, which only queues the work."""
 
     seconds: dict[str, float] = field(
-        default_factory=lambda: dict.fromkeys(("data", "forward", "backward", "optimizer"), 0.0)
+        default_factory=lambda: dict.fromkeys(("waiting", "data", "forward", "backward", "optimizer"), 0.0)
     )
     _last: float = 0.0
 
@@ -88,9 +88,12 @@ def train_steps(parts: Parts, clock: TrainClock, timer: StepTimer, signs: Signs)
         is_measured = is_logged(parts, number)
         with clock.counting():
             timer.start()
-            batches, num_targets = parts.source.micro_batches(
-                position.steps * parts.accumulation_steps, parts.accumulation_steps
-            )
+            first = position.steps * parts.accumulation_steps
+            parts.source.wait_for(first, parts.accumulation_steps)
+            timer.book("waiting")
+            batches, num_targets = parts.source.micro_batches(first, parts.accumulation_steps)
+            if not parts.source.knows_all_targets:
+                num_targets = int(sum_over_ranks(parts.world, torch.tensor(num_targets)))
             timer.book("data")
             learning_rate = parts.optimizers.set_learning_rate(parts.horizon.factor(position))
             loss = _accumulate_gradients(parts, batches, num_targets, timer)

@@ -1,31 +1,64 @@
 """What a training needs of a device's memory, by arithmetic: before anything is put there.
 
-Weights, gradients and optimizer state follow from the number of parameters; activations and logits are estimates
-(34 bytes per token, layer and unit of width for a block in bf16: Korthikanti et al. 2022, arXiv 2205.05198).
+Weights, gradients and optimizer state follow from the parameters, frozen ones counting as weights alone. Activations
+are what the backward pass of a block keeps, counted tensor by tensor (the way of Korthikanti et al. 2022, arXiv
+2205.05198), without the attention's weights where those are computed again; logits follow from the vocabulary.
 """
 
 import ctypes
 import os
+import resource
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import psutil
 import torch
 from torch import nn
 
-from hotlap.config.schema import TrainingConfig
+from hotlap.config.schema import GPTConfig, TrainingConfig
 from hotlap.core.errors import ConfigError
+from hotlap.models.attention import kept_weights
+from hotlap.models.gpt import GPT
+from hotlap.train.objective import LARGE_VOCABULARY, PIECE
 
-_WEIGHT_BYTES: Final = 4
-"""Weights and gradients are fp32; bf16 is autocast."""
 _MOMENT_BYTES: Final = {"adamw_torch": 8, "adamw_torch_fused": 8, "muon": 4, "sgd": 0, "adafactor": 0}
-"""Bytes of optimizer state per parameter; 0 for one of the user's own, of which nothing is known."""
-_BLOCK_BYTES: Final = 34
-_BLOCK_INPUT_BYTES: Final = 2
+"""Bytes of optimizer state per fp32 parameter; 0 for one of the user's own, of which nothing is known."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # <malloc.h>
 _LARGEST_INT: Final = 2**31 - 1
 _LARGEST_MMAP_THRESHOLD: Final = 2**25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSize:
+    """What the arithmetic needs to know of a transformer."""
+
+    num_trained: int
+    """Parameters that are trained."""
+    trained_bytes: int
+    frozen_bytes: int = 0
+    hidden_size: int = 1
+    num_layers: int = 0
+    vocab_size: int = 0
+    num_heads: int = 0
+    """Heads whose attention weights are kept on a CPU; 0 where they are not."""
+    inner_size: int = 0
+    """Width inside the MLP; 0: 4 x hidden_size."""
+    is_gated: bool = False
+    """Whether the MLP multiplies two projections."""
+
+
+@dataclass(frozen=True, slots=True)
+class MicroBatch:
+    """Rows of a forward pass, and tokens in each with padding."""
+
+    rows: int
+    length: int
+
+    @property
+    def tokens(self) -> int:
+        """Tokens with padding."""
+        return self.rows * self.length
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +71,7 @@ class MemoryEstimate:
     activations: int
     """Kept between forward and backward pass of one micro-batch."""
     logits: int
-    """An upper bound where the loss is computed in pieces."""
+    """With their gradients."""
 
     @property
     def state(self) -> int:
@@ -53,49 +86,75 @@ class MemoryEstimate:
     def describe(self) -> str:
         """Return the parts in words; those of a micro-batch only where they are known."""
         parts = [
-            f"weights {_show(self.weights)}",
-            f"gradients {_show(self.gradients)}",
-            f"optimizer state {_show(self.optimizer)}",
+            f"weights {show_bytes(self.weights)}",
+            f"gradients {show_bytes(self.gradients)}",
+            f"optimizer state {show_bytes(self.optimizer)}",
         ]
-        for name, size in (("activations (attention weights apart)", self.activations), ("logits", self.logits)):
+        for name, size in (("activations", self.activations), ("logits", self.logits)):
             if size:
-                parts.append(f"{name} about {_show(size)}")
+                parts.append(f"{name} about {show_bytes(size)}")
         return ", ".join(parts)
 
 
 def memory_estimate(
-    num_parameters: int,
-    training: TrainingConfig,
-    tokens_per_microbatch: int,
-    hidden_size: int,
-    num_layers: int,
-    vocab_size: int,
+    size: ModelSize, training: TrainingConfig, batch: MicroBatch, *, on_cpu: bool = False
 ) -> MemoryEstimate:
-    """Return what one process needs for a transformer; `tokens_per_microbatch` counts padding, too."""
-    width = 1 if training.bf16 else 2  # an fp32 activation takes twice the bytes
-    per_block = tokens_per_microbatch * hidden_size * width
-    if training.gradient_checkpointing:  # the inputs of all blocks, and one block that is computed again
-        activations = (_BLOCK_INPUT_BYTES * num_layers + _BLOCK_BYTES) * per_block
+    """Return what one process needs for a transformer and a micro-batch."""
+    per_layer = batch.tokens * _bytes_per_token(size, is_bf16=training.bf16)
+    if on_cpu:
+        per_layer += _attention_bytes(size, batch, is_bf16=training.bf16)
+    if training.gradient_checkpointing:  # the inputs of all blocks in fp32, and one block that is computed again
+        activations = size.num_layers * batch.tokens * 4 * size.hidden_size + per_layer
     else:
-        activations = _BLOCK_BYTES * num_layers * per_block
+        activations = size.num_layers * per_layer
     return MemoryEstimate(
-        weights=_WEIGHT_BYTES * num_parameters,
-        gradients=_WEIGHT_BYTES * num_parameters,
-        optimizer=_optimizer_bytes(num_parameters, training, hidden_size, vocab_size),
-        activations=activations,
-        logits=tokens_per_microbatch * vocab_size * (2 + 4 if training.bf16 else 4 + 4),
+        weights=size.trained_bytes + size.frozen_bytes,
+        gradients=size.trained_bytes,
+        optimizer=_optimizer_bytes(size, training),
+        activations=activations if size.num_layers else 0,
+        logits=_logit_bytes(size, batch.tokens, is_bf16=training.bf16),
     )
 
 
-def _optimizer_bytes(num_parameters: int, training: TrainingConfig, hidden_size: int, vocab_size: int) -> int:
-    state = _MOMENT_BYTES.get(training.optim, 0) * num_parameters
+def _bytes_per_token(size: ModelSize, *, is_bf16: bool) -> int:
+    """Return what the backward pass of a block keeps for a token.
+
+    In units of the width: the inputs of both norms (fp32 always, as autocast leaves the residual stream), and what goes
+    into each matrix product and into the attention: 7 widths; and 2 of the MLP's inner width, 4 where it is gated.
+    """
+    width = 2 if is_bf16 else 4
+    inner = size.inner_size or 4 * size.hidden_size
+    return (2 * 4 + 7 * width) * size.hidden_size + (4 if size.is_gated else 2) * width * inner
+
+
+def _attention_bytes(size: ModelSize, batch: MicroBatch, *, is_bf16: bool) -> int:
+    """Return the attention weights that a layer keeps on a CPU."""
+    dtype = torch.bfloat16 if is_bf16 else torch.float32
+    return batch.rows * size.num_heads * kept_weights(batch.length, dtype) * dtype.itemsize
+
+
+def _logit_bytes(size: ModelSize, tokens: int, *, is_bf16: bool) -> int:
+    """Return the logits, their logarithms and gradients; a large vocabulary's exist one piece at a time.
+
+    Such a piece-wise loss keeps a gradient of the head beside, and a copy of it in bf16.
+    """
+    each = 2 + 4 + 4 if is_bf16 else 4 + 4
+    if size.vocab_size < LARGE_VOCABULARY:
+        return tokens * size.vocab_size * each
+    head = size.vocab_size * size.hidden_size * (4 + 2 if is_bf16 else 4)
+    return min(tokens, max(1, PIECE // size.vocab_size)) * size.vocab_size * each + (head if tokens else 0)
+
+
+def _optimizer_bytes(size: ModelSize, training: TrainingConfig) -> int:
+    scale = size.trained_bytes / (4 * size.num_trained) if size.num_trained else 0.0  # moments have the weights' type
+    state = _MOMENT_BYTES.get(training.optim, 0) * size.num_trained
     if training.optim == "muon":  # the embedding is AdamW's, with a second moment
-        return state + 4 * min(num_parameters, vocab_size * hidden_size)
+        state += 4 * min(size.num_trained, size.vocab_size * size.hidden_size)
     if training.optim == "adafactor":  # a number per row and column of each matrix
-        return state + 2 * 4 * num_parameters // max(1, hidden_size)
+        state += 2 * 4 * size.num_trained // max(1, size.hidden_size)
     if training.optim == "sgd" and "momentum" in (training.optim_args or ""):
-        return state + 4 * num_parameters
-    return state
+        state += 4 * size.num_trained
+    return int(state * scale)
 
 
 def refuse_if_too_big(estimate: MemoryEstimate, device_bytes: int, device_name: str) -> None:
@@ -103,20 +162,48 @@ def refuse_if_too_big(estimate: MemoryEstimate, device_bytes: int, device_name: 
     if estimate.state <= device_bytes:
         return
     raise ConfigError(
-        f"the model does not fit: weights, gradients and optimizer state need {_show(estimate.state)}, {device_name} "
-        f"has {_show(device_bytes)} ({estimate.describe()}); make the model smaller, or choose an optim with less "
-        "state (adamw 8, muon 4, sgd and adafactor about 0 bytes a parameter). More devices do not help: each holds "
-        "the whole model"
+        f"the model does not fit: weights, gradients and optimizer state need {show_bytes(estimate.state)}, "
+        f"{device_name} has {show_bytes(device_bytes)} ({estimate.describe()}); make the model smaller, or choose an "
+        "optim with less state (adamw 8, muon 4, sgd and adafactor about 0 bytes a parameter), or for pretrained "
+        "weights model.lora. More devices do not help: each holds the whole model"
     )
 
 
-def model_estimate(model: nn.Module, training: TrainingConfig, tokens_per_microbatch: int) -> MemoryEstimate:
-    """Return what one process needs for a model: the largest table is its embedding, and blocks are in module lists."""
+def size_of(model: nn.Module) -> ModelSize:
+    """Return the size of a model, by its settings where it has them, else by its modules.
+
+    The largest table is the embedding then, and blocks are in module lists.
+    """
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
     tables = [module.weight.shape for module in model.modules() if isinstance(module, nn.Embedding)]
-    vocab_size, hidden_size = max(tables, key=lambda shape: shape.numel(), default=(0, 1))
-    num_layers = max((len(module) for module in model.modules() if isinstance(module, nn.ModuleList)), default=0)
-    num_parameters = sum(parameter.numel() for parameter in model.parameters())
-    return memory_estimate(num_parameters, training, tokens_per_microbatch, hidden_size, num_layers, vocab_size)
+    rows, width = max(tables, key=lambda shape: shape.numel(), default=(0, 1))
+    lists = [len(module) for module in model.modules() if isinstance(module, nn.ModuleList)]
+    config: Any = getattr(model, "config", None)
+    is_own = isinstance(config, GPTConfig)
+    return ModelSize(
+        num_trained=sum(parameter.numel() for parameter in trained),
+        trained_bytes=sum(parameter.numel() * parameter.element_size() for parameter in trained),
+        frozen_bytes=sum(parameter.numel() * parameter.element_size() for parameter in frozen),
+        hidden_size=_number(config, "hidden_size") or width,
+        num_layers=_number(config, "num_hidden_layers") or max(lists, default=0),
+        vocab_size=_number(model, "vocab_size") or rows,
+        num_heads=config.num_attention_heads if is_own else 0,
+        inner_size=_number(config, "intermediate_size") or (_inner_of(model) if isinstance(model, GPT) else 0),
+        is_gated=config.hidden_act == "swiglu" if is_own else hasattr(config, "rms_norm_eps"),
+    )
+
+
+def _number(owner: object, name: str) -> int:
+    """Return a whole number that something may have among its attributes, else 0."""
+    found = getattr(owner, name, None)
+    return found if isinstance(found, int) else 0
+
+
+def _inner_of(model: GPT) -> int:
+    """Return the width inside a GPT's MLP."""
+    projections = [weight for name, weight in model.named_parameters() if name.endswith("mlp.projection.weight")]
+    return projections[0].shape[1] if projections else 0
 
 
 def refuse_model_too_big(
@@ -126,12 +213,15 @@ def refuse_model_too_big(
 
     Call it before the model is moved to the device. Processes on a CPU share its memory.
     """
-    estimate = model_estimate(model, training, 0)
+    estimate = memory_estimate(size_of(model), training, MicroBatch(0, 0))
+    refuse_if_too_big(estimate, device_memory_bytes(device, processes_on_cpu), device_name(device, processes_on_cpu))
+
+
+def device_name(device: torch.device, processes_on_cpu: int = 1) -> str:
+    """Return what a message calls the place whose memory it is about."""
     if device.type == "cuda":
-        name = f"{device} ({torch.cuda.get_device_name(device)})"
-    else:
-        name = "this machine" if processes_on_cpu == 1 else f"each of {processes_on_cpu} processes on this machine"
-    refuse_if_too_big(estimate, device_memory_bytes(device, processes_on_cpu), name)
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return "this machine" if processes_on_cpu == 1 else f"each of {processes_on_cpu} processes on this machine"
 
 
 def device_memory_bytes(device: torch.device, processes_on_cpu: int = 1) -> int:
@@ -152,11 +242,19 @@ def _container_bytes() -> int | None:
         return None
 
 
-def _show(num_bytes: int) -> str:
+def show_bytes(num_bytes: int) -> str:
+    """Return a size in the unit that suits it."""
     for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
         if num_bytes >= size:
             return f"{num_bytes / size:.1f} {unit}"
     return f"{num_bytes} B"
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """Return the most that this process held so far: of a GPU's memory in tensors, or of the machine's memory."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # kibibytes on Linux
 
 
 def keep_freed_memory() -> bool:

@@ -11,7 +11,8 @@ from hotlap.models.protocol import CausalLM, hidden_at
 
 LARGE_VOCABULARY: Final = 8192
 """From this size on the logits are computed in pieces."""
-_PIECE: Final = 1 << 25  # logits in one piece: 128 MiB in fp32
+PIECE: Final = 1 << 25
+"""Logits in one piece: 128 MiB in fp32."""
 
 
 class Objective(nn.Module):
@@ -39,10 +40,10 @@ class Objective(nn.Module):
         chosen = hidden_at(self.model, target_positions, input_ids, positions, document_ids)
         if self.vocab_size < LARGE_VOCABULARY:
             return self._loss(chosen, targets)
-        size = max(1, _PIECE // self.vocab_size)
+        size = max(1, PIECE // self.vocab_size)
         weight = getattr(self.model, "head_weight", None)
         if isinstance(weight, Tensor):
-            return linear_cross_entropy(chosen, weight, targets, self.label_smoothing, size)
+            return linear_cross_entropy(chosen, weight, targets, self.label_smoothing, size, vocab_size=self.vocab_size)
         total = torch.zeros((), device=chosen.device)
         for piece, wanted in zip(chosen.split(size), targets.split(size), strict=True):
             total = total + cast(Tensor, checkpoint(self._loss, piece, wanted, use_reentrant=False))
@@ -54,9 +55,17 @@ class Objective(nn.Module):
 
 
 def linear_cross_entropy(
-    hidden: Tensor, weight: Tensor, targets: Tensor, label_smoothing: float = 0.0, rows_per_piece: int = 1024
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    label_smoothing: float = 0.0,
+    rows_per_piece: int = 1024,
+    *,
+    vocab_size: int | None = None,
 ) -> Tensor:
     """Return the sum of the cross-entropy of `hidden @ weight.T` (N, V), in pieces of so many rows, an fp32 scalar.
+
+    Rows of `weight` from `vocab_size` on are padding and have no share of it.
 
     The gradients are computed along with the loss, so the logits exist once and one piece at a time (the way of
     Liger, arXiv 2410.10989). Unlike torch's own it takes label smoothing, adds up in fp32 whatever the autocast, and
@@ -64,9 +73,11 @@ def linear_cross_entropy(
     """
     kind = hidden.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
-    wants_gradients = torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad)
+    trains_head = torch.is_grad_enabled() and weight.requires_grad
+    trains_any = trains_head or (torch.is_grad_enabled() and hidden.requires_grad)
+    sizes = (rows_per_piece, len(weight) if vocab_size is None else vocab_size)
     total: Tensor = _LinearCrossEntropy.apply(
-        hidden, weight, targets, label_smoothing, rows_per_piece, dtype, wants_gradients
+        hidden, weight, targets, label_smoothing, sizes, dtype, (trains_any, trains_head)
     )
     return total
 
@@ -81,44 +92,52 @@ class _LinearCrossEntropy(torch.autograd.Function):
         weight: Tensor,
         targets: Tensor,
         label_smoothing: float,
-        rows_per_piece: int,
+        sizes: tuple[int, int],
         dtype: torch.dtype,
-        wants_gradients: bool,
+        trains: tuple[bool, bool],
     ) -> Tensor:
+        (rows_per_piece, num_classes), (trains_any, trains_head) = sizes, trains
         total = torch.zeros((), device=hidden.device)
         gradients = []
-        weight_gradient = torch.zeros_like(weight, dtype=torch.float32) if wants_gradients else None
+        weight_gradient = torch.zeros_like(weight, dtype=torch.float32) if trains_head else None
         with torch.autocast(hidden.device.type, enabled=False):
             matrix = weight.to(dtype)
             for part, wanted in zip(hidden.split(rows_per_piece), targets.split(rows_per_piece), strict=True):
                 inner = part.to(dtype)
                 logits = (inner @ matrix.T).float()
-                loss, gradient = _loss_and_gradient(logits, wanted, label_smoothing)
+                loss, gradient = _loss_and_gradient(logits, wanted, label_smoothing, num_classes)
                 total += loss
-                if weight_gradient is not None:
-                    outer = gradient.to(dtype)
+                outer = gradient.to(dtype)
+                if trains_any:
                     gradients.append((outer @ matrix).to(hidden.dtype))
+                if weight_gradient is not None:
                     weight_gradient += outer.T @ inner
-        if weight_gradient is not None:
-            ctx.save_for_backward(torch.cat(gradients), weight_gradient.to(weight.dtype))
+        if trains_any:
+            kept = None if weight_gradient is None else weight_gradient.to(weight.dtype)
+            ctx.save_for_backward(torch.cat(gradients), kept)
         return total
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         hidden_gradient, weight_gradient = ctx.saved_tensors
         factor = gradients[0]
-        return hidden_gradient * factor, weight_gradient * factor, None, None, None, None, None
+        for_weight = None if weight_gradient is None else weight_gradient * factor
+        return hidden_gradient * factor, for_weight, None, None, None, None, None
 
 
-def _loss_and_gradient(logits: Tensor, targets: Tensor, label_smoothing: float) -> tuple[Tensor, Tensor]:
-    """Return the summed cross-entropy of fp32 logits (n, V), and its gradient in their memory."""
+def _loss_and_gradient(
+    logits: Tensor, targets: Tensor, label_smoothing: float, num_classes: int
+) -> tuple[Tensor, Tensor]:
+    """Return the summed cross-entropy of the first fp32 logits of (n, V), and its gradient (n, V) in their memory."""
+    if num_classes < logits.shape[-1]:
+        logits[:, num_classes:] = -torch.inf
     normalizer = logits.logsumexp(-1)
     rows = torch.arange(len(targets), device=targets.device)
     loss = normalizer - (1 - label_smoothing) * logits[rows, targets]
     if label_smoothing:
-        loss = loss - label_smoothing * logits.mean(-1)
+        loss = loss - label_smoothing * logits[:, :num_classes].mean(-1)
     gradient = logits.sub_(normalizer.unsqueeze(-1)).exp_()
     if label_smoothing:
-        gradient -= label_smoothing / logits.shape[-1]
+        gradient[:, :num_classes] -= label_smoothing / num_classes
     gradient[rows, targets] -= 1 - label_smoothing
     return loss.sum(), gradient

@@ -12,6 +12,8 @@ from hotlap.config.schema import RunConfig
 from hotlap.data.batches import Batch
 from hotlap.data.encoding import Examples
 from hotlap.data.loader import BatchSource
+from hotlap.data.streams import EndlessExamples
+from hotlap.data.tokenizers import Tokenizer
 from hotlap.models.protocol import can_generate
 from hotlap.optim.build import Optimizers
 from hotlap.optim.measure import NoiseScale
@@ -37,6 +39,10 @@ class Evaluable(Protocol):
         """Where the examples come from."""
 
     @property
+    def tokenizer(self) -> Tokenizer:
+        """What their tokens are."""
+
+    @property
     def eval(self) -> Examples:
         """The examples to evaluate on."""
 
@@ -60,7 +66,8 @@ class Parts:
     config: RunConfig
     world: World
     task: Task
-    train: Examples
+    tokenizer: Tokenizer
+    train: Examples | EndlessExamples
     eval: Examples
     model: nn.Module
     """The bare model: its weights are what is evaluated and saved."""
@@ -75,7 +82,7 @@ class Parts:
     accumulation_steps: int
     """Forward passes per optimizer step."""
     steps_per_epoch: int = 1
-    """Optimizer steps in the first pass over the training examples."""
+    """Optimizer steps in the first pass over the training examples; all of them where those never end."""
     noise: NoiseScale | None = None
     """Measures the gradient's noise where that is asked for."""
     batch_size_trials: tuple[BatchSizeTrial, ...] = ()
@@ -108,6 +115,11 @@ class Parts:
         """Wait for the device, so that a clock reading means what it says."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+
+
+def document_start(parts: Evaluable) -> int | None:
+    """Return the token that the task's texts stand behind, None where nothing stands before them."""
+    return None if parts.task.has_completions else parts.tokenizer.document_start
 
 
 def bf16_is_fast(device: torch.device) -> bool:

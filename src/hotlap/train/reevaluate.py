@@ -12,11 +12,13 @@ from torch import nn
 
 from hotlap.config.parts import custom_parts
 from hotlap.config.schema import RunConfig
-from hotlap.data.encoding import Examples, encode_held_out, evaluation_facts
+from hotlap.data.encoding import Examples, evaluation_facts
+from hotlap.data.load import load_held_out
+from hotlap.data.tokenizers import Tokenizer
+from hotlap.models.build import build_model
 from hotlap.models.protocol import can_generate
 from hotlap.tasks.examples import Task, num_shared
-from hotlap.tasks.registry import load_task
-from hotlap.train.build import build_model, set_up_device
+from hotlap.train.build import set_up_device
 from hotlap.train.checkpoint import load_weights
 from hotlap.train.custom import load_part
 from hotlap.train.distributed import World, pick_device
@@ -30,6 +32,7 @@ class SavedModel:
     config: RunConfig
     world: World
     task: Task
+    tokenizer: Tokenizer
     eval: Examples
     model: nn.Module
 
@@ -56,13 +59,12 @@ def reevaluate(
     training = config.training
     world = World(0, 1, 0, pick_device(training))
     set_up_device(training, world)
-    wanted = {key: name for key, name in custom_parts(config).items() if key in ("task.name", "model.name")}
+    wanted = {key: name for key, name in custom_parts(config).items() if not key.startswith("training.")}
     custom = {key: load_part(directory, name) for key, name in wanted.items()}
-    task = load_task(config.task, directory, cache, custom.get("task.name"))
-    evaluation, audit = encode_held_out(task)
-    model = build_model(config, custom.get("model.name")).to(world.device)
+    task, tokenizer, evaluation, audit = load_held_out(config, directory, cache, custom)
+    model = build_model(config, tokenizer.vocab_size, custom.get("model.name"), reads_weights=False).to(world.device)
     load_weights(model, weights, world.device)
-    saved = SavedModel(config, world, task, evaluation, model)
+    saved = SavedModel(config, world, task, tokenizer, evaluation, model)
     return {
         "eval": _measure(saved, generates=generates),
         "audit": None if audit is None else _measure(replace(saved, eval=audit), generates=False),

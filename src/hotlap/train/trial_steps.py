@@ -16,29 +16,28 @@ _COMPILED_BATCHES: Final = 3  # what is compiled takes any shape after some diff
 _BATCHES_LOOKED_AT: Final = 50
 
 
-def probe(parts: Parts, source: BatchSource, rows: int) -> tuple[float, int | None]:
-    """Return tokens per second and a GPU's peak memory in bytes of two optimizer steps with so many rows per device.
+def probe(parts: Parts, source: BatchSource, passes: int) -> tuple[float, int | None]:
+    """Return tokens per second and a GPU's peak memory in bytes of two optimizer steps of so many passes each.
 
     The first step sets the optimizer's state up, the second is timed. All devices get the same numbers, and all run
     out of memory when one does.
     """
     world = parts.world
-    steps = (parts.config.training.total_batch_size or 0) // world.size // rows
     seconds, tokens, failure = 1.0, 0, None
     if world.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(world.device)
     try:
         with unchanged(parts.model, parts.optimizers, world.device):
             try:  # without sharing gradients, so that nobody waits for a device that has no memory
-                _timed_step(parts, source, 0, steps, shares=False)
+                _timed_step(parts, source, 0, passes, shares=False)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
                 failure = error
             if any_rank(world, failure is not None):
-                raise failure or torch.OutOfMemoryError(f"another device has no memory for {rows} rows")
+                raise failure or torch.OutOfMemoryError("another device has no memory for so many rows")
             for number in range(1, _COMPILED_BATCHES if parts.config.training.torch_compile else 2):
-                seconds, tokens = _timed_step(parts, source, number * steps, steps, shares=True)
+                seconds, tokens = _timed_step(parts, source, number * passes, passes, shares=True)
     finally:
         source.close()
     peak = torch.cuda.max_memory_allocated(world.device) if world.device.type == "cuda" else 0

@@ -8,6 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
+import torch
+
 from hotlap.config.load import load_config
 from hotlap.config.schema import RunConfig
 from hotlap.core.errors import DivergedError, HotlapError, StorageError
@@ -16,7 +18,8 @@ from hotlap.core.records import EXIT_CODES, Outcome
 from hotlap.core.run_folder import RunFolder
 from hotlap.train.batch_size import is_out_of_memory, smaller_batch
 from hotlap.train.distributed import World, join_world, leave_world
-from hotlap.train.memory import model_estimate
+from hotlap.train.memory import peak_memory_bytes
+from hotlap.train.memory_advice import advice
 from hotlap.worker.hf import HFTrainingRun
 from hotlap.worker.session import Session
 from hotlap.worker.train import TrainingRun
@@ -141,15 +144,10 @@ def _with_smaller_batch(session: Session, config: RunConfig, world: World, error
 
 
 def _sizes(run: Run | None, config: RunConfig) -> str:
-    """Say what was to be held in memory."""
-    training = config.training
-    rows = f"{training.per_device_train_batch_size} rows a batch"
+    """Say what was to be held in memory, and what would fit."""
     if isinstance(run, TrainingRun):
-        parts = run.parts
-        longest = (parts.source.row_length or int(parts.train.lengths.max())) - 1
-        estimate = model_estimate(parts.model, training, parts.batch_size * longest)
-        rows = f"{parts.batch_size} rows a batch of up to {longest} tokens"
-        return f"{rows}: {estimate.describe()}; lower per_device_train_batch_size"
+        return advice(run.parts)
+    rows = f"{config.training.per_device_train_batch_size} rows a batch"
     return f"{rows}, while the model was being built; make the model or the batch smaller"
 
 
@@ -166,6 +164,7 @@ def _result_before_training(session: Session, outcome: Outcome, reason: str) -> 
         "evaluated_tokens": 0,
         "metrics": {},
         "seconds": {"setup": session.wall_seconds, "steps": 0.0, "evaluation": 0.0, "saving": 0.0},
+        "peak_memory_bytes": peak_memory_bytes(torch.device("cuda" if torch.cuda.is_initialized() else "cpu")),
     }
 
 

@@ -1,6 +1,7 @@
 """When a run has to stop so that what comes after its last step still fits into its budget."""
 
 import time
+from collections.abc import Callable
 from typing import Final
 
 from hotlap.train.distributed import broadcast_floats
@@ -25,10 +26,10 @@ class Budget:
         self._evaluation = 0.0
         self._last_train_seconds = 0.0
 
-    def start(self, evaluator: Evaluator, train_seconds: float) -> None:
+    def start(self, evaluator: Evaluator, train_seconds: float, sample: Callable[[], object] | None = None) -> None:
         """Note where the training clock stands, and time one evaluation where the wall clock is limited.
 
-        That changes nothing of the training.
+        `sample` is what comes with each evaluation. That changes nothing of the training.
         """
         self._last_train_seconds = train_seconds
         if self._session.limit("wall") is None:
@@ -37,6 +38,8 @@ class Budget:
         evaluator.cheap_metrics()
         if evaluator.can_generate:
             evaluator.generation_metrics()
+        if sample is not None and self._parts.world.is_main:
+            sample()
         (self._evaluation,) = broadcast_floats(self._parts.world, [time.monotonic() - start])
 
     def passed(self, step: Step, *, is_evaluated: bool = False) -> str | None:

@@ -12,8 +12,10 @@ import torch
 import hotlap
 from hotlap.config.parts import source_hashes
 from hotlap.core.processes import processor_name
+from hotlap.data.streams import EndlessExamples
 from hotlap.train.evaluate import evaluated_data
-from hotlap.train.parts import Parts, bf16_is_fast
+from hotlap.train.memory_advice import demand_of
+from hotlap.train.parts import Parts, bf16_is_fast, document_start
 
 
 def environment_facts(parts: Parts, directory: Path) -> dict[str, Any]:
@@ -32,6 +34,8 @@ def environment_facts(parts: Parts, directory: Path) -> dict[str, Any]:
         "git_commit": _git_commit(directory),
         "load_average": os.getloadavg()[0],
         "num_parameters": sum(p.numel() for p in parts.model.parameters()),
+        "num_trained_parameters": sum(p.numel() for p in parts.parameters),
+        "memory_estimate": asdict(demand_of(parts).estimate),
         "devices": parts.world.size,
         "batch_size": parts.batch_size,
         "accumulation_steps": parts.accumulation_steps,
@@ -40,11 +44,14 @@ def environment_facts(parts: Parts, directory: Path) -> dict[str, Any]:
         "sources": source_hashes(parts.config, directory),
         "data": {
             "hash": parts.task.hash,
-            "num_train": len(parts.train),
+            "num_train": None if isinstance(parts.train, EndlessExamples) else len(parts.train),
             "num_eval": len(parts.eval),
             "source": parts.task.source,
             "files": [str(path) for path in parts.task.files],
+            "tokenizer": parts.tokenizer.hash,
+            "document_start": document_start(parts),
             "eval": evaluated_data(parts),
+            "documents": dict(getattr(parts.task, "documents", {})),
         },
     }
 

@@ -2,7 +2,8 @@
 
     python -m hotlap.worker.prepare DIRECTORY CACHE [PARENT]
 
-The config comes as YAML on standard input. PARENT is the pid of the process that started it, and that it ends with.
+The config comes as YAML on standard input; how far the work is goes to standard error, in lines that begin with
+`preparing: `. PARENT is the pid of the process that started it, and that it ends with.
 """
 
 import sys
@@ -14,9 +15,13 @@ from ruamel.yaml import YAML
 from hotlap.config.load import config_from_values
 from hotlap.config.parts import custom_parts
 from hotlap.core.errors import HotlapError
-from hotlap.tasks.registry import load_task
+from hotlap.core.progress import PREFIX
+from hotlap.data.load import load_tokens
+from hotlap.tasks.examples import describe
 from hotlap.train.custom import load_part
 from hotlap.worker.session import watch_parent
+
+_INTERRUPTED = 130
 
 
 def main() -> int:
@@ -27,12 +32,18 @@ def main() -> int:
     try:
         config = config_from_values(YAML(typ="safe").load(sys.stdin.read()))
         custom = {key: load_part(directory, name) for key, name in custom_parts(config).items()}
-        data = load_task(config.task, directory, cache, custom.get("task.name"))
+        task, _ = load_tokens(config, directory, cache, custom, _say)
     except HotlapError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    print(f"{len(data.train)} training and {len(data.eval)} evaluation examples from {data.source} ({data.hash})")
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    print(describe(task))
     return 0
+
+
+def _say(text: str) -> None:
+    print(f"{PREFIX}{text}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -2,13 +2,10 @@
 
 import gc
 import math
-import resource
 import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from hotlap.config.schema import RunConfig
 from hotlap.core.clock import EvaluationGrid, TrainClock
@@ -16,21 +13,25 @@ from hotlap.core.errors import ConfigError, DataError, DivergedError
 from hotlap.core.records import Outcome
 from hotlap.core.run_folder import checkpoint_state
 from hotlap.core.targets import GENERATION_METRICS, all_hold
+from hotlap.data.streams import EndlessExamples
 from hotlap.train.build import build_parts
 from hotlap.train.checkpoint import load_checkpoint, restore_rng, save_weights
 from hotlap.train.distributed import World, broadcast_floats
 from hotlap.train.evaluate import Evaluator
 from hotlap.train.horizon import Position
 from hotlap.train.loop import Signs, Step, StepTimer, train_steps
-from hotlap.train.memory import keep_freed_memory
+from hotlap.train.memory import keep_freed_memory, peak_memory_bytes
+from hotlap.train.memory_advice import memory_line
 from hotlap.train.parts import Parts
 from hotlap.worker.budget import Budget
 from hotlap.worker.console import metrics_block
 from hotlap.worker.environment import environment_facts
 from hotlap.worker.logbook import Logbook
+from hotlap.worker.samples import SampleWriter
 from hotlap.worker.saving import KEEPS_WEIGHTS, Saver
 from hotlap.worker.session import Session
 
+_LONG_WAIT = 0.2  # share of the steps
 _PRINT_RATIO = 1.25  # evaluations on the grid come often: print one each time the clock grew by this much
 
 
@@ -57,6 +58,7 @@ class TrainingRun:
                 "eval_loss"
             )
         self.logbook = Logbook(session, self.parts)
+        self.samples = SampleWriter(self.folder, self.parts)
         self.saver = Saver(session, self.parts)
         self.budget = Budget(session, self.parts, saves_checkpoints=self.saver.is_wanted)
         self.grid = EvaluationGrid(self.config.clock, is_sparse=not self.config.targets)
@@ -72,6 +74,7 @@ class TrainingRun:
         if world.is_main:
             self._write_environment(directory)
             self._show_batch_size_trials()
+            print(memory_line(self.parts))
         self.seconds["setup"] += session.process_seconds
 
     def _write_environment(self, directory: Path) -> None:
@@ -106,8 +109,10 @@ class TrainingRun:
         return self.conclude()
 
     def begin(self) -> tuple[Outcome, str] | None:
-        """Evaluate before the first step where the config wants that; return how the run ends, if it does here."""
-        self.budget.start(self.evaluator, self.clock.seconds)
+        """Look at the untrained model where the config wants that; return how the run ends, if it does here."""
+        self.budget.start(self.evaluator, self.clock.seconds, self.samples.texts)
+        if not self._start.steps:
+            self._write_samples(is_evaluated=True)
         if self.config.training.eval_on_start and not self._start.steps and self._evaluate(is_final=False):
             return "reached", "all targets held before the first step"
         return None
@@ -142,6 +147,7 @@ class TrainingRun:
             all_held = self._evaluate(is_final=is_final)
             reached = all_held and is_due  # an evaluation that only the limit brought about is off the grid
             is_best = self.saver.note_metrics(step.number, self.metrics)
+        self._write_samples(is_evaluated=is_due or is_final, is_last=is_final or reached)
         is_saved = self.saver.is_due(step.number, step.wall_seconds, is_last=is_final or reached)
         if is_saved or is_best or (step.is_interrupted and self.saver.is_wanted):
             self._save(step.wall_seconds)
@@ -167,6 +173,7 @@ class TrainingRun:
         if self.config.training.load_best_model_at_end and outcome in KEEPS_WEIGHTS:
             done, self.metrics = self.saver.load_best(self.metrics)
             reason = f"{reason}; {done}"
+        waiting = self._waiting()
         if not self.parts.world.is_main:
             return
         if self.config.training.save_model and outcome in KEEPS_WEIGHTS:
@@ -188,11 +195,27 @@ class TrainingRun:
                 "tokens": tokens,
                 "time_to_target": self._reached if outcome == "reached" else None,
                 "evaluated_tokens": self.evaluator.counted_targets,
-                "metrics": {**self.logbook.figures, **self.metrics, **self.logbook.dynamics()},
+                "metrics": {**self.logbook.figures, **self.metrics, **self.logbook.dynamics(), **waiting},
                 "seconds": {**self.seconds, "steps": self.clock.seconds, **self.timer.seconds},
-                "peak_memory_bytes": _peak_memory_bytes(self.parts.device),
+                "peak_memory_bytes": peak_memory_bytes(self.parts.device),
             },
         )
+
+    def _waiting(self) -> dict[str, float]:
+        """Return, of endless data, the share of the steps spent waiting for them and the samples left out.
+
+        Where the share is large, a line says so.
+        """
+        source, training = self.parts.source, self.config.training
+        if not isinstance(self.parts.train, EndlessExamples) or not self.clock.seconds:
+            return {}
+        ratio = self.timer.seconds["data"] / self.clock.seconds
+        if ratio > _LONG_WAIT and self.parts.world.is_main:
+            print(
+                f"{ratio:.0%} of the training was spent waiting for samples: make the generator faster, or raise "
+                f"training.dataloader_num_workers (now {training.dataloader_num_workers})"
+            )
+        return {"data_wait_ratio": ratio, "num_refused_samples": float(source.num_refused)}
 
     def _evaluation_is_due(self, reading_seconds: float, *, is_last: bool) -> bool:
         training, step = self.config.training, self.logbook.step
@@ -250,6 +273,13 @@ class TrainingRun:
                 self.folder.append_sample({**position, **asdict(sample)})
         return metrics
 
+    def _write_samples(self, *, is_evaluated: bool, is_last: bool = False) -> None:
+        book = self.logbook
+        if self.samples.is_due(book.step, is_evaluated=is_evaluated, is_last=is_last):
+            start = time.perf_counter()
+            self.samples.write(book.step, book.train_seconds, self.session.wall_seconds)
+            self.seconds["evaluation"] += time.perf_counter() - start
+
     def _save(self, wall_seconds: float) -> None:
         start = time.perf_counter()
         if not all(bool(parameter.isfinite().all()) for parameter in self.parts.model.parameters()):
@@ -261,6 +291,7 @@ class TrainingRun:
             "next_evaluation": self.grid.next_reading,
             "seconds": self.seconds,
             "timer": self.timer.seconds,
+            "num_refused": self.parts.source.num_refused,
             "noise": self.parts.noise.state_dict() if self.parts.noise is not None else None,
         }
         self.saver.save(state, wall_seconds)
@@ -299,15 +330,10 @@ class TrainingRun:
         self.clock = TrainClock(start_seconds=state["train_seconds"])
         if self.parts.noise is not None and state.get("noise"):
             self.parts.noise.load_state_dict(state["noise"])
-        self.seconds, self.timer.seconds = dict(state["seconds"]), dict(state["timer"])
+        self.seconds, self.timer.seconds = dict(state["seconds"]), self.timer.seconds | state["timer"]
+        self.parts.source.num_refused = int(state.get("num_refused", 0))
         if len(rng_states) == world.size:  # on another number of devices dropout goes on with fresh numbers
             restore_rng(rng_states[world.rank], device)
         judged = self.logbook.train_seconds if self.config.clock == "train" else self.session.wall_seconds
         (judged,) = broadcast_floats(world, [judged])  # all processes go on with one learning rate
         return Position(self.logbook.step, self.logbook.tokens, judged)
-
-
-def _peak_memory_bytes(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # kibibytes on Linux

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hotlap.core.errors import ConfigError
-from hotlap.train.custom import load_part
+from hotlap.tasks.custom import load_part
 
 
 def write(folder: Path, name: str, text: str) -> None:
