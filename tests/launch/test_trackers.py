@@ -57,6 +57,8 @@ def test_a_tracker_that_is_not_installed_is_told_with_the_command(monkeypatch: p
     with pytest.raises(MissingExtraError) as raised:
         require_trackers(config(["wandb", "trackio"]))
     assert str(raised.value) == "report_to: trackio is not installed; run: pip install 'hotlap[trackio]'"
+    assert wanted_trackers(config("all").model_dump(mode="json")) == ("wandb",)
+    assert wanted_trackers(config(["trackio", "wandb"]).model_dump(mode="json")) == ("wandb", "trackio")
 
 
 def test_a_folder_that_a_tracker_left_behind_is_no_tracker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,8 +66,6 @@ def test_a_folder_that_a_tracker_left_behind_is_no_tracker(tmp_path: Path, monke
     (tmp_path / "installed.py").write_text("")
     monkeypatch.syspath_prepend(tmp_path)
     assert [trackers._is_installed(name) for name in ("left_behind", "installed", "neither")] == [False, True, False]
-    assert wanted_trackers(config("all").model_dump(mode="json")) == ("wandb",)
-    assert wanted_trackers(config(["trackio", "wandb"]).model_dump(mode="json")) == ("wandb", "trackio")
 
 
 def test_wandb_is_used_offline_unless_somebody_logged_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,9 +13,7 @@ _CONTEXT: Final = 8
 _LONGEST: Final = 32
 
 
-def prompt_tokens(
-    tokenizer: Tokenizer, text: str, start: int | None, *, reads_specials: bool = False
-) -> list[int]:
+def prompt_tokens(tokenizer: Tokenizer, text: str, start: int | None, *, reads_specials: bool = False) -> list[int]:
     """Return a prompt's tokens, behind the one that starts a text where there is one.
 
     With `reads_specials` a special token that the prompt writes out is meant.

@@ -24,7 +24,7 @@ class Example:
     place: str = field(default="", compare=False, repr=False)
     """File and line that it was read from, for people."""
     family: str = field(default="", compare=False, repr=False)
-    """What it shares with the other answers of its conversation, which are held out together; empty: it stands alone."""
+    """What the answers of one conversation share, which are held out together; empty: it stands alone."""
 
 
 TooLong = Literal["truncate", "drop"]
