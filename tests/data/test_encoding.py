@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hotlap.data.encoding import encode, encode_task, end_to_end, word_numbers
-from hotlap.data.tokenizers import ByteTokenizer
+from hotlap.data.encoding import encode, encode_held_out, encode_task, end_to_end, word_numbers
+from hotlap.data.tokenizers import END_OF_TEXT, ByteTokenizer, SubwordTokenizer, train_bpe
 from hotlap.tasks.examples import Example, TaskData, TokenTask, TokenWindows, map_tokens
 
 BYTES = ByteTokenizer()
@@ -117,3 +117,17 @@ def test_mapped_tokens_cannot_be_written_to(tmp_path: Path) -> None:
     assert type(tokens) is np.ndarray
     with pytest.raises(ValueError, match="read-only"):
         tokens[0] = 1
+
+
+@pytest.mark.parametrize("reads_specials", [False, True])
+def test_the_marks_of_a_chat_are_tokens_where_a_task_means_them(reads_specials: bool) -> None:
+    tokenizer = SubwordTokenizer(train_bpe(lambda: ["how do you do? fine, and you?"], 280, 10**6), END_OF_TEXT)
+    example = Example(f"how{END_OF_TEXT}you", f"fine{END_OF_TEXT}")
+    task = TaskData(train=(example,), eval=(example,), audit=(example,), source="x", reads_specials=reads_specials)
+    found = [*encode_task(task, tokenizer), *encode_held_out(task, tokenizer)]
+    for examples in found:
+        assert examples is not None
+        ids = examples[0].ids.tolist()
+        assert ids.count(tokenizer.eos) == (2 if reads_specials else 1)
+        assert ids[-1] == tokenizer.eos
+        assert examples[0].num_targets == len(tokenizer.encode(example.completion)) + 1 or reads_specials

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hotlap.config.load import config_from_values
-from hotlap.core.errors import DataError
+from hotlap.core.errors import ConfigError, DataError
 from hotlap.data.encoding import Examples, evaluation_facts
 from hotlap.data.load import LoadedData, load_data, load_held_out, load_tokens
 from hotlap.data.streams import EndlessExamples
@@ -150,3 +150,15 @@ def test_long_examples_are_told_cut_or_left_out(project: Path) -> None:
     write_pairs(project, [(f"{number}? " * 20, "x") for number in range(9)])
     with pytest.raises(DataError, match=r"no training examples left \(pairs\.jsonl\): every one is longer than .* 33"):
         load(project, {**PAIRS, "max_length": 33})
+
+
+def test_a_weight_is_the_mixture_s_and_no_parameter_of_a_function(project: Path) -> None:
+    def weighted(seed: int = 0, weight: float = 1.0) -> Iterator[tuple[str, str]]:
+        return sums(seed)
+
+    for section in ({"name": "generator", "function": "my_tasks:sums"}, {"name": "my_tasks:sums"}):
+        key = "function" if "function" in section else "name"
+        with pytest.raises(ConfigError, match=r"^task\.tasks\.one.* has a parameter weight, which is .*; rename it"):
+            load_data(
+                config(mixture(one={**section, "weight": 2})), project, project, {f"task.tasks.one.{key}": weighted}
+            )

@@ -315,6 +315,25 @@ def test_held_out_and_long_samples_are_left_out_and_counted() -> None:
     assert max(cut.make(number)[0].num_tokens for number in range(SPAN)) == 23
 
 
+@pytest.mark.parametrize("mode", ["random", "packed"])
+@pytest.mark.parametrize("is_prepared", [False, True])
+def test_a_resumed_training_counts_no_sample_twice_that_was_left_out(mode: str, is_prepared: bool) -> None:
+    first, last = SPAN + 20, SPAN + 40
+
+    def counted(maker: StreamMaker, numbers: range) -> list[int]:
+        return [maker.make(number)[0].num_refused for number in numbers]
+
+    def fresh() -> StreamMaker:
+        return make(stream(generated(Numbered(), max_length=24, too_long="drop")), order(mode, 2, accumulation=2))
+
+    whole = counted(fresh(), range(2 * last))[2 * first :]
+    resumed = fresh()
+    if is_prepared:
+        resumed.prepare(2 * first)
+    assert counted(resumed, range(2 * first, 2 * last)) == whole
+    assert mode == "packed" or sum(whole) > 5
+
+
 def test_samples_that_cannot_be_used_are_told() -> None:
     long = make(stream(generated(Numbered(), longest=24)), order("random"))
     with pytest.raises(

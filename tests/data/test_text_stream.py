@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from hotlap.core.errors import ConfigError
 from hotlap.data.text_stream import TextStream, continuation, prompt_tokens
-from hotlap.data.tokenizers import ByteTokenizer, CharacterTokenizer, SubwordTokenizer, train_bpe
+from hotlap.data.tokenizers import END_OF_TEXT, ByteTokenizer, CharacterTokenizer, SubwordTokenizer, train_bpe
 
 BYTES = ByteTokenizer()
 END = bytes([BYTES.eos])
@@ -91,3 +91,10 @@ def test_prompts_that_give_nothing_to_go_on_from_are_refused() -> None:
         prompt_tokens(BYTES, "", None)
     with pytest.raises(ConfigError, match="is not valid UTF-8 at character 3"):
         prompt_tokens(BYTES, "ab\udcff", None)
+
+
+def test_a_prompt_may_write_special_tokens_out() -> None:
+    tokenizer = SubwordTokenizer(train_bpe(lambda: ["how do you do?"], 280, 10**6), END_OF_TEXT)
+    for reads_specials in (False, True):
+        ids = prompt_tokens(tokenizer, f"how{END_OF_TEXT}do", None, reads_specials=reads_specials)
+        assert (tokenizer.eos in ids) == reads_specials

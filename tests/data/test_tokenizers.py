@@ -234,3 +234,16 @@ def test_a_tokenizer_without_an_end_is_told() -> None:
     content["model"]["vocab"].pop(END_OF_TEXT)
     with pytest.raises(ConfigError, match=r"it has no token that ends a text; looked for <\|endoftext\|>"):
         SubwordTokenizer(json.dumps(content), END_OF_TEXT)
+
+
+def test_special_tokens_that_are_written_out_are_read_where_they_are_meant() -> None:
+    tokenizer = bpe()
+    text = f"a{END_OF_TEXT}b"
+    assert tokenizer.eos not in tokenizer.encode(text)
+    expected = [*tokenizer.encode("a").tolist(), tokenizer.eos, *tokenizer.encode("b").tolist()]
+    for reader in (tokenizer.with_specials, pickle.loads(pickle.dumps(tokenizer.with_specials))):
+        assert reader.encode(text).tolist() == expected
+        assert [ids.tolist() for ids in reader.encode_batch([text])] == [expected]
+        assert (reader.hash, reader.vocab_size) == (tokenizer.hash, tokenizer.vocab_size)
+    assert tokenizer.eos not in tokenizer.encode(text), "the tokenizer itself stays as it was"
+    assert ByteTokenizer().with_specials.encode("<").tolist() == [60]

@@ -61,6 +61,13 @@ def test_a_tracker_that_is_not_installed_is_told_with_the_command(monkeypatch: p
     assert wanted_trackers(config(["trackio", "wandb"]).model_dump(mode="json")) == ("wandb", "trackio")
 
 
+def test_a_folder_that_a_tracker_left_behind_is_no_tracker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "left_behind").mkdir()
+    (tmp_path / "installed.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert [trackers._is_installed(name) for name in ("left_behind", "installed", "neither")] == [False, True, False]
+
+
 def test_wandb_is_used_offline_unless_somebody_logged_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nobody = {"HOME": str(tmp_path)}
     assert wandb_mode(nobody) == "offline"

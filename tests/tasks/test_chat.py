@@ -91,3 +91,10 @@ def test_what_is_no_template_is_told(tokenizer: Path) -> None:
         ConfigError, match=r"tokenizer\.path: the tokenizer_config\.json of tokenizer, .* cannot be read"
     ):
         own(tokenizer)
+
+
+def test_a_template_finds_what_transformers_gives_it() -> None:
+    text = "{% if tools is not none %}tools{% endif %}{{ messages | tojson(ensure_ascii=true, separators=(',', ':')) }}"
+    expected = '[{"role":"user","content":"\\u00fc"}'
+    rendered = ChatTemplate(text, {}, "given")._render([{"role": "user", "content": "ü"}], adds_prompt=True)
+    assert rendered == f"{expected}]"

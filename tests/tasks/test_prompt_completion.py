@@ -119,6 +119,22 @@ def test_conversations_are_learned_by_their_last_answer_or_by_all(tmp_path: Path
     }
 
 
+def test_a_conversation_whose_every_answer_is_learned_is_held_out_as_a_whole(tmp_path: Path) -> None:
+    def conversation(number: int) -> dict[str, Any]:
+        turns = [("user", f"question {number}"), ("assistant", "one"), ("user", "more"), ("assistant", "two")]
+        return {"messages": [{"role": role, "content": content} for role, content in turns]}
+
+    write(tmp_path / "data.jsonl", [conversation(number) for number in range(300)])
+    task = load(tmp_path, assistant_turns="all", max_eval_samples=500)
+    assert len(task.eval) >= 4
+    assert len(task.train) + len(task.eval) == 600
+    read = {example.prefix.partition("\n")[0] for example in task.train}
+    assert not read & {example.prefix.partition("\n")[0] for example in task.eval}
+    write(tmp_path / "one.jsonl", [conversation(0)])
+    alone = load(tmp_path, "one.jsonl", assistant_turns="all")
+    assert ([each.completion for each in alone.train], [each.completion for each in alone.eval]) == (["one"], ["two"])
+
+
 def test_prompts_and_completions_may_be_conversations(tmp_path: Path) -> None:
     user, answer = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}
     write(tmp_path / "data.jsonl", [{"prompt": [user], "completion": [answer]}, *pairs(1)])

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -110,6 +111,11 @@ def test_samples_are_the_same_few_prompts_beside_what_was_asked_for(make_parts: 
     assert [sample.expected for sample in samples] == [example.completion for example in parts.task.eval[:5]]
     assert [sample.prompt for sample in samples] == [example.prefix for example in parts.task.eval[:5]]
     assert any(sample.generated for sample in samples)
+
+
+def test_the_ends_of_turns_do_not_end_a_prompt(make_parts: MakeParts) -> None:
+    conversation = EncodedExample(np.frombuffer(b"hi\x03you\x03!answer\x03", dtype=np.uint8), 8)
+    assert Evaluator(make_parts())._prompt_text(conversation) == "hiyou!"
 
 
 def test_generation_is_scored_on_every_evaluation_example(

@@ -277,6 +277,12 @@ EndlessTaskConfig = GeneratorConfig | MixtureConfig
 """Tasks whose training examples never end, so that there are no epochs."""
 
 
+def reads_special_tokens(task: Any) -> bool:
+    """Say whether special tokens are meant that a task's prompts write out: running text means their letters."""
+    tasks = [sub.task for sub in task.tasks.values()] if isinstance(task, MixtureConfig) else [task]
+    return any(isinstance(each, PromptCompletionConfig | GeneratorConfig) for each in tasks)
+
+
 def task_parts(task: Any, key: str = "task") -> dict[str, str]:
     """Return the functions of the project that a task section names, `module:function` by dotted key."""
     if isinstance(task, MixtureConfig):

@@ -111,6 +111,7 @@ def encode_task(
     """
     if isinstance(task, TaskData):
         limits = Limits(task.max_length, task.too_long, longest)
+        tokenizer = tokenizer.with_specials if task.reads_specials else tokenizer
         parts = encode_all(task.train, tokenizer, limits), encode_all(task.eval, tokenizer, limits)
     else:
         train = _windows(task.train) if task.stream is None else task.stream.examples
@@ -132,7 +133,10 @@ def encode_held_out(
     task: TaskData | TokenTask, tokenizer: Tokenizer, longest: int | None = None
 ) -> tuple[Examples, Examples | None]:
     """Return the examples that a task is evaluated on, and those for audits (None where it has none)."""
-    limits = Limits(task.max_length, task.too_long, longest) if isinstance(task, TaskData) else Limits()
+    limits = Limits()
+    if isinstance(task, TaskData):
+        limits = Limits(task.max_length, task.too_long, longest)
+        tokenizer = tokenizer.with_specials if task.reads_specials else tokenizer
     parts = [
         None if not part else encode_all(part, tokenizer, limits) if isinstance(part, tuple) else _windows(part)
         for part in (task.eval, task.audit)
@@ -241,7 +245,9 @@ def encode(example: Example, tokenizer: Tokenizer) -> EncodedExample:
 
 
 def _joined(prefix: Ids, completion: Ids, tokenizer: Tokenizer) -> EncodedExample:
-    end = np.array([tokenizer.eos], dtype=prefix.dtype)
+    """Put an example together; a completion that writes the end of text out has it already."""
+    has_end = len(completion) > 0 and completion[-1] == tokenizer.eos
+    end = np.array([] if has_end else [tokenizer.eos], dtype=prefix.dtype)
     return EncodedExample(np.concatenate([prefix, completion, end]), len(prefix))
 
 

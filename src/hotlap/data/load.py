@@ -146,8 +146,8 @@ def _endless(
     for part in task.parts:
         inner = _loaded(part)
         if isinstance(inner, GeneratorTask):
-            limits = Limits(inner.max_length, inner.too_long, longest)
-            parts.append(StreamPart.of_generator(part.name, part.weight, inner, tokenizer, limits, held_out))
+            limits, reader = Limits(inner.max_length, inner.too_long, longest), tokenizer.with_specials
+            parts.append(StreamPart.of_generator(part.name, part.weight, inner, reader, limits, held_out))
             evaluations[part.name] = _held_out(inner, tokenizer, longest)[0]
         else:
             train, evaluations[part.name] = encode_task(inner, tokenizer, longest)
@@ -161,7 +161,7 @@ def _held_out(
     """Return the examples that a task is evaluated on, and those for audits (None where it has none)."""
     if not isinstance(task, GeneratorTask):
         return encode_held_out(task, tokenizer, longest)
-    limits = Limits(task.max_length, task.too_long, longest)
+    limits, tokenizer = Limits(task.max_length, task.too_long, longest), tokenizer.with_specials
     evaluation = encode_all(task.eval, tokenizer, limits)
     if not len(evaluation):
         raise DataError(f"{task.source}: every evaluation example is longer than task.max_length {task.max_length}")

@@ -244,12 +244,15 @@ class StreamMaker:
         return self.__dict__ | {"_window": -1, "_lanes": {}}
 
     def prepare(self, first: int) -> None:
-        """Draw what the window of batch `first`, the first of a step, has drawn before it."""
-        for number in range(first, first + self._order.accumulation):
-            self._rows(number)
+        """Draw what the window of batch `first`, the first of a step, has drawn before it, where that is not done."""
+        window, place = divmod(first // self._order.accumulation, SPAN)
+        if place and window != self._window:
+            for number in range(first - self._order.accumulation, first):
+                self._rows(number)
 
     def make(self, number: int) -> tuple[BatchArrays, int]:
         """Return this device's rows of batch `number`, and how many targets they have."""
+        self.prepare(number - number % self._order.accumulation)  # what was left out before has been counted before
         before = self._num_refused()
         rows = self._rows(number)
         num_targets = sum(example.num_targets for row in rows for example in row)

@@ -13,13 +13,14 @@ _CONTEXT: Final = 8
 _LONGEST: Final = 32
 
 
-def prompt_tokens(tokenizer: Tokenizer, text: str, start: int | None) -> list[int]:
+def prompt_tokens(tokenizer: Tokenizer, text: str, start: int | None, *, reads_specials: bool = False) -> list[int]:
     """Return a prompt's tokens, behind the one that starts a text where there is one.
 
+    With `reads_specials` a special token that the prompt writes out is meant.
     Raises ConfigError for a prompt that leaves the model nothing to go on from, and for one that is no Unicode text.
     """
     try:
-        ids = tokenizer.encode(text).tolist()
+        ids = (tokenizer.with_specials if reads_specials else tokenizer).encode(text).tolist()
     except UnicodeEncodeError as error:
         raise ConfigError(f"the prompt {text!r} is not valid UTF-8 at character {error.start + 1}") from error
     if start is not None:

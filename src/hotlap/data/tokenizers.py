@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -61,6 +62,10 @@ class Tokenizer(Protocol):
     def hash(self) -> str:
         """Names the vocabulary."""
 
+    @property
+    def with_specials(self) -> "Tokenizer":
+        """The same one for texts in which a special token that is written out is meant, such as a chat's marks."""
+
     def encode(self, text: str) -> Ids:
         """Return a text's tokens, none of them special."""
 
@@ -87,6 +92,11 @@ class ByteTokenizer:
     eos: Final = _BYTE_EOS
     document_start: Final = None
     hash: Final = "bytes"
+
+    @property
+    def with_specials(self) -> "ByteTokenizer":
+        """The same one: a text has nothing but its bytes."""
+        return self
 
     def encode(self, text: str) -> Ids:
         """Return the text's bytes."""
@@ -121,6 +131,11 @@ class CharacterTokenizer:
         self._type = id_type(self.vocab_size)
         self.hash = hashlib.sha256(f"characters {characters}".encode()).hexdigest()[:16]
 
+    @property
+    def with_specials(self) -> "CharacterTokenizer":
+        """The same one: no special token can be written out."""
+        return self
+
     def encode(self, text: str) -> Ids:
         """Return a token for each character."""
         points = _points(text)
@@ -148,12 +163,13 @@ class CharacterTokenizer:
 class SubwordTokenizer:
     """A tokenizer of the package `tokenizers`, trained here or read from a file."""
 
-    def __init__(self, content: str, end: str | None = None) -> None:
+    def __init__(self, content: str, end: str | None = None, *, reads_specials: bool = False) -> None:
         """Read the text of a tokenizer.json; `end` is the token that ends a text, where its name is known.
 
+        With `reads_specials` a text that writes a special token out means it, else its letters.
         Raises ConfigError when it cannot be read or has no token that ends a text.
         """
-        self._content, self._end = content, end
+        self._content, self._end, self._reads_specials = content, end, reads_specials
         library = import_optional("tokenizers", "train")
         try:
             self._inner = library.Tokenizer.from_str(content)
@@ -163,7 +179,7 @@ class SubwordTokenizer:
             ) from error
         self._inner.no_padding()
         self._inner.no_truncation()
-        self._inner.encode_special_tokens = True  # a text that writes one out means its letters
+        self._inner.encode_special_tokens = not reads_specials
         self.vocab_size = max(self._inner.get_vocab(with_added_tokens=True).values(), default=-1) + 1
         ends = [self._inner.token_to_id(name) for name in ((end,) if end else _END_NAMES)]
         known = [number for number in ends if number is not None]
@@ -178,12 +194,17 @@ class SubwordTokenizer:
         self.hash = hashlib.sha256(f"{self.eos} {content}".encode()).hexdigest()[:16]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return SubwordTokenizer, (self._content, self._end)
+        return _subword_tokenizer, (self._content, self._end, self._reads_specials)
 
     @property
     def content(self) -> str:
         """The text of its tokenizer.json."""
         return self._content
+
+    @cached_property
+    def with_specials(self) -> "SubwordTokenizer":
+        """The same one for texts in which a special token that is written out is meant."""
+        return SubwordTokenizer(self._content, self._end, reads_specials=True)
 
     def encode(self, text: str) -> Ids:
         """Return a text's tokens."""
@@ -210,6 +231,10 @@ class SubwordTokenizer:
         """Return the text of tokens up to the first `eos`."""
         text: str = self._inner.decode(list(_up_to(ids, self.eos)), skip_special_tokens=True)
         return text
+
+
+def _subword_tokenizer(content: str, end: str | None, reads_specials: bool) -> SubwordTokenizer:
+    return SubwordTokenizer(content, end, reads_specials=reads_specials)
 
 
 def load_tokenizer(

@@ -212,7 +212,9 @@ def _is_supervised(folder: RunFolder) -> bool:
 
 
 def _is_installed(name: str) -> bool:
-    return importlib.util.find_spec(name) is not None
+    """Say whether a package is there; a mere folder of its name, such as wandb makes one, is none."""
+    spec = importlib.util.find_spec(name)
+    return spec is not None and spec.origin is not None
 
 
 def _knows_login(host: str, environment: Mapping[str, str]) -> bool:

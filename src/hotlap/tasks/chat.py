@@ -100,7 +100,7 @@ class ChatTemplate:
         jinja: Any = import_optional("jinja2", "train")
         try:
             text: str = self._compiled.render(
-                messages=list(messages), add_generation_prompt=adds_prompt, **dict(self.specials)
+                messages=list(messages), tools=None, documents=None, add_generation_prompt=adds_prompt, **self.specials
             )
         except (jinja.TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
             raise DataError(f"the chat template ({self.source}) refuses the conversation: {error}") from error
@@ -129,9 +129,9 @@ def _refuse(message: str) -> NoReturn:
     raise ValueError(message)
 
 
-def _to_json(value: Any, indent: int | None = None) -> str:
+def _to_json(value: Any, ensure_ascii: bool = False, indent: int | None = None, **options: Any) -> str:
     """Stand for transformers' tojson, which escapes nothing for HTML."""
-    return json.dumps(value, ensure_ascii=False, indent=indent)
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, **options)
 
 
 def _generation_block() -> Any:

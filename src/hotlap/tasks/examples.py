@@ -23,6 +23,8 @@ class Example:
     completion: str
     place: str = field(default="", compare=False, repr=False)
     """File and line that it was read from, for people."""
+    family: str = field(default="", compare=False, repr=False)
+    """What the answers of one conversation share, which are held out together; empty: it stands alone."""
 
 
 TooLong = Literal["truncate", "drop"]
@@ -48,6 +50,8 @@ class TaskData:
     """Tokens of an example at most; None: as many as the model takes."""
     too_long: TooLong = "truncate"
     """What becomes of one that is longer than `max_length`."""
+    reads_specials: bool = False
+    """Whether a special token that the texts write out is meant, such as the marks of a chat template."""
 
     @property
     def hash(self) -> str:

@@ -10,7 +10,7 @@ import hashlib
 import inspect
 import json
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -84,7 +84,8 @@ def load_generator(
     if function is None:
         raise ConfigError(f"{key}.function: {config.function} was not loaded; it is a function of the project's folder")
     arguments = config.model_extra or {}
-    _check_signature(function, arguments, f"{key}.function: {config.function}")
+    own_keys = (*GeneratorConfig.model_fields, *(() if key == "task" else ("weight",)))
+    _check_signature(function, arguments, own_keys, f"{key}.function: {config.function}")
     samples = SampleFunction(directory, config.function, arguments, function)
     _check_repeats(samples, stream_start(config.eval_seed, "check"))
     evaluation = _distinct(samples, stream_start(config.eval_seed, "evaluation"), config.max_eval_samples, ())
@@ -151,7 +152,9 @@ def tokenizer_texts(task: GeneratorTask) -> Iterator[str]:
         yield example.completion
 
 
-def _check_signature(function: Callable[..., Any], arguments: Mapping[str, Any], name: str) -> None:
+def _check_signature(
+    function: Callable[..., Any], arguments: Mapping[str, Any], own_keys: Sequence[str], name: str
+) -> None:
     """Raise ConfigError unless the function takes a seed and the arguments, and none that the section has itself."""
     try:
         signature = inspect.signature(function)
@@ -161,7 +164,7 @@ def _check_signature(function: Callable[..., Any], arguments: Mapping[str, Any],
             f"{name} cannot be called with seed and the other keys of the section ({', '.join(arguments) or 'none'}): "
             f"{error}"
         ) from error
-    own = [key for key in GeneratorConfig.model_fields if key in signature.parameters]
+    own = [key for key in own_keys if key in signature.parameters]
     if own:
         raise ConfigError(f"{name} has a parameter {own[0]}, which is a setting of the task itself; rename it")
 

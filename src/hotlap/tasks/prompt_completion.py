@@ -58,13 +58,15 @@ def load_prompt_completion(config: PromptCompletionConfig, tokenizer: Section, d
         files=(*paths, *(path for path in held_out_paths if path not in paths)),
         max_length=config.max_length,
         too_long=config.too_long,
+        reads_specials=True,
     )
 
 
 def split_by_hash(examples: Sequence[Example], source: str) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
     """Return the examples to train on, as they come, and those held out, each once, in the order of their hashes.
 
-    Where an example goes depends on its text alone. Raises DataError for fewer than two that differ.
+    Where an example goes depends on its text alone, of a conversation whose every answer is learned on the first one:
+    what is held out is not read before another answer either. Raises DataError for fewer than two that differ.
     """
     digests = {example: _digest(example) for example in examples}
     if len(digests) < 2:
@@ -73,14 +75,18 @@ def split_by_hash(examples: Sequence[Example], source: str) -> tuple[tuple[Examp
             "so give more, or files to evaluate on with task.validation_file"
         )
     chosen = [example for example, digest in digests.items() if int.from_bytes(digest[:8], "big") % _EVAL_SHARE == 0]
-    held_out = chosen[: len(digests) - 1] or [min(digests, key=digests.__getitem__)]
+    least = min(digests.values())
+    held_out = chosen or [example for example, digest in digests.items() if digest == least]
+    if len(held_out) == len(digests):
+        held_out = held_out[-1:]
     is_held_out = set(held_out)
     train = tuple(example for example in examples if example not in is_held_out)
     return train, tuple(sorted(held_out, key=digests.__getitem__))
 
 
 def _digest(example: Example) -> bytes:
-    return hashlib.sha256(f"{example.prefix}\x1e{example.completion}".encode()).digest()
+    text = example.family or f"{example.prefix}\x1e{example.completion}"
+    return hashlib.sha256(text.encode()).digest()
 
 
 def _check_validation(train: Sequence[Example], held_out: Sequence[Example], config: PromptCompletionConfig) -> None:
@@ -105,8 +111,10 @@ def _examples(paths: Sequence[Path], config: PromptCompletionConfig, template: G
         records = _table if path.suffix == ".tsv" else _json_lines
         for place, record in records(path, config):
             try:
-                for prefix, completion in _pairs(record, config, template):
-                    yield Example(prefix, completion, place)
+                found = list(_pairs(record, config, template))
+                family = "\x1e".join(found[0]) if len(found) > 1 else ""
+                for prefix, completion in found:
+                    yield Example(prefix, completion, place, family)
             except DataError as error:
                 raise DataError(f"{place}: {error}") from error
 

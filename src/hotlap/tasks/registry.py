@@ -77,9 +77,12 @@ def _load_custom(config: CustomTaskConfig, custom: Function | None, key: str) ->
         raise ConfigError(f"{key}.name: {config.name} was not loaded; it needs a function of the project's folder")
     arguments = config.model_extra or {}
     try:
-        inspect.signature(custom).bind(**arguments)
+        signature = inspect.signature(custom)
+        signature.bind(**arguments)
     except TypeError as error:
         raise ConfigError(f"{key}: {config.name} cannot be called with the keys of the section: {error}") from error
+    if key != "task" and "weight" in signature.parameters:
+        raise ConfigError(f"{key}: {config.name} has a parameter weight, which is the task's in the mixture; rename it")
     task = custom(**arguments)
     if not isinstance(task, TaskData | TokenTask):
         raise ConfigError(

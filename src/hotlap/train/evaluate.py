@@ -136,10 +136,16 @@ class Evaluator:
             generated[rank :: world.size] = texts
         expected = [decode(example.ids[example.prefix_length :].tolist()) for example in examples]
         samples = [
-            Sample(decode(examples[i].ids[: examples[i].prefix_length].tolist()), generated[i], expected[i])
+            Sample(self._prompt_text(examples[i]), generated[i], expected[i])
             for i in range(min(_NUM_SAMPLES, len(examples)))
         ]
         return generation_scores(generated, expected), samples
+
+    def _prompt_text(self, example: EncodedExample) -> str:
+        """Return the text of a prompt, in which the token that ends a text may end turns of a conversation."""
+        prompt = example.ids[: example.prefix_length]
+        turns = np.split(prompt, np.flatnonzero(prompt == self._parts.tokenizer.eos) + 1)
+        return "".join(self._parts.tokenizer.decode(turn.tolist()) for turn in turns)
 
     def _autocast(self) -> AbstractContextManager[Any]:
         training = self._parts.config.training

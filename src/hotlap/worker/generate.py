@@ -26,6 +26,7 @@ from typing import Any
 from hotlap.config.load import load_config
 from hotlap.config.samples import GenerationSettings, generation_settings
 from hotlap.config.schema import LanguageModelConfig, RunConfig
+from hotlap.config.tasks import reads_special_tokens
 from hotlap.core.errors import HotlapError, RunFailedError
 from hotlap.core.run_folder import RunFolder
 from hotlap.data.text_stream import TextStream, prompt_tokens
@@ -74,7 +75,8 @@ def events(folder: RunFolder, weights: Path, cache: Path, request: Mapping[str, 
     speaker = load_speaker(config, directory, cache, weights, facts.get("tokenizer"))
     start = _start(config, speaker, facts)
     texts = request["prompts"] or config.samples.prompts or [""]
-    prompts = [prompt_tokens(speaker.tokenizer, text, start) for text in texts]
+    reads_specials = reads_special_tokens(config.task)
+    prompts = [prompt_tokens(speaker.tokenizer, text, start, reads_specials=reads_specials) for text in texts]
     yield {"event": "start", "settings": settings.model_dump(), "device": str(speaker.device)}
     for text, prompt in zip(texts, prompts, strict=True):
         yield {"event": "prompt", "text": text}

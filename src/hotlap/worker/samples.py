@@ -4,6 +4,7 @@ It stands in samples.jsonl, the untrained model's as step 0. It takes neither ti
 numbers of the training; with several devices the first one writes it.
 """
 
+from hotlap.config.tasks import reads_special_tokens
 from hotlap.core.run_folder import RunFolder
 from hotlap.data.text_stream import continuation, prompt_tokens
 from hotlap.train.generate import continue_rows
@@ -19,7 +20,11 @@ class SampleWriter:
         self._parts = parts
         self._settings = parts.config.samples
         start = document_start(parts)
-        self._prompts = [prompt_tokens(parts.tokenizer, text, start) for text in self._settings.prompts]
+        reads_specials = reads_special_tokens(parts.config.task)
+        self._prompts = [
+            prompt_tokens(parts.tokenizer, text, start, reads_specials=reads_specials)
+            for text in self._settings.prompts
+        ]
         self._last_step = -1
 
     def is_due(self, step: int, *, is_evaluated: bool, is_last: bool) -> bool:
