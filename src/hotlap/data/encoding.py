@@ -62,6 +62,8 @@ class Examples:
         self._path = path
         self.num_bytes = num_bytes
         """Bytes of UTF-8 that each example's targets stand for, shape (E,); None where nobody asks."""
+        self.groups: tuple[tuple[str, int], ...] = ()
+        """Names and sizes of the tasks of a mixture, whose examples follow each other; empty for a single task."""
         self.stream: Any = None
         """Where more of them come from in the course of the training; None: these are all."""
 
@@ -76,8 +78,6 @@ class Examples:
         self.lengths = np.concatenate([self.lengths, lengths])
         self.prefix_lengths = np.concatenate([self.prefix_lengths, np.ones_like(lengths)])
         self.num_targets = np.concatenate([self.num_targets, lengths - 1])
-        self.groups: tuple[tuple[str, int], ...] = ()
-        """Names and sizes of the tasks of a mixture, whose examples follow each other; empty for a single task."""
 
     def __len__(self) -> int:
         return len(self.lengths)
