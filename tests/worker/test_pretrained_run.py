@@ -1,5 +1,6 @@
 """Runs that begin with pretrained weights, LoRA, and the way out: `hotlap export`."""
 
+import json
 import shutil
 import sys
 import warnings
@@ -131,6 +132,22 @@ def test_a_tokenizer_that_was_trained_goes_along(make_run: MakeRun, tmp_path: Pa
     assert load_file(tmp_path / "out" / "model.safetensors")["transformer.wte.weight"].shape[0] == (
         max(tokenizer.get_vocab().values()) + 1
     )
+
+
+def test_the_tokenizer_is_the_runs_own_whatever_became_of_its_text(make_run: MakeRun, tmp_path: Path) -> None:
+    text = tmp_path / "corpus.txt"
+    text.write_text("\n".join(f"the house number {number} stands in its garden" for number in range(300)))
+    task = {"name": "language_model", "text": str(text), "block_size": 8, "max_eval_samples": 4}
+    folder = make_run({"task": task, "tokenizer": {"name": "bpe", "vocab_size": 300}}, OWN)
+    run_here(folder)
+    text.write_text(text.read_text().replace("house", "zxqzxq").replace("garden", "kwkwkw"))
+    export_run(folder, tmp_path / "changed")
+    text.unlink()
+    (tmp_path / "gone.tmp").mkdir()  # of somebody else
+    export_run(folder, tmp_path / "gone")
+    assert (tmp_path / "gone.tmp").is_dir()
+    for target in ("changed", "gone"):
+        assert "garden" in json.loads((tmp_path / target / "tokenizer.json").read_text())["model"]["vocab"], target
 
 
 def test_what_cannot_be_exported_is_told(make_run: MakeRun, tmp_path: Path) -> None:
