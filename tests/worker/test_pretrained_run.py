@@ -1,6 +1,5 @@
 """Runs that begin with pretrained weights, LoRA, and the way out: `hotlap export`."""
 
-import json
 import shutil
 import sys
 import warnings
@@ -140,14 +139,16 @@ def test_the_tokenizer_is_the_runs_own_whatever_became_of_its_text(make_run: Mak
     task = {"name": "language_model", "text": str(text), "block_size": 8, "max_eval_samples": 4}
     folder = make_run({"task": task, "tokenizer": {"name": "bpe", "vocab_size": 300}}, OWN)
     run_here(folder)
+    export_run(folder, tmp_path / "before")
     text.write_text(text.read_text().replace("house", "zxqzxq").replace("garden", "kwkwkw"))
     export_run(folder, tmp_path / "changed")
     text.unlink()
     (tmp_path / "gone.tmp").mkdir()  # of somebody else
     export_run(folder, tmp_path / "gone")
     assert (tmp_path / "gone.tmp").is_dir()
+    before = (tmp_path / "before" / "tokenizer.json").read_text()
     for target in ("changed", "gone"):
-        assert "garden" in json.loads((tmp_path / target / "tokenizer.json").read_text())["model"]["vocab"], target
+        assert (tmp_path / target / "tokenizer.json").read_text() == before, target
 
 
 def test_what_cannot_be_exported_is_told(make_run: MakeRun, tmp_path: Path) -> None:
