@@ -148,6 +148,14 @@ def test_a_glob_of_texts_starts_from_the_folder_of_the_config(tmp_path: Path) ->
     assert load(tmp_path, "task: {text: null}").task.text is None
     assert load(tmp_path, "task: {name: language_model, text: src/*.py}").task.text == str(tmp_path / "src" / "*.py")
     assert load(tmp_path, "task: {name: 'mine:make', text: a.txt}").task.model_extra == {"text": "a.txt"}
+    home = str(Path.home() / "corpus")
+    assert load(tmp_path, "task: {name: language_model, text: [~/corpus]}").task.text == (home,)
+
+
+def test_a_tokenizers_file_starts_from_the_folder_of_the_config(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    assert load(tmp_path, "tokenizer: ./own").tokenizer.path == str(tmp_path / "own")
+    assert load(tmp_path, "tokenizer: gpt2").tokenizer.path == "gpt2", "it may be a name of the hub"
 
 
 @pytest.mark.parametrize("number", ["1e-4", "1E-4", "1.0e-4", ".0001", "0.0001", "'1e-4'"])

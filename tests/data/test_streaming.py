@@ -18,7 +18,7 @@ from hotlap.config.load import config_from_values
 from hotlap.config.schema import LanguageModelConfig
 from hotlap.core.errors import ConfigError, DataError, RunFailedError
 from hotlap.core.progress import Progress
-from hotlap.data import streaming
+from hotlap.data import load, streaming
 from hotlap.data.corpus import job_for
 from hotlap.data.loader import BatchSource
 from hotlap.data.preparation import num_shards, prepare_shards
@@ -230,6 +230,23 @@ def test_settings_that_need_the_whole_text_are_refused(values: dict[str, Any], m
     config_from_values({"task": task, **values})
     with pytest.raises(ConfigError, match=message):
         config_from_values({"task": task | {"streaming": True}, **values})
+
+
+def test_a_tokenizer_of_the_first_stretch_is_not_taken_for_the_whole_texts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load, "_FIRST_CHARACTERS", 500)
+    (tmp_path / "corpus.txt").write_text("\n".join([*(f"number {number}" for number in range(400)), "жук"]))
+    sizes = []
+    for is_streamed in (True, False):
+        task = {"name": "language_model", "text": "corpus.txt", "document_separator": "\n", "streaming": is_streamed}
+        config = config_from_values({"task": task | {"max_eval_samples": 2}, "tokenizer": "character"})
+        found, tokenizer = load.load_tokens(config, tmp_path, tmp_path / "cache")
+        assert isinstance(found, TokenTask)
+        if found.stream is not None:
+            found.stream.close()
+        sizes.append(tokenizer.vocab_size)
+    assert sizes[1] == sizes[0] + len(set("жук"))
 
 
 def test_the_wait_is_short(open_stream: Any) -> None:

@@ -2,9 +2,11 @@
 
 import json
 import pickle
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -213,11 +215,16 @@ def test_a_tokenizer_is_read_from_a_file_and_from_folders(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("{}", "tokenizer: cannot be read"), ("no json", "tokenizer: cannot be read"), (None, "does not exist")],
+    [
+        (b"{}", r"own\.json: cannot be read"),
+        (b"no json", r"own\.json: cannot be read"),
+        (b"\x0a\xff\xfe", r"own\.json cannot be read: .*give a tokenizer\.json"),
+        (None, "does not exist"),
+    ],
 )
-def test_a_file_that_is_no_tokenizer_is_told(tmp_path: Path, content: str | None, message: str) -> None:
+def test_a_file_that_is_no_tokenizer_is_told(tmp_path: Path, content: bytes | None, message: str) -> None:
     if content is not None:
-        (tmp_path / "own.json").write_text(content)
+        (tmp_path / "own.json").write_bytes(content)
     with pytest.raises(ConfigError, match=message):
         load(PretrainedTokenizerConfig(path="own.json"), tmp_path)
 
@@ -226,6 +233,46 @@ def test_a_folder_without_a_tokenizer_is_told(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match=r"holds neither a tokenizer.json nor vocab.json and merges.txt"):
         load(PretrainedTokenizerConfig(path="empty"), tmp_path)
+
+
+@pytest.mark.parametrize(("settings_text", "end"), [('{"eos_token": "<|stop|>"}', "<|stop|>"), (None, END_OF_TEXT)])
+def test_a_tokenizer_of_the_hub_ends_texts_as_its_settings_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings_text: str | None, end: str
+) -> None:
+    content = json.loads(bpe().content)
+    content["added_tokens"].append({**content["added_tokens"][0], "id": bpe().vocab_size, "content": "<|stop|>"})
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
+    if settings_text is not None:
+        (tmp_path / "tokenizer_config.json").write_text(settings_text)
+    asked = []
+
+    def download(name: str, file: str, *, local_files_only: bool) -> str:
+        asked.append((file, local_files_only))
+        if local_files_only or not (tmp_path / file).is_file():
+            raise FileNotFoundError(file)
+        return str(tmp_path / file)
+
+    hub = SimpleNamespace(hf_hub_download=download, errors=SimpleNamespace(EntryNotFoundError=FileNotFoundError))
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+    found = load(PretrainedTokenizerConfig(path="somebody/own"), tmp_path / "project")
+    assert isinstance(found, SubwordTokenizer)
+    assert found.eos == {"<|stop|>": bpe().vocab_size, END_OF_TEXT: bpe().eos}[end]
+    assert [is_cached for file, is_cached in asked if file == "tokenizer.json"] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"vocab.json": "nope", "merges.txt": "#version: 0.2"}, r"vocab\.json and merges\.txt cannot be read: "),
+        ({"tokenizer.json": "{}", "tokenizer_config.json": "{bad"}, r"tokenizer_config\.json is no JSON: "),
+        ({"tokenizer.json": "{}", "tokenizer_config.json": "[1]"}, r"tokenizer\.json: cannot be read"),
+    ],
+)
+def test_a_folder_with_a_damaged_file_is_told(tmp_path: Path, files: dict[str, str], message: str) -> None:
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    with pytest.raises(ConfigError, match=message):
+        load(PretrainedTokenizerConfig(path=str(tmp_path)), tmp_path)
 
 
 def test_a_tokenizer_without_an_end_is_told() -> None:

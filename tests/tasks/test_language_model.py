@@ -87,6 +87,7 @@ def test_many_files_are_documents(tmp_path: Path) -> None:
         ({"dataset_name": "b", "validation_split": "v", "validation_text": "t"}, "two evaluation sets"),
         ({"encoding": "utf8000"}, "encoding: Python knows no 'utf8000'; write utf-8"),
         ({"encoding": "base64"}, "encoding: base64 is not one that a text can be cut in"),
+        ({"encoding": "latin-1", "document_separator": "\u2028"}, r"document_separator: .* in the encoding latin-1"),
         ({"encoding": "utf-7"}, "encoding: utf-7 is not one that a text can be cut in"),
     ],
 )

@@ -108,6 +108,13 @@ def test_json_lines_plain_and_packed(tmp_path: Path, size: int) -> None:
     assert read(source(tmp_path, "b.jsonl.gz", key="content", chunk_bytes=size)) == texts
 
 
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
+def test_a_byte_order_mark_before_json_lines_is_no_text(tmp_path: Path, name: str) -> None:
+    content = ('{"text": "one"}\r\n' * 9).encode("utf-8-sig")
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    assert read(source(tmp_path, name, chunk_bytes=40)) == ["one"] * 9
+
+
 @pytest.mark.parametrize("size", [200, 10**6])
 def test_parquet(tmp_path: Path, size: int) -> None:
     arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
@@ -248,15 +255,19 @@ def test_a_name_that_stands_for_no_file_is_told(tmp_path: Path, name: str) -> No
 
 
 def test_other_files_that_cannot_be_used_are_told(tmp_path: Path) -> None:
-    (tmp_path / "a.txt.zst").write_bytes(b"x")
-    with pytest.raises(DataError, match=r"\.zst files cannot be read; unpack it"):
-        source(tmp_path, "a.txt.zst")
+    for name, ending in (("a.txt.zst", ".zst"), ("a.tar.gz", ".tar.gz")):
+        (tmp_path / name).write_bytes(b"x")
+        with pytest.raises(DataError, match=rf"\{ending} files cannot be read; unpack it"):
+            source(tmp_path, name)
+    (tmp_path / "deep.jsonl").write_text("[" * 200_000)
+    with pytest.raises(DataError, match=r"deep\.jsonl: line 1: no JSON"):
+        read(source(tmp_path, "deep.jsonl"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"the folder .*empty holds no file"):
         source(tmp_path, "empty")
 
 
-@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(b"some text" * 999)[:-20]])
+@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(b"some text" * 999, mtime=0)[:-20]])
 def test_a_packed_file_that_is_damaged_is_told(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.txt.gz").write_bytes(content)
     with pytest.raises(DataError, match=r"a\.txt\.gz: damaged or cut off, gzip cannot unpack it"):

@@ -133,6 +133,24 @@ def test_a_tokenizer_that_was_trained_goes_along(make_run: MakeRun, tmp_path: Pa
     )
 
 
+def test_the_tokenizer_is_the_runs_own_whatever_became_of_its_text(make_run: MakeRun, tmp_path: Path) -> None:
+    text = tmp_path / "corpus.txt"
+    text.write_text("\n".join(f"the house number {number} stands in its garden" for number in range(300)))
+    task = {"name": "language_model", "text": str(text), "block_size": 8, "max_eval_samples": 4}
+    folder = make_run({"task": task, "tokenizer": {"name": "bpe", "vocab_size": 300}}, OWN)
+    run_here(folder)
+    export_run(folder, tmp_path / "before")
+    text.write_text(text.read_text().replace("house", "zxqzxq").replace("garden", "kwkwkw"))
+    export_run(folder, tmp_path / "changed")
+    text.unlink()
+    (tmp_path / "gone.tmp").mkdir()  # of somebody else
+    export_run(folder, tmp_path / "gone")
+    assert (tmp_path / "gone.tmp").is_dir()
+    before = (tmp_path / "before" / "tokenizer.json").read_text()
+    for target in ("changed", "gone"):
+        assert (tmp_path / target / "tokenizer.json").read_text() == before, target
+
+
 def test_what_cannot_be_exported_is_told(make_run: MakeRun, tmp_path: Path) -> None:
     folder = make_run({"model.positions": "rope", "model.norm": "rms_norm"}, OWN)
     with pytest.raises(ConfigError, match=r"there is no model\.safetensors of hotlap's own trainer to export"):

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -21,6 +22,11 @@ class Section(BaseModel):
     """A part of the config: frozen, strict about unknown keys, documented by the strings under its fields."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+def file_name(name: str) -> str:
+    """Return the name of a file with the user's folder for a ~ at its start."""
+    return str(Path(name).expanduser()) if name.startswith("~/") else name
 
 
 def is_part(name: object) -> bool:

@@ -28,6 +28,7 @@ from hotlap.config.schema import (
     RunConfig,
 )
 from hotlap.config.tasks import with_absolute_files
+from hotlap.config.tokenizers import with_absolute_path
 from hotlap.config.trainer_yaml import (
     TRAINING_NAMES,
     KeyPath,
@@ -74,7 +75,8 @@ def _load(document: Document, path: Path, overrides: Iterable[str], notices: lis
         notices.extend(_row(document, key, text).strip() for key, text in resolved.notices)
     config = config.model_copy(update={"model": resolve_model(config.model, path.absolute().parent)})
     task = with_absolute_files(config.task, path.absolute().parent)  # the stored config lies in another folder
-    return config if task is config.task else config.model_copy(update={"task": task})
+    tokenizer = with_absolute_path(config.tokenizer, path.absolute().parent)
+    return config.model_copy(update={"task": task, "tokenizer": tokenizer})
 
 
 def config_from_values(values: Mapping[str, Any], patch: Mapping[str, Any] | None = None) -> RunConfig:

@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from hotlap.config.base import CUSTOM, PART_PATTERN, Section, check_variant, is_part, variant_of
+from hotlap.config.base import CUSTOM, PART_PATTERN, Section, check_variant, file_name, is_part, variant_of
 
 LIBRARY_TEXTS: Final = ("docstrings",)
 """Names that `task.text` may have instead of a file's."""
@@ -107,7 +107,7 @@ class LanguageModelConfig(Section):
             yield "validation_split and validation_text are two evaluation sets; leave one out"
         if self.dataset_name is not None and self.validation_split == self.dataset_split:
             yield f"validation_split and dataset_split are both {self.dataset_split}; leave validation_split out"
-        problem = _encoding_problem(self.encoding)
+        problem = _encoding_problem(self.encoding) or _separator_problem(self.document_separator, self.encoding)
         if problem:
             yield problem
 
@@ -120,6 +120,15 @@ def _encoding_problem(name: str) -> str | None:
         return f"encoding: Python knows no {name!r}; write utf-8, latin-1, cp1251, utf-16 …"
     if not getattr(known, "_is_text_encoding", True) or known.name.replace("-", "_").startswith(_NOT_BY_LINES):
         return f"encoding: {name} is not one that a text can be cut in; convert it to utf-8 first"
+    return None
+
+
+def _separator_problem(separator: str | None, encoding: str) -> str | None:
+    """Say why a separator cannot stand in a text of an encoding, or None."""
+    try:
+        (separator or "").encode(encoding)
+    except UnicodeEncodeError:
+        return f"document_separator: {separator!r} cannot be written in the encoding {encoding}"
     return None
 
 
@@ -307,11 +316,12 @@ def with_absolute_files(task: Any, folder: Path) -> Any:
     for key in FILE_KEYS:
         names = getattr(task, key) if key in type(task).model_fields else None
         if isinstance(names, tuple):
-            found[key] = tuple(str(folder / name) for name in names)
+            found[key] = tuple(str(folder / file_name(name)) for name in names)
         elif names is not None and not _is_no_file(task, names):
-            found[key] = str(folder / names)
-    if isinstance(task, LanguageModelConfig) and task.dataset_name and (folder / task.dataset_name).is_dir():
-        found["dataset_name"] = str(folder / task.dataset_name)
+            found[key] = str(folder / file_name(names))
+    if isinstance(task, LanguageModelConfig) and task.dataset_name:
+        place = folder / file_name(task.dataset_name)
+        found |= {"dataset_name": str(place)} if place.is_dir() else {}
     return task.model_copy(update=found) if found else task
 
 

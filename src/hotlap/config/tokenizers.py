@@ -1,11 +1,12 @@
 """The section `tokenizer`: what the model's tokens are."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
-from hotlap.config.base import Section
+from hotlap.config.base import Section, file_name
 from hotlap.core.errors import unknown_name
 
 
@@ -47,6 +48,17 @@ TOKENIZERS: Final[Mapping[str, type[Section]]] = {
     "bpe": BPETokenizerConfig,
     "pretrained": PretrainedTokenizerConfig,
 }
+
+
+def with_absolute_path(tokenizer: Any, folder: Path) -> Any:
+    """Return a tokenizer section whose file is named from the root on, if there is one that starts from `folder`.
+
+    Any other name is left as it is: the hub may have it.
+    """
+    if not isinstance(tokenizer, PretrainedTokenizerConfig):
+        return tokenizer
+    path = folder / file_name(tokenizer.path)
+    return tokenizer.model_copy(update={"path": str(path)}) if path.exists() else tokenizer
 
 
 def _variant(value: Any) -> str:

@@ -82,6 +82,8 @@ def load_tokens(
         return (text for part in parts for text in _texts(part))
 
     identity = found.identity if isinstance(found, TextTask) else found.hash
+    if isinstance(found, TextTask) and found.streaming:
+        identity = f"{identity} {_FIRST_CHARACTERS}"  # trained on another share than the whole text's
     tokenizer = load_tokenizer(config.tokenizer, texts, identity, directory, cache)
     if isinstance(found, MixtureTask):
         prepared = [

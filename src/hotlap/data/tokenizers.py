@@ -6,8 +6,10 @@ downloaded lies in the project's cache and is found there again.
 
 import hashlib
 import json
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -34,6 +36,7 @@ Texts = Callable[[], Iterable[str]]
 END_OF_TEXT: Final = "<|endoftext|>"
 """What ends a document, as GPT-2 has it."""
 _END_NAMES: Final = (END_OF_TEXT, "</s>", "<eos>", "<|im_end|>", "[SEP]")
+_SETTINGS_NAME: Final = "tokenizer_config.json"
 _BYTE_PAD, _BYTE_EOS = 0, 3
 _CHARACTER_PAD, _CHARACTER_EOS, _UNKNOWN = 0, 1, 2
 _CHARACTER_SPECIALS: Final = 3
@@ -163,20 +166,20 @@ class CharacterTokenizer:
 class SubwordTokenizer:
     """A tokenizer of the package `tokenizers`, trained here or read from a file."""
 
-    def __init__(self, content: str, end: str | None = None, *, reads_specials: bool = False) -> None:
+    def __init__(
+        self, content: str, end: str | None = None, source: str = "tokenizer", *, reads_specials: bool = False
+    ) -> None:
         """Read the text of a tokenizer.json; `end` is the token that ends a text, where its name is known.
 
-        With `reads_specials` a text that writes a special token out means it, else its letters.
-        Raises ConfigError when it cannot be read or has no token that ends a text.
+        `source` is what messages call it. With `reads_specials` a text that writes a special token out means it, else
+        its letters. Raises ConfigError when it cannot be read or has no token that ends a text.
         """
         self._content, self._end, self._reads_specials = content, end, reads_specials
         library = import_optional("tokenizers", "train")
         try:
             self._inner = library.Tokenizer.from_str(content)
         except Exception as error:  # the package raises bare exceptions
-            raise ConfigError(
-                f"tokenizer: cannot be read: {error}; expected the content of a tokenizer.json"
-            ) from error
+            raise ConfigError(f"{source}: cannot be read: {error}; expected the content of a tokenizer.json") from error
         self._inner.no_padding()
         self._inner.no_truncation()
         self._inner.encode_special_tokens = not reads_specials
@@ -185,7 +188,7 @@ class SubwordTokenizer:
         known = [number for number in ends if number is not None]
         if not known:
             raise ConfigError(
-                f"tokenizer: it has no token that ends a text; looked for {end or ', '.join(_END_NAMES)}; name it with "
+                f"{source}: it has no token that ends a text; looked for {end or ', '.join(_END_NAMES)}; name it with "
                 "eos_token in tokenizer_config.json"
             )
         self.eos = self.pad = int(known[0])
@@ -312,31 +315,67 @@ def _pretrained(name: str, directory: Path) -> SubwordTokenizer:
     if path.is_dir():
         return _from_folder(path)
     if path.is_file():
-        return SubwordTokenizer(path.read_text(encoding="utf-8"))
+        return SubwordTokenizer(_text_of(path), source=str(path))
     if path.suffix == ".json" or name.startswith((".", "/", "~")):
         raise ConfigError(f"tokenizer.path: {path} does not exist; give a tokenizer.json or a folder that holds one")
-    hub = import_optional("huggingface_hub", "hf")
+    hub: Any = import_optional("huggingface_hub", "hf")
     try:
-        content = Path(hub.hf_hub_download(name, "tokenizer.json")).read_text(encoding="utf-8")
+        content, end = _text_of(_from_hub(hub, name, "tokenizer.json")), None
+        with suppress(hub.errors.EntryNotFoundError):  # not every tokenizer has settings
+            end = _end_in(_from_hub(hub, name, _SETTINGS_NAME))
+    except ConfigError:
+        raise
     except Exception as error:  # of many kinds: no network, no such name, no such file
         what = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(
             f"tokenizer.path: {name} is neither a file nor a folder in {directory}, and Hugging Face's hub does not "
             f"give it ({what}); give a tokenizer.json, or a folder that holds one"
         ) from error
-    return SubwordTokenizer(content)
+    return SubwordTokenizer(content, end, name)
+
+
+def _from_hub(hub: Any, name: str, file: str) -> Path:
+    """Return a file that is in the hub's cache, else one that was downloaded."""
+    with suppress(OSError, ValueError):
+        return Path(hub.hf_hub_download(name, file, local_files_only=True))
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tells of each of its tries
+    return Path(hub.hf_hub_download(name, file, local_files_only=False))
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"tokenizer.path: {path} cannot be read: {error}; give a tokenizer.json, or a folder that holds one"
+        ) from error
+
+
+def _end_in(path: Path) -> str | None:
+    """Return the token that ends a text by a tokenizer_config.json, None where that does not say or is not there."""
+    if not path.is_file():
+        return None
+    try:
+        settings = json.loads(_text_of(path))
+    except ValueError as error:
+        raise ConfigError(f"tokenizer.path: {path} is no JSON: {error}") from error
+    end = settings.get("eos_token") if isinstance(settings, dict) else None
+    name = end.get("content") if isinstance(end, dict) else end
+    return name if isinstance(name, str) else None
 
 
 def _from_folder(folder: Path) -> SubwordTokenizer:
-    end = (read_json(folder / "tokenizer_config.json") or {}).get("eos_token")
-    name = end.get("content") if isinstance(end, dict) else end
+    name = _end_in(folder / _SETTINGS_NAME)
     if (folder / "tokenizer.json").is_file():
-        return SubwordTokenizer((folder / "tokenizer.json").read_text(encoding="utf-8"), name)
+        return SubwordTokenizer(_text_of(folder / "tokenizer.json"), name, str(folder / "tokenizer.json"))
     vocabulary, merges = folder / "vocab.json", folder / "merges.txt"
     if not (vocabulary.is_file() and merges.is_file()):
         raise ConfigError(f"tokenizer.path: {folder} holds neither a tokenizer.json nor vocab.json and merges.txt")
     library = import_optional("tokenizers", "train")
-    tokenizer = library.Tokenizer(library.models.BPE.from_file(str(vocabulary), str(merges)))
+    try:
+        tokenizer = library.Tokenizer(library.models.BPE.from_file(str(vocabulary), str(merges)))
+    except Exception as error:  # the package raises bare exceptions
+        raise ConfigError(f"tokenizer.path: {vocabulary} and merges.txt cannot be read: {error}") from error
     tokenizer.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = library.decoders.ByteLevel()
     tokenizer.add_special_tokens([name or END_OF_TEXT])

@@ -22,7 +22,7 @@ from hotlap.tasks.sentences import matching_files
 FileKind = Literal["text", "lines", "table"]
 
 _LINES: Final = (".jsonl", ".ndjson")
-_PACKED: Final = (".zst", ".xz", ".bz2", ".zip", ".7z", ".tar", ".tgz", ".rar")
+_PACKED: Final = (".zst", ".xz", ".bz2", ".zip", ".7z", ".tar", ".tgz", ".tar.gz", ".rar")
 _REMEMBERED_BYTES: Final = 16 << 20
 """Below so many bytes in all, hashing takes no time that anybody would notice."""
 _TICK_NANOSECONDS: Final = 2_000_000_000
@@ -68,8 +68,9 @@ def find_files(names: str | Sequence[str], directory: Path, key: str) -> list[Pa
         else:
             found.update(dict.fromkeys([path] if path.is_file() else matching_files(name, directory, key)))
     for path in found:
-        if path.suffix.lower() in _PACKED:
-            raise DataError(f"{path}: {path.suffix} files cannot be read; unpack it, or pack it with gzip")
+        packed = next((ending for ending in _PACKED if path.name.lower().endswith(ending)), None)
+        if packed is not None:
+            raise DataError(f"{path}: {packed} files cannot be read; unpack it, or pack each text with gzip")
     return list(found)
 
 

@@ -79,7 +79,7 @@ class DatasetTexts:
             else:
                 for first in range(0, len(data), _ROWS):
                     yield from data[first : first + _ROWS][self.key]
-        except (OSError, ValueError) as error:  # a connection that broke, a damaged file
+        except Exception as error:  # of many kinds: a connection that broke, a damaged file
             raise DataError(f"task.dataset_name: {self.name}: cannot be read on: {_first_line(error)}") from error
 
 

@@ -162,7 +162,7 @@ def _value(line: str, key: str) -> tuple[str, str | None]:
     """Return the text at a key of a line of JSON, and what is wrong with the line if something is."""
     try:
         row = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return "", f"no JSON ({error})"
     if not isinstance(row, dict):
         return "", f"expected a JSON object with the key {key!r}, got {type(row).__name__}"
@@ -189,6 +189,8 @@ class _Layout:
 
 def _layout(file: TextFile, head: bytes, options: TextOptions) -> _Layout:
     codec, begin, unit = _codec(options.encoding, head)
+    if file.kind == "lines" and codec == "utf-8" and head.startswith(codecs.BOM_UTF8):
+        begin = len(codecs.BOM_UTF8)  # JSON has no such sign before it
     separator = None if options.separator is None else options.separator.encode(codec)
     return _Layout(codec, begin, unit, separator, "\n".encode(codec), file.kind == "lines", options.chunk_bytes)
 

@@ -1,6 +1,7 @@
 """Write a run's weights as a folder that transformers loads, with the tokenizer where transformers can have one."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any, Final
@@ -12,10 +13,10 @@ from torch import Tensor
 
 from hotlap.config.models import HFModelConfig
 from hotlap.config.schema import GPTConfig, RunConfig
-from hotlap.config.tokenizers import ByteTokenizerConfig, PretrainedTokenizerConfig
 from hotlap.core.errors import ConfigError, StorageError
-from hotlap.data.load import Functions, load_tokens
-from hotlap.data.tokenizers import SubwordTokenizer, Tokenizer, load_tokenizer
+from hotlap.data.load import Functions
+from hotlap.data.saved_tokenizer import load_saved_tokenizer
+from hotlap.data.tokenizers import SubwordTokenizer, Tokenizer
 from hotlap.models.build import build_model
 from hotlap.models.gpt2 import Vocabulary, refuse_other_shapes, write_gpt2
 from hotlap.models.hf_build import save_hf
@@ -33,17 +34,19 @@ def export_weights(
     weights: Path,
     target: Path,
     custom: Functions | None = None,
+    *,
+    tokenizer_hash: str | None = None,
 ) -> str:
     """Write weights that a training of `config` saved to the new folder `target`; return what was written, in words.
 
-    `custom` has the functions of the project that the task names. Raises ConfigError for a model that transformers
-    has none like, StorageError when weights cannot be read or the folder cannot be written.
+    `custom` has the functions of the project that the task names, `tokenizer_hash` names the tokenizer of the run where
+    that is known. Raises ConfigError for a model that transformers has none like, DataError for a tokenizer that is
+    gone, StorageError when weights cannot be read or the folder cannot be written.
     """
     _refuse(config, target)
-    tokenizer = _tokenizer_of(config, directory, cache, custom)
-    temporary = target.with_name(f"{target.name}.tmp")
+    tokenizer = load_saved_tokenizer(config, directory, cache, tokenizer_hash, lambda: custom or {})
+    temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
     try:
-        shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         if isinstance(config.model, GPTConfig):
             vocabulary = Vocabulary(tokenizer.vocab_size, tokenizer.pad, tokenizer.eos)
@@ -78,13 +81,6 @@ def _refuse(config: RunConfig, target: Path) -> None:
         refuse_other_shapes(config.model)
     elif not isinstance(config.model, HFModelConfig):
         raise ConfigError(f"model.name {config.model.name} is code of the project's own: transformers has none like it")
-
-
-def _tokenizer_of(config: RunConfig, directory: Path, cache: Path, custom: Functions | None) -> Tokenizer:
-    """Return the run's tokenizer; the text is looked at only where it was trained on that."""
-    if isinstance(config.tokenizer, ByteTokenizerConfig | PretrainedTokenizerConfig):
-        return load_tokenizer(config.tokenizer, lambda: (), "", directory, cache)
-    return load_tokens(config, directory, cache, custom)[1]
 
 
 def _read(weights: Path) -> dict[str, Tensor]:

@@ -26,7 +26,9 @@ def main() -> int:
     try:
         config = load_config(folder.config_path)
         custom = {key: load_part(directory, name) for key, name in task_parts(config.task).items()}
-        print(export_weights(config, directory, folder.path.parent.parent / "cache", weights, target, custom))
+        cache = folder.path.parent.parent / "cache"
+        known = ((folder.read("environment") or {}).get("data") or {}).get("tokenizer")
+        print(export_weights(config, directory, cache, weights, target, custom, tokenizer_hash=known))
     except HotlapError as error:
         print(error, file=sys.stderr)
         return error.exit_code
