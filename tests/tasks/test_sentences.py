@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hotlap.core.errors import DataError
 from hotlap.tasks import sentences
-from hotlap.tasks.sentences import docstring_texts, file_texts, split_sentences
+from hotlap.tasks.sentences import docstring_texts, file_texts, matching_files, split_sentences
 
 TEXT = st.text(st.sampled_from("ab cd.!?\n\t\x0e\x85é語9") | st.characters(codec="utf-8"), max_size=120)
 
@@ -83,6 +83,14 @@ def test_files_come_in_the_order_of_their_names(tmp_path: Path) -> None:
     assert list(file_texts("*.txt", tmp_path)) == ["a.txt", "b.txt"]
     assert list(file_texts("**/*.txt", tmp_path)) == ["a.txt", "b.txt", "deep/d.txt"]
     assert list(file_texts("./c.md", tmp_path)) == ["c.md"]
+
+
+def test_the_name_of_a_folder_is_no_pattern(tmp_path: Path) -> None:
+    folder = tmp_path / "a[1] *"
+    folder.mkdir()
+    (folder / "text.py").write_text("x = 1")
+    assert matching_files(str(folder / "*.py"), Path("elsewhere")) == [folder / "text.py"]
+    assert matching_files("*.py", folder) == [folder / "text.py"]
 
 
 def test_an_absolute_glob_does_not_depend_on_the_folder(tmp_path: Path) -> None:

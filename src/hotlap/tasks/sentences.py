@@ -48,11 +48,12 @@ def matching_files(pattern: str, directory: Path, key: str = "task.text") -> lis
 
     Raises DataError, with the setting's `key`, when none matches.
     """
-    relative = Path(pattern)
-    base = Path(relative.anchor) if relative.is_absolute() else directory
-    names = str(relative.relative_to(relative.anchor)) if relative.is_absolute() else pattern
+    first, *names = (directory / pattern).parts or ("",)
+    base = Path(first)
+    while len(names) > 1 and (base / names[0]).is_dir():  # a folder that is there is no pattern, whatever its name has
+        base /= names.pop(0)
     try:
-        paths = sorted(path for path in base.glob(names) if path.is_file())
+        paths = sorted(path for path in base.glob("/".join(names)) if path.is_file())
     except (ValueError, IndexError):
         paths = []  # no pattern at all, or one with ** inside a name
     if not paths:
