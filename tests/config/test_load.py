@@ -307,6 +307,7 @@ PATCHES = st.tuples(st.fixed_dictionaries({}, optional=VALUES), SCHEDULES).map(l
 
 @given(patch=PATCHES)
 @example(patch={"task.text": "/\x85 \u2028\u2029x"})
+@example(patch={"task.text": "/0/"})
 @settings(deadline=None, max_examples=40)
 def test_a_stored_config_is_loaded_as_the_same_config(
     tmp_path_factory: pytest.TempPathFactory, patch: dict[str, Any]

@@ -316,13 +316,19 @@ def with_absolute_files(task: Any, folder: Path) -> Any:
     for key in FILE_KEYS:
         names = getattr(task, key) if key in type(task).model_fields else None
         if isinstance(names, tuple):
-            found[key] = tuple(str(folder / file_name(name)) for name in names)
+            found[key] = tuple(_absolute(name, folder) for name in names)
         elif names is not None and not _is_no_file(task, names):
-            found[key] = str(folder / file_name(names))
+            found[key] = _absolute(names, folder)
     if isinstance(task, LanguageModelConfig) and task.dataset_name:
         place = folder / file_name(task.dataset_name)
         found |= {"dataset_name": str(place)} if place.is_dir() else {}
     return task.model_copy(update=found) if found else task
+
+
+def _absolute(name: str, folder: Path) -> str:
+    """Return a name from the root on; one that is that already stays as it is written."""
+    name = file_name(name)
+    return name if Path(name).is_absolute() else str(folder / name)
 
 
 def _is_no_file(task: Any, name: str) -> bool:
