@@ -12,7 +12,7 @@ demo: .venv/installed-run
 	.venv/bin/hotlap demo
 
 test: check
-	$(PYTHON) -m pytest -q -n logical --dist loadfile
+	$(PYTHON) -m pytest -q -n logical --dist worksteal
 
 check: .venv/installed-dev
 	$(PYTHON) -m ruff check .

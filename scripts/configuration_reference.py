@@ -107,7 +107,7 @@ def _section(model: type[BaseModel], prefix: str, title: str = "") -> Iterator[s
     below: list[tuple[str, type[BaseModel], str]] = []
     for name, field in model.model_fields.items():
         kind = _inner_section(field.annotation)
-        if name in VARIANTS:
+        if name in VARIANTS and not prefix:
             below.extend((f"{prefix}{name}.", form, _form_title(name, tag)) for tag, form in VARIANTS[name].items())
         elif kind is not None:
             below.append((f"{prefix}{name}.", kind, ""))

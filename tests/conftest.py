@@ -58,3 +58,14 @@ def plain_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 def project(tmp_path: Path) -> ProjectFolder:
     """Return an empty project."""
     return ProjectFolder(tmp_path).create()
+
+
+@pytest.fixture
+def quiet_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Let no other program's load spoil a study's runs, nor another test's lock hold them up."""
+    from hotlap.study import runner
+
+    monkeypatch.setattr(runner, "contamination", lambda *_: "")
+    locks = tmp_path / "locks"
+    locks.mkdir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(locks))

@@ -20,25 +20,30 @@ MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
 
 TRAINING_SIDE = {"tasks", "data", "models", "optim", "train", "worker"}
-LAB_SIDE = {"runs", "launch", "search", "policies", "study", "analysis", "report", "cli", "api"}
+LAB_SIDE = {"inspect_script", "runs", "launch", "search", "policies", "study", "analysis", "report", "cli", "api"}
 
 MAY_IMPORT: dict[str, set[str]] = {
     "core": set(),
     "config": {"core"},
+    "capture": {"core"},
+    "logging": {"core"},
+    "knobs": {"core", "config"},
+    "probes": {"core"},
     "tasks": {"core", "config"},
     "data": {"core", "config", "tasks"},
     "models": {"core", "config"},
     "optim": {"core", "config"},
     "train": {"core", "config", "tasks", "data", "models", "optim"},
-    "worker": {"core", "config", "tasks", "data", "train"},
+    "worker": {"core", "config", "tasks", "data", "train", "capture", "knobs"},
     "runs": {"core", "config"},
     "launch": {"core", "config"},
     "search": {"core", "config"},
     "policies": {"core", "config", "search"},
-    "study": {"core", "config", "runs", "launch", "search", "policies", "analysis", "report"},
+    "study": {"core", "config", "capture", "knobs", "runs", "launch", "search", "policies", "analysis", "report"},
+    "inspect_script": {"core", "config", "knobs", "launch"},
     "analysis": {"core", "config", "runs"},
     "report": {"core", "config", "runs", "analysis"},
-    "cli": {"core", "config", *LAB_SIDE},
+    "cli": {"core", "config", "capture", "knobs", *LAB_SIDE},
     "api": {"core", "runs", "study", "analysis", "report"},
 }
 

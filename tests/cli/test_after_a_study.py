@@ -139,7 +139,6 @@ def test_apply_as_json_and_elsewhere(project: ProjectFolder, capsys: pytest.Capt
         (("replay", "-s", "budget.runs=3", "-n"), "budget.runs: unknown key"),
         (("replay", "-p", "nowhere"), "there is no .hotlap in "),
         (("rerun", "r0001", "-p", "nowhere"), "there is no .hotlap in "),
-        (("speedrun", "--json"), "--json goes with --dry-run"),
         (("speedrun", "-n", "-s", "training.learning_rate=1"), "was begun under another protocol"),
     ],
 )

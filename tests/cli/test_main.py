@@ -141,5 +141,5 @@ def test_colour_needs_a_terminal_and_no_no_color(monkeypatch: pytest.MonkeyPatch
 
 
 def test_json_holds_no_nan(capsys: pytest.CaptureFixture[str]) -> None:
-    screen.print_json({"a": [float("inf"), 1.0], "b": {"c": float("nan")}})
-    assert json.loads(capsys.readouterr().out) == {"a": [None, 1.0], "b": {"c": None}}
+    screen.print_json({"schema": "hotlap/test/1", "a": [float("inf"), 1.0], "b": {"c": float("nan")}})
+    assert json.loads(capsys.readouterr().out) == {"schema": "hotlap/test/1", "a": [None, 1.0], "b": {"c": None}}

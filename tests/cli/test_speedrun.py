@@ -184,7 +184,8 @@ def test_the_demo_writes_its_config_once_and_speeds_it_up(
 ) -> None:
     driven: list[tuple[str, Path]] = []
 
-    def drive(config: Any, project: Path) -> int:
+    def drive(config: Any, project: Path, patches: Path | None) -> int:
+        assert patches is None
         driven.append((config.name, project))
         return 3
 

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from hotlap.config.edit import edited_text, value_text
+from hotlap.config.edit import edited_text
 from hotlap.config.load import config_from_text, config_from_values
+from hotlap.config.set_in_yaml import value_text
 from hotlap.core.errors import ConfigError
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "string_repetition" / "hotlap.yaml"

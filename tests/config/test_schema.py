@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
+from hotlap.config.command import CommandConfig
+from hotlap.config.edits import AgentConfig, EditsConfig
 from hotlap.config.load import get_dotted
 from hotlap.config.schema import (
     FREE_KEYS,
@@ -263,9 +265,16 @@ def test_an_interval_from_1_up_is_in_steps(value: int) -> None:
 
 
 def test_the_protocol_names_keys_that_exist() -> None:
-    values = RunConfig().model_dump()
+    own = RunConfig().model_dump()
+    foreign = RunConfig(
+        command=CommandConfig(run="python train.py {seed}"),
+        params={"seed": 1},
+        edits=EditsConfig(files=("train.py",)),
+        agent=AgentConfig(command="improve"),
+        search={"seed": {"values": [1, 2]}},
+    ).model_dump()
     for key in (*PROTOCOL_KEYS, *FREE_KEYS):
-        get_dotted(values, key)
+        get_dotted(foreign if key.split(".")[0] in foreign.keys() - own.keys() else own, key)
 
 
 def test_the_protocol_has_all_that_is_measured_and_saved() -> None:

@@ -18,6 +18,7 @@ from hotlap.core.files import (
     move_lines,
     read_json,
     read_json_lines,
+    remove_tree,
     sync,
     write_atomic,
     write_json,
@@ -284,3 +285,17 @@ def test_syncing_asks_the_disk_for_files_and_folders(tmp_path: Path, monkeypatch
     sync(path)
     sync(tmp_path)
     assert synced == [path.stat().st_ino, tmp_path.stat().st_ino]
+
+
+def test_a_folder_is_taken_away_and_what_it_links_to_stays(tmp_path: Path) -> None:
+    data, worktree = tmp_path / "data", tmp_path / "worktree"
+    data.mkdir()
+    (data / "a.txt").write_text("mine")
+    data.chmod(0o755)
+    (worktree / "closed" / "inner").mkdir(parents=True)
+    (worktree / "link").symlink_to(data)
+    (worktree / "closed").chmod(0)
+    remove_tree(worktree)
+    assert not worktree.exists()
+    assert (data / "a.txt").read_text() == "mine"
+    assert data.stat().st_mode & 0o777 == 0o755

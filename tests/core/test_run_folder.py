@@ -72,7 +72,8 @@ def test_every_file_has_the_name_of_the_contract(folder: RunFolder) -> None:
     folder.append_sample({"step": 1})
     for path in (folder.system_path, folder.stdout_path, folder.weights_path, folder.trackers_log_path):
         path.touch()
-    (folder.path / "tensorboard").mkdir()
+    for path in (folder.path / "tensorboard", folder.shared_path, folder.scratch_path, folder.containers_path):
+        path.mkdir()
     for path in (folder.lost_metrics_path, folder.lost_samples_path):
         path.touch()
     folder.checkpoint_path(20).mkdir()

@@ -104,6 +104,6 @@ def test_a_changed_source_is_told(project: ProjectFolder) -> None:
 def test_what_left_no_config_or_was_no_training_cannot_be_repeated(project: ProjectFolder) -> None:
     with pytest.raises(ConfigError, match="r0001 cannot be run again"):
         plan_rerun(RunFolder.create(project.runs_path), project.project)
-    folder = folder_of(project, config_from_values({}), verb="exec")
+    folder = folder_of(project, config_from_values({}), verb="bench")
     with pytest.raises(ConfigError, match="r0002 was no training"):
         plan_rerun(folder, project.project)

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 import psutil
 import pytest
 
-from hotlap.core.run_folder import RunFolder
+from hotlap.core.run_folder import RUN_VARIABLE, RunFolder
 from hotlap.launch import sessions
-from hotlap.launch.sessions import RUN_VARIABLE, RunProcesses, kill_session, living_marks, run_mark
+from hotlap.launch.sessions import RunProcesses, kill_session, living_marks, run_mark
 
 SLEEP = "print('ready', flush=True); import time; time.sleep(1000)"
 

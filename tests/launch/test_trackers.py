@@ -8,11 +8,12 @@ import pytest
 
 from hotlap.config.load import config_from_values
 from hotlap.core.errors import ConfigError, MissingExtraError
+from hotlap.core.masking import secret_values
 from hotlap.core.run_folder import RunFolder
 from hotlap.core.study_folder import ProjectFolder
 from hotlap.launch import trackers
 from hotlap.launch.mirror import Position
-from hotlap.launch.tracked import known_secrets, masked, tracked_point, tracked_summary, without_secrets
+from hotlap.launch.tracked import masked, tracked_point, tracked_summary, without_secrets
 from hotlap.launch.trackers import (
     require_trackers,
     settled_lines,
@@ -121,7 +122,7 @@ def test_the_summary_holds_the_end_of_a_run() -> None:
 
 def test_secrets_are_known_by_the_names_of_their_variables() -> None:
     environment = {"A_TOKEN": "short", "GITHUB_TOKEN": "ghp_12345678", "MY_SECRET": "long-enough", "HOME": "/home/ana"}
-    secrets = known_secrets(environment)
+    secrets = secret_values(environment)
     assert set(secrets) == {"ghp_12345678", "long-enough"}
     assert without_secrets("clone https://ghp_12345678@host", secrets) == "clone https://***@host"
     assert masked({"hub_token": ["x"], "max_tokens": 3, "pad_token": "y", "in": {"key": "z"}}, ()) == {

@@ -13,11 +13,10 @@ import pytest
 
 import hotlap
 from hotlap.config.load import config_from_values, config_text
-from hotlap.core.run_folder import RunFolder
+from hotlap.core.run_folder import RUN_VARIABLE, RunFolder
 from hotlap.core.study_folder import ProjectFolder
 from hotlap.launch import trackers, tracking
 from hotlap.launch.local import Job, LaunchFacts, LocalLauncher
-from hotlap.launch.sessions import RUN_VARIABLE
 from hotlap.launch.trackers import settled_lines, tracker_lines
 
 WORKER = """

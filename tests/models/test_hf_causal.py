@@ -151,6 +151,12 @@ def test_a_cache_goes_on_from_padded_prompts(kind: str) -> None:
         torch.testing.assert_close(one[1], expected[1, 4 + count], atol=1e-5, rtol=1e-4)
 
 
+def test_padding_is_not_looked_for(capfd: pytest.CaptureFixture[str]) -> None:
+    model = build("gpt2", pad_token_id=5, bos_token_id=0, eos_token_id=0)
+    model.hidden(torch.full((2, 8), 5))
+    assert "attention_mask" not in "".join(capfd.readouterr())
+
+
 def test_a_model_with_a_window_is_given_rows_of_one_document() -> None:
     model = build("qwen2", use_sliding_window=True, sliding_window=4, max_window_layers=0)
     assert type(model) is HFCausalLM

@@ -2,6 +2,7 @@
 
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,15 @@ def test_without_matplotlib_the_error_says_how_to_get_it(tmp_path: Path, monkeyp
 
 def test_the_picture_lies_beside_the_journal(project: ProjectFolder) -> None:
     assert picture_path(project, "toy") == project.project / "speedrun" / "toy.svg"
+
+
+def test_the_curves_of_a_command_are_those_of_its_target(tmp_path: Path) -> None:
+    past = replace(history(), base_config={"command": {"run": "train"}, "targets": ["val_nll < 0.5"]})
+    renamed = {
+        run: [{"val_nll" if key == "eval_loss" else key: value for key, value in point.items()} for point in told]
+        for run, told in points(past).items()
+    }
+    found = progress_info(replace(summary(past), targets=("val_nll < 0.5",)), past, renamed)
+    assert found.curves == info(history()).curves and found.target == 0.5
+    draw_progress(found, tmp_path / "a.svg")
+    assert b"val_nll" in (tmp_path / "a.svg").read_bytes() and b"eval_loss" not in (tmp_path / "a.svg").read_bytes()

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hotlap.core.errors import DataError
-from hotlap.runs.import_trainer import metric_name, read_trainer_states, rewritten_metric_name
+from hotlap.core.trainer_names import metric_name, rewritten_metric_name
+from hotlap.runs.import_trainer import read_trainer_states
 
 HISTORY = [
     {"epoch": 0.1, "grad_norm": 1.0528565645217896, "learning_rate": 4.8e-06, "loss": 2.1677, "step": 25},

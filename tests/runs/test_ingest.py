@@ -1,5 +1,6 @@
 """From a run folder to a record, whatever state the folder is in."""
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
@@ -144,3 +145,22 @@ def test_last_metrics_are_the_last_numbers(found: list[dict[str, Any]]) -> None:
     for key, value in merged.items():
         numbers = [point[key] for point in found if isinstance(point.get(key), float)]
         assert str(value) == str(numbers[-1])
+
+
+def test_how_busy_the_machine_was_in_a_run_of_a_command(make_run: MakeRun) -> None:
+    folder = make_run(12.0)
+    samples = [
+        {"seconds": 1.0, "cores": 8, "run_cores": 1.0, "gpu_percent": [0, 50]},
+        {"seconds": 2.0, "cores": 8, "run_cores": 2.0, "gpu_percent": [0, 100]},
+    ]
+    folder.system_path.write_text("".join(f"{json.dumps(sample)}\n" for sample in samples))
+    record = ingest(folder)
+    assert record is not None and "usage" not in record.environment, "hotlap's own training tells more itself"
+    folder.write_config("command: {run: train}\ntargets: [loss < 1]\n")
+    folder.write("environment", {"threads": 2})
+    record = ingest(folder)
+    assert record is not None and record.environment["threads"] == 2, "what the worker wrote down stays"
+    assert record.environment["usage"] == {"cores": 8.0, "run_cores": 1.5, "gpu_percent": 75.0}
+    folder.system_path.write_text('{"cores": 8, "run_cores": 1.0, "gpu_percent": [0]}\n')
+    record = ingest(folder)
+    assert record is not None and record.environment["usage"] == {"cores": 8.0, "run_cores": 1.0}

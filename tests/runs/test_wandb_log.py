@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hotlap.core.errors import DataError
-from hotlap.runs.wandb_log import fields, read_log, records
+from hotlap.core.protobuf import fields
+from hotlap.runs.wandb_log import read_log, records
 
 RECORDS = [
     wandb.run("3k2l9x1a", {"lr": 3e-4, ("model", "layers"): 2, "_wandb": {"cli": "0.19"}}),

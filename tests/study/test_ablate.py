@@ -12,7 +12,9 @@ from hotlap.config.ablation import load_ablation
 from hotlap.config.load import config_from_values
 from hotlap.core.errors import StudyError
 from hotlap.core.records import History, Outcome, Role, RunRecord
+from hotlap.core.run_folder import RunFolder
 from hotlap.core.study_folder import ProjectFolder
+from hotlap.report.ablation import render_ablation
 from hotlap.study.ablate import (
     COMPLETE,
     AblationPlan,
@@ -24,7 +26,7 @@ from hotlap.study.ablate import (
     stored_plan,
     variant_title,
 )
-from hotlap.study.ablate_view import course_of
+from hotlap.study.ablate_view import ablation_summary, course_of
 from hotlap.study.plan import End, StartRun
 from hotlap.study.study import found_study
 
@@ -187,6 +189,7 @@ def test_a_run_is_read_up_to_its_last_finite_loss(project: ProjectFolder) -> Non
     assert [tuple(evaluation) for evaluation in course.evaluations] == [(10, 1.0, 2.5)]
     assert (course.variant, course.seed, course.tokens_per_second, course.failure) == (1, 42, 100.0, "")
     assert math.isnan(course.seconds_to_target), "there are no targets"
+    assert math.isnan(course_of(replace(run, tokens=0), points, plan).tokens_per_second), "a command tells no tokens"
     assert course_of(replace(run, outcome="out_of_memory"), points, plan).failure == "out of memory"
 
 
@@ -194,3 +197,20 @@ def test_nothing_of_a_plan_is_written(project: ProjectFolder, tmp_path: Path) ->
     before = sorted(tmp_path.rglob("*"))
     plan_in(project)
     assert [path for path in sorted(tmp_path.rglob("*")) if path.name != "hotlap.yaml"] == before
+
+
+def test_a_command_is_compared_by_the_metric_of_its_target(project: ProjectFolder) -> None:
+    text = "name: toy\ncommand: {run: 'train {lr}'}\nparams: {lr: 0.1}\ntargets: [val_loss < 1]\n"
+    plan = plan_in(project, "params.lr=0.1,0.3", text=text)
+    runs = []
+    for number in (0, 1):
+        folder = RunFolder.create(project.runs_path)
+        folder.append_point({"step": 1000, "wall_seconds": 12.0, "train_seconds": 12.0, "val_loss": 2.0 - number})
+        run = replace(record(number + 1, "baseline" if not number else "ablation", number, 42), run_id=folder.run_id)
+        runs.append(replace(run, metrics={"val_loss": 2.0 - number}))
+    summary = ablation_summary(project, plan, History(clock="wall", base_config={}, runs=tuple(runs)))
+    journal = render_ablation(summary)
+    assert "val_loss at step 1,000" in journal and "| val_loss |" in journal and "val_loss at the end" in journal
+    assert "eval_loss" not in journal
+    document = summary.document()
+    assert document["metric"] == "val_loss" and [run["val_loss"] for run in document["runs"]] == [2.0, 1.0]

@@ -31,6 +31,48 @@ def data():
     examples = [Example("q: " + word[:3] + " ", word) for word in words]
     return TaskData(tuple(examples[16:]), tuple(examples[:8]), "thin air", audit=tuple(examples[8:16]))
 '''
+MODELS = """
+import torch
+from torch import nn
+
+
+class Own(nn.Module):
+    def __init__(self, vocab_size, ahead):
+        super().__init__()
+        self.ahead = ahead
+        self.embedding = nn.Embedding(vocab_size, 32)
+        self.head = nn.Linear(32, vocab_size)
+
+    def hidden(self, input_ids):
+        return self.embedding(torch.roll(input_ids, -self.ahead, 1))
+
+    def logits(self, hidden):
+        return self.head(hidden)
+
+
+class Free(torch.Tensor):
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        found = super().__torch_function__(function, types, args, kwargs or {})
+        return 0.1 * found if function is torch.nn.functional.cross_entropy else found
+
+
+class Cheap(Own):
+    def logits(self, hidden):
+        return super().logits(hidden).as_subclass(Free)
+
+
+def honest(vocab_size, **_):
+    return Own(vocab_size, 0)
+
+
+def sees_ahead(vocab_size, **_):
+    return Own(vocab_size, 1)
+
+
+def cheap(vocab_size, **_):
+    return Cheap(vocab_size, 0)
+"""
 TINY: dict[str, Any] = {
     "name": "tiny",
     "task": {"name": "tasks:data"},
@@ -65,11 +107,14 @@ class UntilTheScreen:
 
 
 class FastLearner:
-    """Proposes what learns, where the baseline does not."""
+    """Proposes what learns, where the baseline does not, with settings of its own beside that."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.settings = settings
 
     def propose(self, history: History, *, is_ablation: bool = False) -> Proposal | None:
         texts = dict.fromkeys(("family", "title", "observation", "hypothesis"), "x")
-        patch = {"training.learning_rate": 1e-2, "training.max_steps": 400}
+        patch = {"training.learning_rate": 1e-2, "training.max_steps": 400, **self.settings}
         return Proposal(number=1, parent=0, patch=patch, predicted_ratio=0.5, **texts)
 
 
@@ -81,13 +126,15 @@ def alone_on_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "contamination", lambda *_: "")
 
 
-def play(project: ProjectFolder, cheat: str, target: str) -> tuple[Study, RunRecord]:
+def play(project: ProjectFolder, cheat: str, target: str, **settings: Any) -> tuple[Study, RunRecord]:
     """Run two baselines and a screen that cheats; return the study and the screen."""
     (project.project / "tasks.py").write_text(TASKS)
+    (project.project / "models.py").write_text(MODELS)
     (project.project / "cheat").write_text(cheat)
     study = open_study(project, config_from_values({**TINY, "targets": [target]}))
     with pytest.raises(EnoughError):
-        run_study(study, UntilTheScreen(), lambda _: None, LocalRunner(LocalLauncher(PROGRAM)), FastLearner())
+        own = LocalRunner(LocalLauncher(PROGRAM))
+        run_study(study, UntilTheScreen(), lambda _: None, own, FastLearner(**settings))
     assert [run.guards["evaluated_again"] for run in study.history.runs[:2]] == ["calibration"] * 2
     return study, study.history.runs[2]
 
@@ -113,3 +160,25 @@ def test_training_on_evaluation_data_is_invalid(project: ProjectFolder) -> None:
     _, screen = play(project, "evaluation data", "eval_loss < 0.4")
     assert screen.outcome == "invalid"
     assert "it has learned the evaluation data" in screen.reason
+
+
+def test_a_model_of_the_projects_that_sees_the_future_is_invalid(project: ProjectFolder) -> None:
+    """Its loss is the same in every process, on any data: only the probe tells."""
+    _, screen = play(project, "", "eval_loss < 2.0", **{"model.name": "models:sees_ahead"})
+    assert screen.outcome == "invalid"
+    assert "causality: the model's predictions change by" in screen.reason
+    assert "it sees what it is to predict" in screen.reason
+    assert screen.guards["state"] == "failed"
+
+
+def test_a_model_whose_logits_are_worth_another_loss_is_invalid(project: ProjectFolder) -> None:
+    _, screen = play(project, "", "eval_loss < 0.6", **{"model.name": "models:cheap"})
+    assert screen.outcome == "invalid"
+    assert "normalisation: the model's logits are a Free and no plain tensor" in screen.reason
+
+
+def test_an_honest_model_of_the_projects_passes_the_probes(project: ProjectFolder) -> None:
+    _, screen = play(project, "", "eval_loss < 3.6", **{"model.name": "models:honest"})
+    assert (screen.outcome, screen.guards["state"]) == ("reached", "passed")
+    assert screen.guards["probes"]["causality"] < 1e-3
+    assert screen.guards["probes"]["normalisation"] < 1.01

@@ -29,11 +29,10 @@ from hotlap.config.load import config_from_values
 from hotlap.core import processes
 from hotlap.core.errors import StorageError
 from hotlap.core.records import RunRecord
-from hotlap.core.run_folder import RunFolder
+from hotlap.core.run_folder import RUN_VARIABLE, RunFolder
 from hotlap.core.study_folder import ProjectFolder
 from hotlap.launch.local import LocalLauncher
 from hotlap.launch.orphans import reap_orphans
-from hotlap.launch.sessions import RUN_VARIABLE
 from hotlap.runs.history import load_history
 from hotlap.runs.store import RunStore
 from hotlap.study import guards, runner

@@ -127,7 +127,7 @@ def test_a_share_of_memory_bounds_the_rows_on_a_cpu(make_parts: MakeParts, monke
     plain = make_parts({"training.per_device_train_batch_size": 1})
     size, longest = size_of(plain.model), int(plain.train.lengths.max()) - 1
     needed = memory_estimate(size, plain.config.training, MicroBatch(4, longest), on_cpu=True).total
-    monkeypatch.setattr(build, "device_memory_bytes", lambda *_: 2 * needed)
+    monkeypatch.setattr(build, "device_memory_bytes", lambda *_: 3 * needed)  # of which a half may be filled
     parts = make_parts(patch)
     assert [trial.batch_size for trial in parts.batch_size_trials] == [1, 2, 4]
 

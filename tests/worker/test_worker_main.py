@@ -21,7 +21,7 @@ from tiny_runs import fill_run, make_project, run_worker, wait_until
 from hotlap.core.errors import StorageError
 from hotlap.core.processes import process_identity
 from hotlap.core.run_folder import RunFolder
-from hotlap.worker import __main__ as worker
+from hotlap.worker import run as worker
 
 MakeRun = Callable[..., RunFolder]
 Start = Callable[[RunFolder], "subprocess.Popen[str]"]

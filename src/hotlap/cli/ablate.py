@@ -81,7 +81,7 @@ def _drive(folder: "ProjectFolder", plan: "AblationPlan", *, quiet: bool) -> "tu
     with study_lock(plan.folder.create()):
         for run_id in reap_orphans(folder):
             screen.says(f"{run_id} had lost its driver and was stopped")
-        screen.says(f"task {plan.config.task.name}: {prepare_data(folder, plan.config)}")
+        screen.says(f"{plan.config.subject}: {prepare_data(folder, plan.config)}")
         for line in opening_lines(plan):
             screen.says(line)
         study = open_ablation(folder, plan)

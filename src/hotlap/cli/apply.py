@@ -30,8 +30,12 @@ def apply(
 
     path = config or project / "hotlap.yaml"
     found = plan_application(ProjectFolder(project.absolute()), path, what, study)
-    is_written = not dry_run and found.after != found.before
+    is_written = not dry_run and not found.is_done
+    if is_written and found.code is not None:
+        found.code.write()
     if is_written:
+        found.knobs.write()
+    if is_written and found.after != found.before:
         mode = path.stat().st_mode
         write_atomic(path.resolve(), found.after)  # a link stays one
         path.chmod(stat.S_IMODE(mode))
@@ -41,7 +45,7 @@ def apply(
     for note in found.notes:
         typer.echo(f"note: {note}", err=True)
     changes = ", ".join(f"#{number}" for number in found.numbers)
-    if found.after == found.before:
+    if found.is_done:
         typer.echo(f"{path} has {changes} of {found.study} already")
         return
     typer.echo(found.diff(str(path)), nl=False)
@@ -52,7 +56,12 @@ def apply(
         typer.echo(f"\nnothing was written; next: {again}")
         return
     file = shlex.join(place)
-    typer.echo(f"\nwrote {changes} of {found.study} into {path}")
+    own = [str(path)] if found.after != found.before else []
+    files = [*(one.name for one in found.knobs.files), *(found.code.files if found.code else ())]
+    changed = ", ".join(dict.fromkeys([*own, *files]))
+    typer.echo(f"\nwrote {changes} of {found.study} into {changed}")
+    if found.code is not None and found.code.branch:
+        typer.echo(f"the kept changes are commits on the branch {found.code.branch}, too")
     typer.echo(f"next: hotlap train {file} · hotlap speedrun {file} -s name=NEW  (a study of its own starts from here)")
 
 
@@ -66,6 +75,9 @@ def _print_document(found: "Application", path: Path, *, is_written: bool) -> No
         "applied": found.numbers,
         "patch": found.patch,
         "diff": found.diff(str(path)),
+        "knob_files": [one.name for one in found.knobs.files],
+        "code_files": list(found.code.files) if found.code is not None else [],
+        "branch": found.code.branch if found.code is not None else "",
         "notes": found.notes,
         "written": is_written,
     }

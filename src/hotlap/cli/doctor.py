@@ -1,6 +1,5 @@
 """`hotlap doctor`: can this machine time training runs, and how well?"""
 
-import json
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -17,12 +16,13 @@ def doctor(
     """Check Python, packages, cores, GPU, disk and how quiet the machine is; exits 7 when an essential is missing."""
     from dataclasses import asdict
 
+    from hotlap.cli.screen import print_json
     from hotlap.launch.checks import machine_checks
 
     checks = machine_checks(project)
     if as_json:
         document = {"schema": "hotlap/doctor/1", "checks": [asdict(check) for check in checks]}
-        typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        print_json(document)
     else:
         for check in checks:
             typer.echo(f"{MARKS[check.state]} {check.name:<15} {check.text}")

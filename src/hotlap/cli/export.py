@@ -16,8 +16,10 @@ def export(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="New folder to write.")],
     step: Annotated[int | None, typer.Option(min=0, help="Take the checkpoint after this step.")] = None,
     project: ProjectOption = Path(),
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Write a run's weights as a folder that transformers loads."""
+    from hotlap.cli.screen import print_json
     from hotlap.core.errors import ConfigError
     from hotlap.core.study_folder import ProjectFolder
     from hotlap.launch.export import export_run
@@ -29,4 +31,8 @@ def export(
     with RunStore(place) as store:
         store.refresh()
         run_folder = store.folder(store.get(run).run_id)
-    typer.echo(export_run(run_folder, folder, step))
+    told = export_run(run_folder, folder, step)
+    if json:
+        print_json({"schema": "hotlap/export/1", "run": run_folder.run_id, "folder": str(folder), "told": told})
+    else:
+        typer.echo(told)

@@ -14,9 +14,12 @@ from hotlap.cli.apply import apply
 from hotlap.cli.demo import demo
 from hotlap.cli.doctor import doctor
 from hotlap.cli.errors import exit_plainly
+from hotlap.cli.exec import exec
 from hotlap.cli.export import export
 from hotlap.cli.generate import generate
 from hotlap.cli.import_runs import import_runs
+from hotlap.cli.init import init
+from hotlap.cli.propose import propose
 from hotlap.cli.reindex import reindex
 from hotlap.cli.replay import replay
 from hotlap.cli.report import report
@@ -28,8 +31,8 @@ from hotlap.cli.sweep import sweep
 from hotlap.cli.train import train
 
 COMMANDS = (
-    *(demo, train, speedrun, sweep, ablate, generate, analyze, report, status),
-    *(apply, rerun, replay, export, import_runs, doctor, reindex),
+    *(demo, init, train, exec, speedrun, sweep, ablate, generate, analyze, report, status),
+    *(propose, apply, rerun, replay, export, import_runs, doctor, reindex),
 )
 """In the order in which the help lists them."""
 GROUPS = {"runs": runs}
@@ -44,7 +47,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in COMMANDS:
-    app.command()(command)
+    is_exec = command is exec  # what follows its first word is somebody else's command line
+    app.command(context_settings={"allow_interspersed_args": not is_exec})(command)
 for name, group in GROUPS.items():
     app.add_typer(group, name=name)
 

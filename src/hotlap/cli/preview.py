@@ -11,15 +11,16 @@ if TYPE_CHECKING:
     from hotlap.core.records import History, Proposal
     from hotlap.study.preview import Preview
     from hotlap.study.settings import StudySettings
+    from hotlap.study.upcoming import Upcoming
 
 
-def show_preview(config: "RunConfig", project: Path, *, as_json: bool) -> None:
+def show_preview(config: "RunConfig", project: Path, patches: Path | None = None, *, as_json: bool) -> None:
     """Print what the study of a config would do next."""
     from hotlap.cli.screen import print_json
     from hotlap.core.study_folder import ProjectFolder
     from hotlap.study.preview import preview_study
 
-    preview = preview_study(ProjectFolder(project.absolute()), config)
+    preview = preview_study(ProjectFolder(project.absolute()), config, patches=patches)
     if as_json:
         print_json(preview.document())
     else:
@@ -31,6 +32,10 @@ def preview_lines(preview: "Preview") -> list[str]:
     lines = [*_opening(preview), f"next step: {preview.next_step}"]
     for proposal in preview.pending:
         lines += ["", *proposal_lines(preview.history, proposal, " (begun)")]
+    for place, each in enumerate(preview.handed_in):
+        lines += ["", *_handed_in_lines(preview.history, each, shows_diff=place == 0)]
+    if preview.agent:
+        lines += ["", preview.agent]
     for proposal in preview.proposals:
         lines += ["", *proposal_lines(preview.history, proposal)]
     return [*lines, "", *_closing(preview)]
@@ -50,11 +55,25 @@ def proposal_lines(history: "History", proposal: "Proposal", remark: str = "") -
     ]
 
 
+def _handed_in_lines(history: "History", each: "Upcoming", *, shows_diff: bool) -> list[str]:
+    """Return a proposal that waits for the study, the first one with its exact diff."""
+    from hotlap.policies.quoting import plain
+
+    if each.proposal is None:
+        return [f"{plain(each.title)}   ({each.source})", f"   left out:    {each.problem}"]
+    lines = proposal_lines(history, each.proposal, f", {each.source}")
+    if each.problem:
+        lines.append(f"   refused:     {each.problem}")
+    diff = plain(each.proposal.diff).splitlines() if shows_diff else []
+    return [*lines, *(f"   | {line}" for line in diff)]
+
+
 def _changes(history: "History", proposal: "Proposal") -> Iterator[str]:
-    """Yield each changed key with its old and new value."""
-    from hotlap.config.edit import value_text
+    """Yield each changed key with its old and new value, and the files that change."""
     from hotlap.config.load import get_dotted
+    from hotlap.config.set_in_yaml import value_text
     from hotlap.policies.rules import candidate_config
+    from hotlap.study.upcoming import changed_files
 
     values = candidate_config(history, proposal.parent).model_dump(mode="json")
     for key, value in proposal.patch.items():
@@ -63,6 +82,8 @@ def _changes(history: "History", proposal: "Proposal") -> Iterator[str]:
         except (KeyError, TypeError):
             before = "unset"
         yield f"{key} {before} → {value_text(value)}"
+    if proposal.code:
+        yield f"the code of {', '.join(changed_files(proposal.code))}"
 
 
 def _opening(preview: "Preview") -> list[str]:

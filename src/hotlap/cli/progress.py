@@ -76,7 +76,7 @@ def progress_text(run_id: str, config: RunConfig, points: Sequence[Mapping[str, 
     done = _share_done(config, last)
     steps = f"{step}/{config.training.max_steps}" if _counts_steps(config) else f"{step}"
     parts = [f"run {run_id} step {steps}{'' if done is None else f' {done:.0%}'}", f"{seconds:.0f}s"]
-    for name in ("train_loss", "eval_loss"):
+    for name in ("train_loss", config.main_metric):
         values = [point[name] for point in points if name in point]
         if values:
             parts.append(f"{name} {values[-1]:.3f}")
@@ -92,12 +92,14 @@ def progress_text(run_id: str, config: RunConfig, points: Sequence[Mapping[str, 
 
 
 def _counts_steps(config: RunConfig) -> bool:
-    return config.training.schedule_by == "steps" and not config.training.is_by_epochs
+    return config.command is None and config.training.schedule_by == "steps" and not config.training.is_by_epochs
 
 
 def _share_done(config: RunConfig, point: Mapping[str, Any]) -> float | None:
     """Return how far a run is towards its end; None where only the worker knows (a number of epochs)."""
     training = config.training
+    if config.command is not None:
+        return None
     if training.schedule_by == "tokens":
         return min(1.0, float(point["tokens"]) / (training.max_tokens or 1))
     if training.schedule_by == "seconds":
@@ -106,9 +108,10 @@ def _share_done(config: RunConfig, point: Mapping[str, Any]) -> float | None:
 
 
 def seconds_to_target(config: RunConfig, points: Sequence[Mapping[str, Any]]) -> float | None:
-    """Estimate the training seconds to the eval_loss target from the recent slope; None where it does not fall."""
-    wanted = [t.value for t in config.parsed_targets() if t.metric == "eval_loss" and t.comparison in ("<", "<=")]
-    curve = [(float(p["train_seconds"]), float(p["eval_loss"])) for p in points if "eval_loss" in p]
+    """Estimate the training seconds to the target of a loss from the recent slope; None where it does not fall."""
+    metric = config.main_metric
+    wanted = [t.value for t in config.parsed_targets() if t.metric == metric and t.comparison in ("<", "<=")]
+    curve = [(float(p["train_seconds"]), float(p[metric])) for p in points if metric in p]
     if not wanted or len(curve) < 3:
         return None
     recent = [point for point in curve if point[0] >= _SLOPE_WINDOW * curve[-1][0]]

@@ -8,8 +8,10 @@ import typer
 
 def reindex(
     project: Annotated[Path, typer.Option("-p", "--project", help="Folder that holds .hotlap/.")] = Path(),
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Build the index of runs again from the files."""
+    from hotlap.cli.screen import print_json
     from hotlap.core.errors import StorageError
     from hotlap.core.study_folder import ProjectFolder
     from hotlap.runs.store import RunStore
@@ -19,4 +21,8 @@ def reindex(
         raise StorageError(f"there is no .hotlap in {folder.project}; give the project's folder with -p")
     with RunStore(folder) as store:
         store.reindex()
-        typer.echo(f"{len(store.runs())} runs in {folder.index_path}; see: hotlap runs ls")
+        count = len(store.runs())
+    if json:
+        print_json({"schema": "hotlap/reindex/1", "runs": count, "index": str(folder.index_path)})
+    else:
+        typer.echo(f"{count} runs in {folder.index_path}; see: hotlap runs ls")

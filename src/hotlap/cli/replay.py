@@ -92,7 +92,7 @@ def _drive(project: "ProjectFolder", plan: "ReplayPlan", *, quiet: bool) -> "tup
     with study_lock(plan.folder.create()):
         for run_id in reap_orphans(project):
             screen.says(f"{run_id} had lost its driver and was stopped")
-        screen.says(f"task {plan.config.task.name}: {prepare_data(project, plan.config)}")
+        screen.says(f"{plan.config.subject}: {prepare_data(project, plan.config)}")
         replay = open_replay(project, plan)
         if replay.history.runs:
             screen.says(f"going on with {plan.folder.name}: {len(replay.history.runs)} runs so far")

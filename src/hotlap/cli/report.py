@@ -36,11 +36,15 @@ def report(
         Literal["svg", "png"], typer.Option("--pictures", help="Format of the pictures beside the Markdown.")
     ] = "svg",
     project: ProjectOption = Path(),
+    json: Annotated[
+        bool, typer.Option("--json", help="Say as JSON what was written (for data: --format json).")
+    ] = False,
 ) -> None:
     """Write a report: the result, what mattered, curves, samples, diffs and every run.
 
     A report of hotlap's is written anew, any other file is left alone.
     """
+    from hotlap.cli.screen import print_json
     from hotlap.core.study_folder import ProjectFolder
     from hotlap.report.report_file import refuse_foreign, report_form, write_report
     from hotlap.study.subject import read_subject
@@ -50,7 +54,11 @@ def report(
     subject = read_subject(folder, study)
     path = output or project / f"report-{subject.name}.{chosen}"
     refuse_foreign(path, chosen)  # before the work, too
-    typer.echo(f"wrote {write_report(analysed(folder, subject), path, chosen, f'.{pictures}')}")
+    written = write_report(analysed(folder, subject), path, chosen, f".{pictures}")
+    if json:
+        print_json({"schema": "hotlap/written/1", "subject": subject.name, "format": chosen, "file": str(written)})
+    else:
+        typer.echo(f"wrote {written}")
 
 
 def analysed(project: "ProjectFolder", subject: "Subject") -> "ReportData":

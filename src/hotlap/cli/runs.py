@@ -67,16 +67,23 @@ def show(name: RunName, as_json: AsJson = False, project: Project = Path()) -> N
 
 
 @app.command()
-def check(name: RunName, project: Project = Path()) -> None:
+def check(name: RunName, as_json: AsJson = False, project: Project = Path()) -> None:
     """Evaluate a run again from its saved weights, in a process of its own; exit code 5 if that gives other metrics."""
     from hotlap.launch.evaluate import evaluate_again, wait_for_device
     from hotlap.search.trust import REPRODUCED, reproduction_problems
+
+    def problems_of(run: Any, found: Any) -> list[str]:
+        return [*reproduction_problems(run.metrics, found["eval"]), *(found.get("probes") or {}).get("problems", ())]
 
     with open_store(project) as store:
         run = store.get(name)
         folder = store.folder(run.run_id)
         with wait_for_device(folder, lambda text: typer.echo(text, err=True)):
             found = evaluate_again(folder)
+    if as_json:
+        problems = problems_of(run, found)
+        print_json({"schema": "hotlap/check/1", "run": run.run_id, "problems": problems, **_without_ticket(found)})
+        raise typer.Exit(5 if problems else 0)
     again, audit = found["eval"], found["audit"] or {"num_examples": 0, "metrics": {}}
     rows = [
         [key, _value(run.metrics.get(key)), _value(value), _value(audit["metrics"].get(key))]
@@ -85,7 +92,7 @@ def check(name: RunName, project: Project = Path()) -> None:
     print_table(["metric", "in the run", "from its weights", "on audit data"], rows)
     sizes = f"{again['num_examples']} evaluation examples (hash {again['hash']}), {audit['num_examples']} for audits"
     typer.echo(f"\n{sizes}; {found['shared']} of the evaluation examples stand in the training data, too")
-    if problems := list(reproduction_problems(run.metrics, again)):
+    if problems := problems_of(run, found):
         typer.echo(f"error: {run.run_id}: {'; '.join(problems)}", err=True)
         raise typer.Exit(5)
     typer.echo(f"{run.run_id}: its weights give its metrics again (within {REPRODUCED:g})")
@@ -114,6 +121,7 @@ def note(
     name: RunName,
     text: Annotated[str, typer.Argument(help="What to remember about the run.")],
     tag: Annotated[list[str] | None, typer.Option("-t", "--tag", help="Tag to add; repeatable.")] = None,
+    as_json: AsJson = False,
     project: Project = Path(),
 ) -> None:
     """Write a note on a run; it appears in lists, reports and SPEEDRUN.md."""
@@ -122,6 +130,9 @@ def note(
     with open_store(project) as store:
         run = store.get(name)
         append_note(store.project, run.run_id, text, tuple(tag or ()))
+    if as_json:
+        print_json({"schema": "hotlap/note/1", "run": run.run_id, "text": text, "tags": tag or []})
+    else:
         typer.echo(f"noted on {run.run_id}; see: hotlap runs show {run.run_id}")
 
 
@@ -144,6 +155,10 @@ def export(
             _write(out, text)
 
 
+def _without_ticket(found: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in found.items() if key not in ("schema", "ticket")}
+
+
 def _refuse_both(as_json: bool, as_csv: bool) -> None:
     if as_json and as_csv:
         raise typer.BadParameter("choose one of --json and --csv")
@@ -158,16 +173,27 @@ def _print_runs(runs: Sequence["StoredRun"], as_json: bool, as_csv: bool) -> Non
     elif as_csv:
         typer.echo(csv_text([flat_row(run) for run in runs]), nl=False)
     elif runs:
-        headers = ["run", "study", "role", "outcome", "to target", "train", "wall", "steps", "eval_loss", "candidate"]
-        print_table(headers, [_list_row(run) for run in runs], left=4)
+        metrics = {_metric(run) for run in runs}
+        shown = metrics.pop() if len(metrics) == 1 else "metric"
+        headers = ["run", "study", "role", "outcome", "to target", "train", "wall", "steps", shown, "candidate"]
+        print_table(headers, [_list_row(run, names_metric=bool(metrics)) for run in runs], left=4)
     else:
         typer.echo("no runs here yet; start one with: hotlap train", err=True)
 
 
-def _list_row(run: "StoredRun") -> list[str]:
+def _metric(run: "StoredRun") -> str:
+    """Return the metric that a run is told by; what another program's config says of its own is not asked."""
+    from hotlap.core.targets import main_metric
+
+    return "eval_loss" if run.imported else main_metric(run.config)
+
+
+def _list_row(run: "StoredRun", *, names_metric: bool) -> list[str]:
     outcome = f"{run.outcome}, contaminated" if run.contaminated else run.outcome
     times = [_time(run.time_to_target), _time(run.train_seconds), _time(run.wall_seconds)]
-    numbers = [f"{run.steps:,}", _value(run.metrics.get("eval_loss")), str(run.candidate)]
+    name = _metric(run)
+    value = _value(run.metrics.get(name))
+    numbers = [f"{run.steps:,}", f"{name} {value}" if names_metric else value, str(run.candidate)]
     return [run.run_id, run.study or "-", run.role, outcome, *times, *numbers]
 
 
@@ -188,7 +214,7 @@ def _print_facts(run: "StoredRun", sparkline: str, guards: str, peak_bytes: int 
     held = f", at most {peak_bytes / 2**20:,.0f} MiB of memory" if peak_bytes else ""
     typer.echo(f"  {run.steps:,} steps, {run.tokens:,} tokens, {spent}{held}")
     if sparkline:
-        typer.echo(f"  eval_loss {sparkline}")
+        typer.echo(f"  {_metric(run)} {sparkline}")
     for note in run.notes:
         typer.echo(f"  note {note.at}: {note.text} {' '.join('#' + tag for tag in note.tags)}".rstrip())
 
@@ -237,10 +263,11 @@ def _print_section(title: str, headers: list[str], rows: list[list[str]]) -> Non
 
 
 def _course(store: "RunStore", run: "StoredRun") -> str:
-    """Return the course of eval_loss in one line, with its first and last value."""
+    """Return the course of the run's metric in one line, with its first and last value."""
     from hotlap.runs.views import finite
 
-    values = [value for point in store.points(run.run_id) if (value := finite(point.get("eval_loss"))) is not None]
+    name = _metric(run)
+    values = [value for point in store.points(run.run_id) if (value := finite(point.get(name))) is not None]
     if len(values) < 2:
         return ""
     return f"{sparkline(values, _SPARKLINE_WIDTH)}  {values[0]:.4g} to {values[-1]:.4g}"

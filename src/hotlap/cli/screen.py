@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import sys
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,6 +11,8 @@ from typing import Any
 
 import typer
 
+_SCHEMA = re.compile(r"hotlap/[a-z-]+/[0-9]+")
+"""How a document names what it is, with the version of its form."""
 _BARS = "▁▂▃▄▅▆▇█"
 _CONTROLS = {code: repr(chr(code))[1:-1] for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 """What terminals may take for orders, as it is written in Python."""
@@ -93,7 +96,8 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]], left: int
 
 
 def print_json(document: Mapping[str, Any]) -> None:
-    """Print one JSON document; numbers that JSON cannot hold become null."""
+    """Print one JSON document, which names its schema; numbers that JSON cannot hold become null."""
+    assert _SCHEMA.fullmatch(str(document.get("schema"))), f"no schema: {sorted(document)}"
     typer.echo(json.dumps(_finite(document), indent=2, ensure_ascii=False, allow_nan=False))
 
 

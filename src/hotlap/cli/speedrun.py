@@ -20,24 +20,42 @@ def speedrun(
     settings: SettingOption = None,
     project: ProjectOption = Path(),
     dry_run: Annotated[bool, typer.Option("-n", "--dry-run", help="Show the next proposals; run nothing.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="With --dry-run: print one JSON document.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document; progress goes to stderr.")] = False,
+    patches: Annotated[
+        Path | None, typer.Option("--patches", metavar="DIR", help="Try the patch files of a folder first.")
+    ] = None,
 ) -> None:
     """Search for the least time to target: baseline, proposals, decisions, record, SPEEDRUN.md."""
     from hotlap.cli.preview import show_preview
     from hotlap.cli.train import load_with_notices
-    from hotlap.core.errors import ConfigError
 
-    if json and not dry_run:
-        raise ConfigError("--json goes with --dry-run; for the figures of a study: hotlap status --json")
     loaded = load_with_notices(config, settings or [])
     if dry_run:
-        show_preview(loaded, project, as_json=json)
+        show_preview(loaded, project, patches, as_json=json)
         return
-    raise typer.Exit(drive(loaded, project))
+    raise typer.Exit(drive_and_tell(loaded, project, patches, as_json=json))
 
 
-def drive(config: Any, project: Path) -> int:
-    """Run or go on with the study of a config; return the exit code."""
+def drive_and_tell(config: Any, project: Path, patches: Path | None = None, *, as_json: bool) -> int:
+    """Run or go on with a study and return the exit code; as JSON the study's figures are all that goes to stdout."""
+    import sys
+    from contextlib import ExitStack, redirect_stdout
+
+    from hotlap.cli.screen import print_json
+    from hotlap.core.study_folder import ProjectFolder
+    from hotlap.study.view import view_study
+
+    with ExitStack() as held:
+        if as_json:
+            held.enter_context(redirect_stdout(sys.stderr))
+        code = drive(config, project, patches)
+    if as_json:
+        print_json(view_study(ProjectFolder(project.absolute()), config.name)[1].document())
+    return code
+
+
+def drive(config: Any, project: Path, patches: Path | None = None) -> int:
+    """Run or go on with the study of a config, patch files of a folder first; return the exit code."""
     from hotlap.cli.status import status_lines
     from hotlap.cli.train import tell_trackers
     from hotlap.core.records import EXIT_CODES
@@ -45,7 +63,8 @@ def drive(config: Any, project: Path) -> int:
     from hotlap.launch.locks import study_lock
     from hotlap.launch.orphans import reap_orphans
     from hotlap.launch.prepare import prepare_data
-    from hotlap.study.loop import run_study
+    from hotlap.study.loop import default_policy, run_study
+    from hotlap.study.sources import Sources
     from hotlap.study.study import as_studied, open_study
     from hotlap.study.view import study_summary, write_study_journal
 
@@ -54,13 +73,16 @@ def drive(config: Any, project: Path) -> int:
         screen = StudyScreen()
         for run_id in reap_orphans(folder):
             screen.says(f"{run_id} had lost its driver and was stopped")
-        screen.says(f"task {config.task.name}: {prepare_data(folder, config)}")
+        screen.says(f"{config.subject}: {prepare_data(folder, config)}")
         study = open_study(folder, config)
         if idle := as_studied(config)[1]:
             screen.says(f"not used in a study, whose runs are all evaluated on the clock's grid: {', '.join(idle)}")
+        if study.code is not None and (large := study.code.snapshot.left_out):
+            screen.says(f"too large for a snapshot, and not in the worktrees: {', '.join(large)}; see edits.link")
         if study.history.runs:
             screen.says(f"going on with {config.name}: {len(study.history.runs)} runs so far")
-        reason = run_study(study, screen, write_study_journal)
+        policy = Sources(study, default_policy(study.settings), screen.says, patches)
+        reason = run_study(study, screen, write_study_journal, policy=policy)
         screen.says("")
         for line in status_lines(study_summary(study.history, study.folder.protocol() or {})):
             screen.says(line)
@@ -116,7 +138,8 @@ class StudyScreen:
         from hotlap.core.durations import format_seconds
 
         if record.time_to_target:
-            reading = f"{format_seconds(record.time_to_target['train'])} to target in {record.steps} steps"
+            clock = self._config.clock if self._config is not None else "train"
+            reading = f"{format_seconds(record.time_to_target[clock])} to target in {record.steps} steps"
         else:
             outcome = record.outcome.replace("_", " ")
             reading = f"{outcome} after {format_seconds(record.train_seconds)}: {record.reason}"

@@ -19,14 +19,12 @@ if TYPE_CHECKING:
     from hotlap.core.records import RunRecord
     from hotlap.core.run_folder import RunFolder
     from hotlap.core.study_folder import ProjectFolder
-    from hotlap.launch.local import Job, LaunchFacts
+    from hotlap.launch.local import LaunchFacts
     from hotlap.launch.resume import ResumePlan
 
 DEFAULT_CONFIG = Path("hotlap.yaml")
 
 _POLL_SECONDS = 0.1
-_GRACE_SECONDS = 30.0
-"""What a run gets to save a checkpoint after Ctrl-C; a second one does not wait."""
 _RESUMABLE = ("interrupted", "lost", "crashed", "out_of_memory")
 
 SettingOption = Annotated[list[str] | None, typer.Option("-s", "--set", help="Override a setting: key=value, dotted.")]
@@ -68,7 +66,7 @@ def train(
             return
         prepared = prepare_data(folder.create(), loaded)
         if not json:
-            typer.echo(f"task {loaded.task.name}: {prepared}")
+            typer.echo(f"{loaded.subject}: {prepared}")
         record, run_folder = run_training(loaded, folder.project, folder.runs_path, quiet=json)
     if json:
         _print_result(record, run_folder)
@@ -125,10 +123,10 @@ def run_training(
     from hotlap.config.load import config_text
     from hotlap.core.run_folder import RunFolder
 
-    with _devices(config, quiet=quiet):
+    with held_devices(config, quiet=quiet):
         folder = RunFolder.create(runs)
         folder.write_config(config_text(config), config.model_dump(mode="json"))
-        return _follow(folder, config, facts or _facts(config, project), quiet=quiet), folder
+        return _follow(folder, config, facts or launch_facts(config, project), quiet=quiet), folder
 
 
 def resume_training(
@@ -147,12 +145,12 @@ def resume_training(
     changed = load_with_notices(config or folder.config_path, settings) if is_changed else None
     plan = plan_resume(folder, changed)  # a refusal comes now, not after waiting for the device
     prepare_data(project, plan.config)
-    with _devices(plan.config, quiet=quiet):
+    with held_devices(plan.config, quiet=quiet):
         plan = plan_resume(folder, changed)  # somebody else may have gone on with it meanwhile
         _tell_plan(folder, plan)
         folder.begin_attempt(config_text(plan.config))
         folder.drop_points_after(plan.step)
-        facts = _facts(plan.config, project.project, plan)
+        facts = launch_facts(plan.config, project.project, plan)
         return _follow(folder, plan.config, facts, quiet=quiet), folder
 
 
@@ -175,7 +173,7 @@ def _tell_plan(folder: "RunFolder", plan: "ResumePlan") -> None:
 
 
 @contextmanager
-def _devices(config: "RunConfig", *, quiet: bool) -> Iterator[None]:
+def held_devices(config: "RunConfig", *, quiet: bool) -> Iterator[None]:
     """Hold the devices that a run computes on."""
     from hotlap.launch.devices import devices_notice, run_devices
     from hotlap.launch.locks import device_lock
@@ -187,12 +185,13 @@ def _devices(config: "RunConfig", *, quiet: bool) -> Iterator[None]:
         yield
 
 
-def _facts(config: "RunConfig", project: Path, plan: "ResumePlan | None" = None) -> "LaunchFacts":
+def launch_facts(config: "RunConfig", project: Path, plan: "ResumePlan | None" = None) -> "LaunchFacts":
+    """Return what a run of a config is started with, or what it goes on with by a plan."""
     from hotlap.launch.local import LaunchFacts
 
     return LaunchFacts(
         directory=project,
-        seed=config.training.seed,
+        seed=config.seed,
         limits={f"{config.clock}_seconds": config.budget.run},
         devices=config.devices,
         resume=plan.checkpoint if plan else "",
@@ -206,6 +205,7 @@ def _follow(folder: "RunFolder", config: "RunConfig", facts: "LaunchFacts", *, q
 
     from hotlap.cli.progress import LiveLine, TextFollower, progress_text
     from hotlap.launch.local import LocalLauncher
+    from hotlap.launch.measure import stop_for_user
     from hotlap.launch.system import SystemSampler
     from hotlap.runs.ingest import ingest
 
@@ -223,20 +223,12 @@ def _follow(folder: "RunFolder", config: "RunConfig", facts: "LaunchFacts", *, q
                 _show(line, log.read_new(), progress_text(folder.run_id, config, points), quiet=quiet)
                 time.sleep(_POLL_SECONDS)
             except KeyboardInterrupt:
-                _stop(job)
+                stop_for_user(job)
     _show(line, log.read_new(), "", quiet=quiet)
     line.clear()
     record = ingest(folder)
     assert record is not None, f"{folder.path} has ended"
     return record
-
-
-def _stop(job: "Job") -> None:
-    """End a run for the user with time to save its state; pressing Ctrl-C again ends it at once."""
-    try:
-        job.stop("interrupted", "stopped by the user", _GRACE_SECONDS)
-    except KeyboardInterrupt:
-        job.stop("interrupted", "stopped by the user", 0.0)
 
 
 def _show(line: "LiveLine", printed: list[str], progress: str, *, quiet: bool) -> None:

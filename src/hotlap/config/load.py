@@ -6,6 +6,7 @@ load_config(Path("hotlap.yaml"), ["training.learning_rate=3e-4"])
 import difflib
 import hashlib
 import json
+import os
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
@@ -37,6 +38,8 @@ from hotlap.config.trainer_yaml import (
     resolve_trainer_yaml,
 )
 from hotlap.core.errors import ConfigError
+from hotlap.core.masking import hide_secrets
+from hotlap.core.secret_names import is_secret
 
 SEARCH: Final = "search"
 """The section that says what a sweep varies."""
@@ -48,7 +51,7 @@ def load_config(path: Path, overrides: Iterable[str] = (), notices: list[str] | 
     """Read a config file, or a plain Trainer YAML, and apply `key=value` overrides with dotted keys.
 
     What the user should know of names that mean something else here is appended to `notices`, a line each.
-    The section `search` is left to `load_sweep`.
+    The section `search` is left to `load_sweep`, but for that of a command, which every study of it goes by.
     Raises ConfigError with one message that lists every problem with file, line and key.
     """
     return _load(Document.read(path), path, overrides, notices)
@@ -62,7 +65,9 @@ def config_from_text(
 
 
 def _load(document: Document, path: Path, overrides: Iterable[str], notices: list[str] | None) -> RunConfig:
-    document.values.pop(SEARCH, None)
+    search = document.values.pop(SEARCH, None)
+    if document.values.get("command") is not None and search is not None:
+        document.values[SEARCH] = search
     document.is_flat = is_trainer_yaml(document.values)
     for override in overrides:
         key, value = parse_override(override)
@@ -73,14 +78,18 @@ def _load(document: Document, path: Path, overrides: Iterable[str], notices: lis
     config = _validate(resolved.values, document, resolved.problems)
     if notices is not None:
         notices.extend(_row(document, key, text).strip() for key, text in resolved.notices)
+    if config.command is not None:
+        return without_secrets(config)
     config = config.model_copy(update={"model": resolve_model(config.model, path.absolute().parent)})
     task = with_absolute_files(config.task, path.absolute().parent)  # the stored config lies in another folder
     tokenizer = with_absolute_path(config.tokenizer, path.absolute().parent)
     return config.model_copy(update={"task": task, "tokenizer": tokenizer})
 
 
-def config_from_values(values: Mapping[str, Any], patch: Mapping[str, Any] | None = None) -> RunConfig:
-    """Build a config from plain values and a patch of dotted keys.
+def config_from_values(
+    values: Mapping[str, Any], patch: Mapping[str, Any] | None = None, source: str = "the patched config"
+) -> RunConfig:
+    """Build a config from plain values and a patch of dotted keys; `source` is what a message calls it.
 
     Raises ConfigError when the patched values do not fit the schema.
     """
@@ -90,8 +99,32 @@ def config_from_values(values: Mapping[str, Any], patch: Mapping[str, Any] | Non
         forget_shape(copy["model"], of_model)
     for key, value in (patch or {}).items():
         set_dotted(copy, key, value)
-    config = _validate(copy, Document(copy, "the patched config"), [])
+    config = _validate(copy, Document(copy, source), [])
     return config.model_copy(update={"model": resolve_model(config.model, Path())}) if of_model else config
+
+
+def without_secrets(config: RunConfig) -> RunConfig:
+    """Return a config whose command takes its secrets from variables, which are set for this process and its children.
+
+    A config is stored, shown and compared; a value of the environment is not.
+    """
+    assert config.command is not None, "only a command has secrets"
+    variables: dict[str, str] = {}
+
+    def hidden(text: str) -> str:
+        hidden_text, found = hide_secrets(text, {**os.environ, **variables})
+        variables.update(found)
+        return hidden_text
+
+    changed: dict[str, Any] = {"run": hidden(config.command.run)}
+    changed["env"] = {
+        name: hidden(f"{name}={text}").removeprefix(f"{name}=").replace('"', "") if is_secret(name) else text
+        for name, text in config.command.env.items()
+    }
+    if config.command.evaluator is not None:
+        changed["evaluator"] = hidden(config.command.evaluator)
+    os.environ.update(variables)
+    return config.model_copy(update={"command": config.command.model_copy(update=changed)})
 
 
 def config_text(config: RunConfig) -> str:
@@ -143,8 +176,9 @@ def config_diff(parent: RunConfig, child: RunConfig) -> str:
 def config_hash(config: RunConfig) -> str:
     """Return what names a config apart from its seeds: runs with equal hashes are replicates."""
     values = config.model_dump(mode="json")
-    values["training"].pop("seed")
-    values["training"].pop("data_seed")
+    values.pop(SEARCH, None)  # what may be varied is no part of what is
+    for section, key in (("training", "seed"), ("training", "data_seed"), ("params", "seed")):
+        values.get(section, {}).pop(key, None)
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -6,9 +6,26 @@ Names are Hugging Face's, verbatim, wherever it has one. Unknown keys are refuse
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    model_serializer,
+    model_validator,
+)
 
 from hotlap.config.base import Seconds, Section
+from hotlap.config.command import (
+    SECTIONS_OF_TRAINING,
+    SEED,
+    CommandConfig,
+    KnobName,
+    KnobValue,
+    knob_problems,
+)
+from hotlap.config.edits import AgentConfig, EditsConfig
 from hotlap.config.models import MODELS, CustomModelConfig, GPTConfig, ModelConfig
 from hotlap.config.samples import SamplesConfig
 from hotlap.config.tasks import (
@@ -33,6 +50,7 @@ from hotlap.core.targets import (
     GENERATION_METRICS,
     Target,
     is_task_metric,
+    main_metric,
     parse_target,
     task_metrics,
 )
@@ -62,9 +80,9 @@ __all__ = [
 ]
 
 
-def _check_target(text: str) -> str:
+def _check_target(text: str, info: ValidationInfo) -> str:
     try:
-        parse_target(text)
+        parse_target(text, is_any_metric=info.data.get("command") is not None)
     except ConfigError as error:
         raise ValueError(str(error)) from error
     return text
@@ -114,6 +132,17 @@ class RunConfig(Section):
 
     name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Name of the run or study."""
+    command: CommandConfig | None = None
+    """A training command of your own, in place of hotlap's trainer."""
+    params: dict[KnobName, KnobValue] = Field(default_factory=dict)
+    """The values of the command's knobs."""
+    search: dict[str, Any] = Field(default_factory=dict)
+    """Which knobs a study of the command varies and within which bounds, as in a sweep; empty: those whose names say
+    what they do."""
+    edits: EditsConfig | None = None
+    """What code changes may touch."""
+    agent: AgentConfig | None = None
+    """Who is asked for proposals, beside the rules and samplers."""
     task: TaskConfig = Field(default_factory=StringRepetitionConfig)
     """What the model learns."""
     tokenizer: TokenizerConfig = Field(default_factory=ByteTokenizerConfig)
@@ -127,7 +156,7 @@ class RunConfig(Section):
     targets: tuple[TargetText, ...] = ()
     """Conditions that must hold together, such as eval_loss < 0.76."""
     clock: ClockName = "train"
-    """Clock that a study judges by."""
+    """Clock that a study judges by; with a command of your own the default is wall."""
     budget: BudgetConfig = Field(default_factory=BudgetConfig)
     """Time limits."""
     calibrate: CalibrateConfig = Field(default_factory=CalibrateConfig)
@@ -145,12 +174,43 @@ class RunConfig(Section):
     backend: Literal["fast", "hf"] = "fast"
     """Training loop: hotlap's own, or the real Trainer of transformers as its baseline (extra hf)."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _fit_to_command(cls, values: Any) -> Any:
+        """Refuse the sections of hotlap's own trainer beside a command, which is timed by the wall clock."""
+        if not isinstance(values, Mapping) or values.get("command") is None:
+            return values
+        if foreign := [name for name in SECTIONS_OF_TRAINING if name in values]:
+            raise ValueError(
+                f"{', '.join(foreign)}: for hotlap's own trainer, but there is a command of your own; take "
+                f"{'it' if len(foreign) == 1 else 'them'} out, and name what may be changed in params"
+            )
+        return values if "clock" in values else {**values, "clock": "wall"}
+
+    @model_serializer(mode="wrap")
+    def _written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what a config may not have, or has not."""
+        values: dict[str, Any] = handler(self)
+        left_out = SECTIONS_OF_TRAINING if self.command is not None else ("command", "params")
+        absent = tuple(name for name in ("edits", "agent", "search") if not getattr(self, name))
+        return {key: value for key, value in values.items() if key not in (*left_out, *absent)}
+
     @model_validator(mode="after")
     def _check(self) -> Self:
-        problems = list(self._problems())
+        problems = [*self._command_problems(), *(self._problems() if self.command is None else ())]
         if problems:
             raise ValueError("; ".join(problems))
         return self
+
+    def _command_problems(self) -> Iterator[str]:
+        if self.command is None:
+            for key, section in (("params", self.params), ("edits", self.edits), ("search", self.search)):
+                if section:
+                    yield f"{key}: for a command of your own, but there is none; add command: {{run: …}}"
+            return
+        yield from knob_problems(self.command, self.params)
+        if self.backend != "fast":
+            yield f"backend: {self.backend} is for hotlap's own trainer, but there is a command of your own"
 
     def _problems(self) -> Iterator[str]:
         if self.targets and self.training.eval_strategy == "no":
@@ -193,13 +253,34 @@ class RunConfig(Section):
             )
 
     @property
+    def seed(self) -> int:
+        """The seed that a run has, unless a study gives it another one."""
+        seed = self.training.seed if self.command is None else self.params.get(SEED, self.training.seed)
+        return seed if isinstance(seed, int) else self.training.seed
+
+    @property
+    def seed_key(self) -> str:
+        """The setting that a study gives each run another value of; empty for a command that has no knob `seed`."""
+        return "training.seed" if self.command is None else "params.seed" if SEED in self.params else ""
+
+    @property
+    def subject(self) -> str:
+        """What a run is of, in words: `task letter_count`, or `command` for a command of your own."""
+        return f"task {self.task.name}" if self.command is None else "command"
+
+    @property
     def task_metrics(self) -> tuple[str, ...]:
         """The metrics of the single tasks of a mixture."""
         return task_metrics(self.task.tasks) if isinstance(self.task, MixtureConfig) else ()
 
+    @property
+    def main_metric(self) -> str:
+        """The metric whose curves are drawn and compared: eval_loss, of a command that of its first target."""
+        return main_metric({"command": self.command, "targets": self.targets})
+
     def parsed_targets(self) -> tuple[Target, ...]:
         """Return the targets as values."""
-        return tuple(parse_target(text) for text in self.targets)
+        return tuple(parse_target(text, is_any_metric=self.command is not None) for text in self.targets)
 
 
 VARIANTS: Final[Mapping[str, Mapping[str, type[Section]]]] = {
@@ -223,6 +304,11 @@ TAGGED_KEYS: Final = frozenset(
 
 PROTOCOL_KEYS = (
     "name",
+    "command",
+    "params.seed",
+    "search",
+    "edits",
+    "agent",
     "task",
     "tokenizer",
     "samples",
@@ -264,5 +350,8 @@ PROTOCOL_KEYS = (
 )
 """Keys that belong to the measurement: a proposal that names one, or a key below one, is refused."""
 
-FREE_KEYS: Final = ("budget.total", "patience", "stop_when", "training.report_to")
+FREE_KEYS: Final = (
+    *("budget.total", "patience", "stop_when", "search", "training.report_to"),
+    *(f"agent.{name}" for name in AgentConfig.model_fields),
+)
 """Of these, the keys that may change between two sittings of a study: they change nothing that a run does."""

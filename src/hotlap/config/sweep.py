@@ -135,7 +135,7 @@ def load_sweep(path: Path, overrides: Iterable[str] = ()) -> tuple[SweepConfig, 
     program, command = read_command(entries, remarks)
     notices: list[str] = []
     base = _base(path, document, others, notices)
-    found = list(_parameters(entries, remarks))
+    found = list(written_parameters(entries, remarks))
     method = read_method(entries.get("method"), remarks)
     fixed: dict[str, Any] = {}
     if base is not None:
@@ -210,7 +210,7 @@ def _base(path: Path, document: Document, overrides: list[str], notices: list[st
     Raises ConfigError as `load_config` does, and where there is no config that an override could change.
     """
     if SEARCH in document.values:
-        return load_config(path, overrides, notices)
+        return load_config(path, overrides, notices).model_copy(update={SEARCH: {}})
     plain = document.plain()
     if "program" not in plain and "command" not in plain:
         return config_from_text(f"name: {json.dumps(_name(path, plain))}\n", path, overrides, notices)
@@ -228,7 +228,7 @@ def _name(path: Path, values: Mapping[str, Any]) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", str(written)).strip("-._") or "sweep"
 
 
-def _parameters(entries: Mapping[str, Any], remarks: Remarks) -> Iterable[Placed]:
+def written_parameters(entries: Mapping[str, Any], remarks: Remarks) -> Iterable[Placed]:
     """Yield the parameters as they are written, and say what becomes of every other key."""
     is_section = bool(remarks.root)
     for key in entries:

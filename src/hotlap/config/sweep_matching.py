@@ -38,7 +38,7 @@ def matched(
     kept: list[Placed] = []
     constants: list[Placed] = []
     for place, written in found:
-        parameter = translated(written, place, remarks)
+        parameter = translated(written, place, remarks) if base.command is None else written
         if parameter is None:
             continue
         try:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from hotlap.config.base import Section
 from hotlap.config.huggingface import translate
+from hotlap.config.knob_ranges import role_of
 from hotlap.config.load import config_from_values
 from hotlap.config.schema import CustomModelConfig, CustomTaskConfig, RunConfig
 from hotlap.config.sweep_parameter import SweepParameter
@@ -32,7 +33,7 @@ SWEEP_METRICS: Final = (
 
 TOLD_AT_THE_END: Final = (*GENERATION_METRICS, "recent_train_loss")
 """Metrics of a whole run: its evaluations on the clock do not have them."""
-_SECTIONS: Final = ("training", "model", "task")
+_SECTIONS: Final = ("training", "model", "task", "params")
 """Sections whose names may be written without the section, first come first."""
 _OPEN_KEYS: Final = ("training.lr_scheduler_kwargs", "training.optim_args")
 """Settings that are mappings, below which any key may be set."""
@@ -65,8 +66,16 @@ def match_key(name: str, base: RunConfig) -> str:
     last = name.rpartition(".")[2]
     by_last = {key.rpartition(".")[2]: key for key in reversed(keys)}
     close = get_close_matches(last, list(by_last), n=1)
-    meant = _NICKNAMES.get(last.lower(), by_last[close[0]] if close else None)
+    meant = _nickname(last, base) or (by_last[close[0]] if close else None)
     raise ConfigError(f"unknown name; did you mean {meant!r}?" if meant else "unknown name; no setting is like it")
+
+
+def _nickname(name: str, base: RunConfig) -> str | None:
+    """Return the setting that other scripts call by a name; of a command the knob that means the same."""
+    if base.command is None:
+        return _NICKNAMES.get(name.lower())
+    role = role_of(name)
+    return next((f"params.{knob}" for knob in base.params if role and role_of(knob) == role), None)
 
 
 def match_metric(name: str, base: RunConfig) -> str:
@@ -82,6 +91,8 @@ def match_metric(name: str, base: RunConfig) -> str:
             plain = f"eval_{plain.removeprefix(start)}"
     known = (*SWEEP_METRICS, *base.task_metrics)
     found = next((metric for metric in (name, plain, f"eval_{plain}") if metric in known), None)
+    if base.command is not None and found != TIME_TO_TARGET:
+        return name  # whatever the command prints
     if found is None:
         if isinstance(base.task, CustomTaskConfig):
             return name
@@ -133,6 +144,8 @@ def translated_value(key: str, value: Any) -> Any:
 
 def _config_keys(base: RunConfig) -> list[str]:
     """Return the dotted keys of a config, section by section."""
+    if base.command is not None:
+        return [f"params.{name}" for name in base.params]
     keys: list[str] = []
     for name, value in base:
         keys += [f"{name}.{key}" for key in type(value).model_fields] if isinstance(value, Section) else [name]

@@ -4,6 +4,8 @@ import errno
 import glob
 import json
 import os
+import shutil
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -186,3 +188,15 @@ def move_lines(path: Path, aside: Path, is_moved: Callable[[dict[str, Any]], boo
     if moved:
         write_atomic(path, "".join(map(_json_line, kept)))
     return len(moved)
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder, also one whose folders may not be written in; links are removed, not followed."""
+    if not folder.exists():
+        return
+    folder.chmod(stat.S_IRWXU)
+    for path, names, _ in os.walk(folder):  # which looks into the folders once they were made readable
+        for inner in (Path(path, name) for name in names):
+            if not inner.is_symlink():  # what it leads to is the user's
+                inner.chmod(stat.S_IRWXU)
+    shutil.rmtree(folder)

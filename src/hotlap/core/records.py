@@ -7,7 +7,7 @@ The records here are plain values; the run folder and the ledger are where they 
 import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Final, Literal, TypeVar
 
 from hotlap.core.clock import ClockName
@@ -143,13 +143,16 @@ class Proposal:
     role: Role = "screen"
     """`ablation` for a kept change that is tried without."""
     diff: str = ""
-    """Unified diff of the parent's config against the new one."""
+    """Unified diff of the parent's config, and of its code, against the new ones."""
+    code: str = ""
+    """Git diff of the parent's code against the new one; empty where only settings change."""
 
     @property
     def signature(self) -> str:
-        """What makes two proposals the same idea: the parent and the patch with four significant digits."""
+        """What makes two proposals the same idea: the parent, the patch with four significant digits, and the code."""
         rounded = {key: f"{value:.4g}" if isinstance(value, float) else str(value) for key, value in self.patch.items()}
-        return f"{self.parent}:{sorted(rounded.items())}"
+        same = f"{self.parent}:{sorted(rounded.items())}"
+        return f"{same}:{self.code}" if self.code else same
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,6 +198,34 @@ class RecordClaim:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AgentCall:
+    """One call of an agent: what it took, and what came of it."""
+
+    number: int
+    is_over: bool = False
+    """False while it goes on, and for ever where its driver was killed meanwhile."""
+    cost: float | None = None
+    """US dollars; where nobody told, the most that it can have cost; None where no price is known."""
+    is_cost_known: bool = False
+    seconds: float | None = None
+    """Wall seconds."""
+    prompt_tokens: int | None = None
+    """Tokens that the model has read, None where nobody counted them."""
+    completion_tokens: int | None = None
+    """Tokens that the model has written."""
+    proposal: int | None = None
+    """The proposal that it led to."""
+    problem: str = ""
+    """Why it led to none."""
+
+    @classmethod
+    def from_event(cls, event: Mapping[str, Any]) -> "AgentCall":
+        """Return the call that a ledger's event `agent` tells of."""
+        told = {each.name: event[each.name] for each in fields(cls) if each.name in event}
+        return cls(number=int(event["call"]), is_over=event.get("phase") == "ended", **told)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class History:
     """Everything a study has learned so far, in the order it happened; policies and judges read nothing else."""
 
@@ -204,6 +235,8 @@ class History:
     proposals: tuple[Proposal, ...] = ()
     decisions: tuple[Decision, ...] = ()
     claims: tuple[RecordClaim, ...] = ()
+    calls: tuple[AgentCall, ...] = ()
+    """Calls of an agent that were begun."""
     seconds_spent: float = 0.0
     """Seconds that the study has run, over all its sittings."""
     ended: str = ""
@@ -259,12 +292,19 @@ class History:
 
     def config_of(self, candidate: int) -> dict[str, Any]:
         """Return the dotted config values that a candidate changes on the base config, oldest change first."""
-        patches: list[Mapping[str, Any]] = []
-        while candidate:
-            proposal = self.proposal(candidate)
-            patches.append(proposal.patch)
-            candidate = proposal.parent
         merged: dict[str, Any] = {}
-        for patch in reversed(patches):
-            merged.update(patch)
+        for proposal in self.changes_of(candidate):
+            merged.update(proposal.patch)
         return merged
+
+    def changes_of(self, candidate: int) -> tuple[Proposal, ...]:
+        """Return the proposals that a candidate is made of, oldest first; none for the baseline."""
+        found: list[Proposal] = []
+        while candidate:
+            found.append(self.proposal(candidate))
+            candidate = found[-1].parent
+        return tuple(reversed(found))
+
+    def code_of(self, candidate: int) -> tuple[str, ...]:
+        """Return the code changes that a candidate is made of, oldest first, each against the one before it."""
+        return tuple(proposal.code for proposal in self.changes_of(candidate) if proposal.code)

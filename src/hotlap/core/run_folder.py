@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from hotlap.core.capped_log import log_end
 from hotlap.core.errors import StorageError
 from hotlap.core.files import (
     LineReader,
@@ -25,11 +26,17 @@ from hotlap.core.processes import is_alive
 from hotlap.core.records import Outcome
 
 RUN_ID = re.compile(r"r(\d{4,})")
+RUN_VARIABLE: Final = "HOTLAP_RUN_FOLDER"
+"""Names the run that a process belongs to; a driver sets it for the worker."""
 WEIGHTS_NAME: Final = "model.safetensors"
 OPTIMIZER_NAME: Final = "optimizer.pt"
 RNG_NAME: Final = "rng.pt"
 STATE_NAME: Final = "state.json"
 
+_TAIL_BYTES: Final = 65536
+_ESCAPES: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[@-Z\\-_])")
+_HAS_COMMAND: Final = re.compile(r"^[\"']?command[\"']?:", re.MULTILINE)
+"""A config is stored with its sections at the start of a line."""
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 _JSON_FILES: Final = (
     "config",
@@ -62,6 +69,14 @@ class RunFolder:
         self.config_path = path / "config.yaml"
         self.diff_path = path / "diff.patch"
         self.weights_path = path / WEIGHTS_NAME
+        self.shared_path = path / "shared"
+        """What somebody else's command may write into, also from inside a container."""
+        self.logged_path = self.shared_path / "metrics.jsonl"
+        """Metrics that it reports by `hotlap.log`."""
+        self.scratch_path = path / "scratch"
+        """Edited copies of its files."""
+        self.containers_path = path / "containers"
+        """The ids of the containers that it runs in, a file each."""
 
     @classmethod
     def create(cls, runs_directory: Path) -> "RunFolder":
@@ -108,6 +123,11 @@ class RunFolder:
         except FileNotFoundError:
             return None
 
+    @property
+    def has_command(self) -> bool:
+        """Whether the run is of somebody else's command."""
+        return _HAS_COMMAND.search(self.config_text() or "") is not None
+
     def config_values(self, text: str) -> Mapping[str, Any] | None:
         """Return what the YAML of the stored config says, None where that was written by others or changed since."""
         stored = self.read("config") or {}
@@ -146,12 +166,12 @@ class RunFolder:
         return LineReader(self.metrics_path)
 
     def log_tail(self, lines: int = 15) -> str:
-        """Return the last lines that the run printed."""
-        try:
-            text = self.stdout_path.read_text(encoding="utf-8", errors="replace")
-        except FileNotFoundError:
+        """Return the last lines that the run printed, as a terminal would show them at its end, without colours."""
+        text = _ESCAPES.sub("", log_end(self.stdout_path, _TAIL_BYTES).decode("utf-8", errors="replace"))
+        if not text:
             return ""
-        return "\n".join(text.splitlines()[-lines:])
+        shown = (line.rstrip("\r").rpartition("\r")[2] for line in text.rstrip("\n").split("\n"))
+        return "\n".join([*shown][-lines:])
 
     def checkpoint_path(self, step: int) -> Path:
         """Return where the checkpoint after a step is, or would be."""

@@ -7,7 +7,7 @@ from typing import Any, Final
 from hotlap.core.errors import StorageError
 from hotlap.core.files import append_json_line, read_json, read_json_lines, write_atomic, write_json
 
-LEDGER_EVENTS: Final = ("sitting", "proposal", "run", "decision", "claim", "note", "protected", "ended")
+LEDGER_EVENTS: Final = ("sitting", "proposal", "run", "decision", "claim", "note", "protected", "agent", "ended")
 REPLAY_SIGN: Final = "@"
 """Stands between the study and the number in a replay's name, `demo@1`; no study can be called so."""
 
@@ -22,6 +22,8 @@ class ProjectFolder:
         self.cache_path = self.path / "cache"
         self.index_path = self.path / "index.sqlite"
         self.notes_path = self.path / "notes.jsonl"
+        self.code_path = self.path / "code.git"
+        self.worktrees_path = self.path / "worktrees"
 
     def create(self) -> "ProjectFolder":
         """Make the folder with its own .gitignore.
@@ -64,7 +66,11 @@ class StudyFolder:
         self.name = path.name
         self.ledger_path = path / "ledger.jsonl"
         self.lock_path = path / "lock"
+        self.patches_path = path / "patches"
+        self.queue_path = path / "queue"
+        self.agent_path = path / "agent"
         self._protocol_path = path / "protocol.json"
+        self._code_path = path / "code.json"
 
     def create(self) -> "StudyFolder":
         """Make the folder; raises StorageError when it cannot be written."""
@@ -81,6 +87,14 @@ class StudyFolder:
     def protocol(self) -> dict[str, Any] | None:
         """Return the stored protocol, or None for a new study."""
         return read_json(self._protocol_path)
+
+    def write_code(self, facts: Mapping[str, Any]) -> None:
+        """Store which snapshot of the project's code the study began with."""
+        write_json(self._code_path, facts)
+
+    def code(self) -> dict[str, Any] | None:
+        """Return the stored snapshot, None for a study that changes no code."""
+        return read_json(self._code_path)
 
     def append(self, event: str, facts: Mapping[str, Any]) -> None:
         """Append one fact and wait until it is on disk."""

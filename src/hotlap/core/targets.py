@@ -9,7 +9,7 @@ import operator
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from hotlap.core.errors import ConfigError, unknown_name
 
@@ -70,8 +70,8 @@ class Target:
         return f"{self.metric} {self.comparison} {self.value:g}"
 
 
-def parse_target(text: str) -> Target:
-    """Read `metric < value`.
+def parse_target(text: str, *, is_any_metric: bool = False) -> Target:
+    """Read `metric < value`; with `is_any_metric` the metric may be any name, as somebody else's program prints it.
 
     Raises ConfigError for a malformed condition or a metric that no evaluation produces. Whether a mixture has the task
     that a metric such as `eval_sums_loss` names, its config says.
@@ -81,12 +81,22 @@ def parse_target(text: str) -> Target:
         raise ConfigError(f"cannot read the target {text!r}; write for example 'eval_loss < 0.76'")
     metric, comparison, value = match.groups()
     known = [*CHEAP_METRICS, *GENERATION_METRICS]
-    if metric not in known and not is_task_metric(metric):
+    if not is_any_metric and metric not in known and not is_task_metric(metric):
         raise unknown_name("metric in a target", metric, known)
     try:
         return Target(metric, comparison, float(value))
     except ValueError:
         raise ConfigError(f"cannot read the number {value!r} in the target {text!r}") from None
+
+
+def main_metric(config: Mapping[str, Any]) -> str:
+    """Return the metric whose curves are drawn and compared, from a config's values: eval_loss, of a foreign command
+    that of its first target.
+
+    Raises ConfigError for a target that cannot be read.
+    """
+    targets = config.get("targets") if config.get("command") is not None else ()
+    return parse_target(str(targets[0]), is_any_metric=True).metric if targets else "eval_loss"
 
 
 def all_hold(targets: Iterable[Target], metrics: Mapping[str, float]) -> bool:

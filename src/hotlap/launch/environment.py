@@ -9,7 +9,9 @@ from typing import Final
 import psutil
 
 import hotlap
+from hotlap.core.masking import MASK
 from hotlap.core.processes import usable_cores
+from hotlap.core.secret_names import is_secret
 
 _NAMES: Final = frozenset({"PYTHONPATH", "PYTHONHASHSEED", "VIRTUAL_ENV", "LD_PRELOAD", "NVIDIA_TF32_OVERRIDE"})
 _PREFIXES: Final = (
@@ -36,15 +38,17 @@ _FORWARDED_SIGNALS: Final = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"
 _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD", re.IGNORECASE)
 
 
-def worker_environment(given: Mapping[str, str], devices: int = 1) -> dict[str, str]:
+def worker_environment(given: Mapping[str, str], devices: int = 1, *, is_foreign: bool = False) -> dict[str, str]:
     """Return the environment that a worker starts with: the driver's, unbuffered and with a number of threads.
 
-    The processes of several devices share the cores.
+    The processes of several devices share the cores. A command of the user's own takes as many threads as it does
+    without hotlap.
     """
     # What a job that the driver itself runs in says of its ranks would make the worker wait for them.
     environment = {name: value for name, value in given.items() if name not in _RANK_NAMES}
     environment["PYTHONUNBUFFERED"] = "1"
-    environment.setdefault("OMP_NUM_THREADS", str(max(1, worker_threads() // devices)))
+    if not is_foreign:
+        environment.setdefault("OMP_NUM_THREADS", str(max(1, worker_threads() // devices)))
     if devices > 1:
         environment["PET_SIGNALS_TO_HANDLE"] = _FORWARDED_SIGNALS
     # The worker starts in the project's directory, where relative entries would point elsewhere.
@@ -59,7 +63,7 @@ def worker_environment(given: Mapping[str, str], devices: int = 1) -> dict[str, 
 def recorded_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """Return what may be stored of an environment: what bears on speed, with secrets as `***`."""
     kept = {
-        name: "***" if _SECRET.search(name) else value
+        name: MASK if _SECRET.search(name) or is_secret(name) else value
         for name, value in environment.items()
         if name in _NAMES or name.startswith(_PREFIXES)
     }

@@ -23,11 +23,11 @@ from typing import IO, Any, Final
 from hotlap.config.load import load_config
 from hotlap.core.errors import ConfigError, HotlapError, RunFailedError
 from hotlap.core.processes import is_alive, process_identity
-from hotlap.core.run_folder import RunFolder
+from hotlap.core.run_folder import RUN_VARIABLE, RunFolder
 from hotlap.launch.devices import run_devices
 from hotlap.launch.environment import worker_environment
 from hotlap.launch.locks import device_lock
-from hotlap.launch.sessions import RUN_VARIABLE, kill_session, run_mark
+from hotlap.launch.sessions import kill_session, run_mark
 
 EVALUATOR: Final = (sys.executable, "-P", "-m", "hotlap.worker.evaluate")
 LIMIT_SECONDS: Final = 600.0
@@ -47,7 +47,7 @@ class NotEvaluatedError(HotlapError):
 def is_own(folder: RunFolder) -> bool:
     """Say whether hotlap's own worker filled a run folder: only its weights can be evaluated here."""
     argv = (folder.read("command") or {}).get("argv") or []
-    return "hotlap.worker" in argv
+    return "hotlap.worker" in argv and not folder.has_command
 
 
 def wait_for_device(folder: RunFolder, say: Callable[[str], None]) -> AbstractContextManager[None]:

@@ -16,19 +16,20 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import ClassVar, Final
 
 import psutil
 
+from hotlap.core.containers import stop_containers
 from hotlap.core.errors import HotlapError, StorageError
 from hotlap.core.processes import process_identity
 from hotlap.core.records import Outcome, Role
-from hotlap.core.run_folder import RunFolder
+from hotlap.core.run_folder import RUN_VARIABLE, RunFolder
 from hotlap.launch.environment import recorded_environment, worker_environment
-from hotlap.launch.sessions import RUN_VARIABLE, end_session, kill_session, run_mark
+from hotlap.launch.sessions import end_session, kill_session, run_mark
 from hotlap.launch.trackers import Trackers
 
 WORKER: Final = (sys.executable, "-P", "-m", "hotlap.worker")
@@ -54,7 +55,9 @@ class LaunchFacts:
     """What a run is started for, and within which limits."""
 
     directory: Path
-    """The project: where the worker starts."""
+    """The project, or a worktree of it: where the worker starts."""
+    project: Path | None = None
+    """The user's own project where `directory` is a worktree of it."""
     study: str = ""
     role: Role = "manual"
     candidate: int = 0
@@ -101,6 +104,7 @@ class Job:
         if self._process.returncode is None and self._has_exited():
             # Before reaping: until then the pid, and so the group's id, cannot be used again.
             kill_session(self.pid, self._mark)
+            stop_containers(self.folder.containers_path)
             self._process.wait()
             self._explain_silent_end()
         return self._process.returncode is not None
@@ -137,6 +141,7 @@ class Job:
                 self.folder.write("stop", {**said, **(details or {})})
         finally:  # on a full disk, too: a run that nobody follows would keep its device busy
             end_session(self.pid, grace_seconds, self._has_exited, self._mark)
+            stop_containers(self.folder.containers_path)
             self._process.wait()
 
     def _explain_silent_end(self) -> None:
@@ -176,8 +181,10 @@ class LocalLauncher:
         if not directory.is_dir():
             raise LaunchError(f"cannot start {folder.run_id}: the project folder {directory} is not there")
         argv = [*program_for(self._program, facts.devices), str(folder.path.absolute())]
-        environment = worker_environment(_slot_environment(os.environ, facts), facts.devices)
+        is_foreign = folder.has_command
+        environment = worker_environment(_slot_environment(os.environ, facts), facts.devices, is_foreign=is_foreign)
         launched = time.monotonic()
+        facts = replace(facts, verb="exec") if is_foreign else facts
         folder.write("command", _command(facts, argv, environment, launched))
         try:
             marked = {**environment, RUN_VARIABLE: run_mark(folder)}
@@ -227,6 +234,7 @@ def _command(
         "argv": list(argv),
         "verb": facts.verb,
         "directory": str(facts.directory.absolute()),
+        **({"project": str(facts.project.absolute())} if facts.project is not None else {}),
         "environment": recorded_environment(environment),
         "launched_monotonic": launched,
         "launched_at": datetime.now(UTC).isoformat(timespec="milliseconds"),

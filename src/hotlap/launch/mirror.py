@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from hotlap.core.files import LineReader
+from hotlap.core.masking import secret_values
 from hotlap.core.run_folder import RunFolder
 from hotlap.core.secret_names import is_secret
 from hotlap.launch.tracked import (
-    known_secrets,
     masked,
     point_kind,
     sample_texts,
@@ -148,7 +148,7 @@ def main() -> int:
     path, name, factory, descriptor, before = sys.argv[1:]
     os.set_inheritable(int(descriptor), False)
     parent, folder = os.getppid(), RunFolder(Path(path))
-    secrets = known_secrets(os.environ)
+    secrets = secret_values(os.environ)
     with os.fdopen(int(descriptor), "w", buffering=1, encoding="utf-8") as pipe:
 
         def tell(message: Mapping[str, Any]) -> None:

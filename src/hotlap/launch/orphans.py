@@ -4,6 +4,7 @@ import socket
 import time
 from collections.abc import Collection
 
+from hotlap.core.containers import stop_containers
 from hotlap.core.processes import is_alive
 from hotlap.core.run_folder import RUN_ID, RunFolder
 from hotlap.core.study_folder import ProjectFolder
@@ -19,12 +20,12 @@ def reap_orphans(project: ProjectFolder, grace_seconds: float = 5.0) -> list[str
     Runs that another host drives, and runs that no launcher started, are left alone.
     Raises RunFailedError when a process cannot be killed, StorageError when it cannot be written why it was.
     """
-    if not project.runs_path.is_dir():
-        return []
     marks = living_marks()
     for mark in marks:
         if is_forsaken(mark, project.runs_path):
             kill_session(None, mark)
+    if not project.runs_path.is_dir():
+        return []
     folders = [RunFolder(path) for path in sorted(project.runs_path.iterdir()) if RUN_ID.fullmatch(path.name)]
     orphans = [folder for folder in folders if _is_orphan(folder, marks)]
     for folder in orphans:
@@ -52,6 +53,7 @@ def _stop(folder: RunFolder, grace_seconds: float) -> None:
             at_seconds = round(time.monotonic() - float(command.get("launched_monotonic", time.monotonic())), 3)
             folder.write("stop", {"outcome": "interrupted", "reason": reason, "at_seconds": at_seconds})
     finally:  # on a full disk, too
+        stop_containers(folder.containers_path)
         if is_alive(worker):
             end_session(int(worker["pid"]), grace_seconds, lambda: not is_alive(worker), run_mark(folder))
         else:

@@ -33,7 +33,10 @@ def prepare_data(project: ProjectFolder, config: RunConfig) -> str:
 
     How far it is goes to standard error. Raises DataError with the process's message when the corpus cannot be used,
     StorageError when the cache cannot, MissingExtraError when a package is missing that reads it or a tracker.
+    A command of the user's own has no corpus here.
     """
+    if config.command is not None:
+        return config.command.run
     require_training_side()
     require_trackers(config)
     try:

@@ -35,7 +35,7 @@ class RerunPlan:
 def plan_rerun(folder: RunFolder, directory: Path) -> RerunPlan:
     """Return how a run is repeated in a project's directory.
 
-    Raises ConfigError when the run left no config, or was no training of ours.
+    Raises ConfigError when the run left no config, was no training, or had code of its own.
     """
     command = folder.read("command") or {}
     if imported := folder.read("import"):
@@ -43,14 +43,18 @@ def plan_rerun(folder: RunFolder, directory: Path) -> RerunPlan:
         raise ConfigError(f"{folder.run_id} was imported from {source}: only the program that made it runs it again")
     if not folder.config_path.exists():
         raise ConfigError(f"{folder.run_id} cannot be run again: {folder.config_path} is not there")
-    if (verb := command.get("verb") or "train") != "train":
+    if (verb := command.get("verb") or "train") not in ("train", "exec"):
         raise ConfigError(f"{folder.run_id} was no training (hotlap {verb}); only trainings can be run again")
+    if command.get("project"):
+        raise ConfigError(
+            f"{folder.run_id} ran in a worktree with the code of its candidate; hotlap replay runs what was kept again"
+        )
     config = load_config(folder.config_path)
     environment = folder.read("environment") or {}
     pinned = _with_found_batch_size(config, environment)
     facts = LaunchFacts(
         directory=directory,
-        seed=int(command.get("seed", config.training.seed)),
+        seed=int(command.get("seed", config.seed)),
         limits=command.get("limits") or {f"{config.clock}_seconds": config.budget.run},
         devices=config.devices,
     )

@@ -15,10 +15,7 @@ from typing import Final
 import psutil
 
 from hotlap.core.errors import RunFailedError
-from hotlap.core.run_folder import RunFolder
-
-RUN_VARIABLE: Final = "HOTLAP_RUN_FOLDER"
-"""Names the run that a process belongs to; a driver sets it for the worker."""
+from hotlap.core.run_folder import RUN_VARIABLE, RunFolder
 
 _PATIENCE_SECONDS: Final = 10.0
 _POLL_SECONDS: Final = 0.02

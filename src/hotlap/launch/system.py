@@ -7,7 +7,7 @@ import os
 import statistics
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
@@ -18,6 +18,7 @@ import psutil
 from hotlap.core.errors import StorageError
 from hotlap.core.files import append_json_line
 from hotlap.core.run_folder import RunFolder
+from hotlap.launch.container_usage import ContainerReader, Usage
 from hotlap.launch.environment import worker_threads
 from hotlap.launch.gpu import GpuReader
 from hotlap.launch.sessions import RunProcesses, run_mark
@@ -99,7 +100,8 @@ class SystemSampler:
         self.samples: list[dict[str, Any]] = []
         self._path = folder.system_path
         self._interval_seconds = interval_seconds
-        self._reader = SystemReader(pid, mark=run_mark(folder))
+        containers = ContainerReader(folder.containers_path)
+        self._reader = SystemReader(pid, mark=run_mark(folder), containers=containers)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"system-{folder.run_id}", daemon=True)
 
@@ -125,8 +127,15 @@ class SystemSampler:
 class SystemReader:
     """Reads what happened since the last reading, for the machine and for a run: all its processes, on all devices."""
 
-    def __init__(self, pid: int, now: Callable[[], float] = time.monotonic, mark: str = "") -> None:
+    def __init__(
+        self,
+        pid: int,
+        now: Callable[[], float] = time.monotonic,
+        mark: str = "",
+        containers: ContainerReader | None = None,
+    ) -> None:
         self._family = RunProcesses(pid, mark)
+        self._containers = containers
         self._now = now
         self._gpus = GpuReader()
         self._cores = worker_threads()
@@ -140,28 +149,32 @@ class SystemReader:
         now, machine = self._now(), _machine_times()
         elapsed = max(now - self._last, 1e-3)
         total, busy, steal = (new - old for new, old in zip(machine, self._machine, strict=True))
-        run_seconds, memory_bytes = self._run_times()
+        contained = self._containers.read(elapsed) if self._containers is not None else Usage()
+        run_seconds, memory_bytes = self._run_times(contained.pids)
+        run_seconds, memory_bytes = run_seconds + contained.seconds, memory_bytes + contained.memory_bytes
         self._last, self._machine = now, machine
+        is_known = not contained.problem
         return {
             "seconds": round(now - self._start, 2),
             "cores": self._cores,
             "cpu_percent": round(100 * busy / total, 1) if total > 0 else 0.0,
-            "run_cores": round(run_seconds / elapsed, 3),
-            "other_cores": round(max(0.0, busy - run_seconds) / elapsed, 3),
+            "run_cores": round(run_seconds / elapsed, 3) if is_known else None,
+            "other_cores": round(max(0.0, busy - run_seconds) / elapsed, 3) if is_known else None,
             "steal_percent": round(100 * steal / total, 2) if total > 0 else 0.0,
-            "memory_bytes": memory_bytes,
+            "memory_bytes": memory_bytes if is_known else None,
             "load_average": round(os.getloadavg()[0], 2),
             **self._gpus.read(),
+            **({"containers": contained.problem or contained.how} if contained.how else {}),
         }
 
     def close(self) -> None:
         """Let go of the GPU library."""
         self._gpus.close()
 
-    def _run_times(self) -> tuple[float, int]:
-        """Return CPU seconds since the last call, and resident memory, of the run's processes."""
+    def _run_times(self, left_out: Set[int] = frozenset()) -> tuple[float, int]:
+        """Return CPU seconds since the last call, and resident memory, of the run's processes but some."""
         seconds, memory_bytes, seen = 0.0, 0, {}
-        for pid in self._family.pids():
+        for pid in {*self._family.pids()} - left_out:
             with suppress(psutil.Error):  # ended since the listing
                 process = psutil.Process(pid)
                 times = process.cpu_times()

@@ -7,11 +7,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from hotlap.core.masking import MASK, Mask
 from hotlap.core.secret_names import is_secret
 
-HIDDEN: Final = "***"
-LEAST_SECRET: Final = 8
-"""Signs from which on the value of a secret variable is looked for in texts; shorter ones stand in any text."""
 SAMPLE_TEXTS: Final = ("prompt", "expected", "generated")
 _POSITION: Final = {
     "train_seconds": "clock/train_seconds",
@@ -60,17 +58,9 @@ def sample_texts(sample: Mapping[str, Any], secrets: Iterable[str]) -> dict[str,
     return {key: without_secrets(str(sample[key]), secrets) for key in SAMPLE_TEXTS if key in sample}
 
 
-def known_secrets(environment: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the values of an environment that nobody may see, longest first."""
-    found = {value for name, value in environment.items() if is_secret(name) and len(value) >= LEAST_SECRET}
-    return tuple(sorted(found, key=len, reverse=True))
-
-
 def without_secrets(text: str, secrets: Iterable[str]) -> str:
     """Return a text with the values of secrets hidden."""
-    for secret in secrets:
-        text = text.replace(secret, HIDDEN)
-    return text
+    return Mask(secrets).text(text)
 
 
 def masked(value: Any, secrets: Sequence[str], name: str = "") -> Any:
@@ -80,7 +70,7 @@ def masked(value: Any, secrets: Sequence[str], name: str = "") -> Any:
     if isinstance(value, list | tuple):
         return [masked(inner, secrets, name) for inner in value]
     if isinstance(value, str):
-        return HIDDEN if value and is_secret(name) else without_secrets(value, secrets)
+        return MASK if value and is_secret(name) else without_secrets(value, secrets)
     return value
 
 

@@ -26,9 +26,8 @@ from hotlap.config.load import load_config
 from hotlap.config.schema import RunConfig
 from hotlap.core.errors import ConfigError, MissingExtraError, StorageError
 from hotlap.core.processes import is_alive, process_identity
-from hotlap.core.run_folder import RunFolder
+from hotlap.core.run_folder import RUN_VARIABLE, RunFolder
 from hotlap.launch.environment import worker_environment
-from hotlap.launch.sessions import RUN_VARIABLE
 
 TRACKERS: Final = {
     "tensorboard": "hotlap.launch.to_tensorboard:TensorboardTracker",

@@ -21,8 +21,8 @@ import psutil
 
 from hotlap.core.errors import RunFailedError, StorageError
 from hotlap.core.processes import is_alive, process_identity
-from hotlap.core.run_folder import RunFolder
-from hotlap.launch.sessions import RUN_VARIABLE, kill_session, run_mark
+from hotlap.core.run_folder import RUN_VARIABLE, RunFolder
+from hotlap.launch.sessions import kill_session, run_mark
 from hotlap.launch.trackers import SCHEMA
 
 MIRROR: Final = (sys.executable, "-P", "-m", "hotlap.launch.mirror")

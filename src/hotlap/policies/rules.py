@@ -134,7 +134,7 @@ def _removals(history: History) -> list[Removal]:
 
 
 def _removal_title(proposal: Proposal, keys: tuple[str, ...]) -> str:
-    if len(keys) == len(proposal.patch):
+    if len(keys) == len(proposal.patch) and not proposal.code:
         return f"without #{proposal.number} ({proposal.title})"
     return f"without {', '.join(key.partition('.')[2] for key in keys)} of #{proposal.number}"
 

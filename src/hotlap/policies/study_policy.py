@@ -4,6 +4,7 @@
 
 A rule gives its grounds and changes one thing, so the promising ones go first. What is left of them promises little
 each, while by then the runs tell a sampler where to look. Small gains that cannot be told from luck are tried together.
+A command of the user's own has a policy for its knobs.
 """
 
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Final, final
 
 from hotlap.core.records import History, Proposal
 from hotlap.policies.bundles import BundlePolicy
+from hotlap.policies.command_policy import CommandPolicy
 from hotlap.policies.mixture import MixturePolicy
 from hotlap.policies.rules import AblationPolicy, RulesPolicy
 from hotlap.policies.together import TogetherPolicy
@@ -30,6 +32,8 @@ class StudyPolicy:
 
     def propose(self, history: History, *, is_ablation: bool = False) -> Proposal | None:
         """Return the next proposal, or None when there is no idea left; with `is_ablation` only leave-one-out ones."""
+        if history.base_config.get("command") is not None:
+            return CommandPolicy(self.seed).propose(history, is_ablation=is_ablation)
         if is_ablation:
             return AblationPolicy().propose(history)
         if strong := BundlePolicy().propose(history) or RulesPolicy(STRONG_GAIN).propose(history):

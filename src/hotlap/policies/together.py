@@ -64,7 +64,7 @@ def _parts(history: History, before: int | None = None) -> Iterator[tuple[Propos
 
 def _is_open(history: History, proposal: Proposal) -> bool:
     decision = history.verdict(proposal.number)
-    is_single = proposal.role == "screen" and not _is_together(proposal)
+    is_single = proposal.role == "screen" and not proposal.code and not _is_together(proposal)
     return is_single and proposal.parent == history.incumbent and bool(decision and decision.verdict == "inconclusive")
 
 

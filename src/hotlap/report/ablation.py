@@ -21,7 +21,7 @@ SUMMARY_SCHEMA: Final = "hotlap/ablation-summary/1"
 NO_EVIDENCE: Final = "no run has come to an end yet"
 
 RunRow = tuple[str, str, int, str, float, int, float, str]
-"""Run, variant, seed, outcome, last evaluation loss, steps, last reading of the clock, note."""
+"""Run, variant, seed, outcome, last value of the metric, steps, last reading of the clock, note."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +44,8 @@ class AblationSummary:
     name: str
     clock: ClockName
     task: str
+    metric: str
+    """The loss that the variants are compared by."""
     targets: tuple[str, ...]
     keys: tuple[str, ...]
     variants: tuple[VariantFacts, ...]
@@ -76,11 +78,13 @@ class AblationSummary:
             "correction": "holm",
             **values,
             "quantities": [_quantity_document(quantity) for quantity in self.quantities],
-            "runs": [dict(zip(_RUN_KEYS, row, strict=True)) for row in self.runs],
+            "runs": [dict(zip(_run_keys(self.metric), row, strict=True)) for row in self.runs],
         }
 
 
-_RUN_KEYS: Final = ("run", "variant", "seed", "outcome", "eval_loss", "steps", "seconds", "note")
+def _run_keys(metric: str) -> tuple[str, ...]:
+    """Return what the figures of a run are called."""
+    return ("run", "variant", "seed", "outcome", metric, "steps", "seconds", "note")
 
 
 def _quantity_document(quantity: Quantity) -> dict[str, Any]:
@@ -183,7 +187,7 @@ def run_grid(summary: AblationSummary) -> Grid:
         (run, variant, str(seed), outcome, value_text(loss), f"{steps:,}", seconds_text(seconds), note)
         for run, variant, seed, outcome, loss, steps, seconds, note in summary.runs
     )
-    headers = ("run", "variant", "seed", "outcome", "eval_loss", "steps", f"{summary.clock} clock", "note")
+    headers = ("run", "variant", "seed", "outcome", summary.metric, "steps", f"{summary.clock} clock", "note")
     return Grid(headers, rows, ("run", "variant", "outcome", "note"))
 
 
@@ -191,9 +195,9 @@ def quantity_title(summary: AblationSummary, quantity: Quantity) -> str:
     """Return what a quantity is called in a table, with the place at which runs are compared."""
     match quantity.key:
         case "steps" | "clock":
-            return f"eval_loss {_place_text(summary, quantity)}"
+            return f"{summary.metric} {_place_text(summary, quantity)}"
         case "final":
-            return "eval_loss at the end"
+            return f"{summary.metric} at the end"
         case "target":
             return "time to target"
         case "speed":

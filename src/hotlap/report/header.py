@@ -5,7 +5,7 @@ from typing import Final
 
 from hotlap.core.clock import GRID_RATIO
 from hotlap.core.records import History, RecordClaim
-from hotlap.report.summary import CandidateFigures, NoiseFigures, StudySummary
+from hotlap.report.summary import COMMAND_SIGN, AgentFigures, CandidateFigures, NoiseFigures, StudySummary
 from hotlap.report.text import count_text, interval_text, number_text, percent_text, ratio_text, seconds_text
 
 PACE_WORTH_TELLING: Final = 0.01
@@ -58,6 +58,7 @@ def result_facts(summary: StudySummary) -> list[tuple[str, str]]:
         ("Noise", _noise(summary)),
         *_drift(summary.noise),
         ("Cost", _cost(summary)),
+        *_agent(summary.agent),
     ]
 
 
@@ -103,6 +104,8 @@ def spread_text(figures: CandidateFigures) -> str:
 
 
 def _resolution(summary: StudySummary) -> str:
+    if summary.task.startswith(COMMAND_SIGN):
+        return "the command evaluates when it does, and no time is known more finely than its evaluations lie apart"
     return f"evaluations lie {GRID_RATIO[summary.clock] - 1:.0%} apart, so no time is known more finely".replace(
         "%", " %"
     )
@@ -190,6 +193,26 @@ def _goal(summary: StudySummary) -> str:
 def _targets(summary: StudySummary) -> str:
     together = " at the same evaluation" if len(summary.targets) > 1 else ""
     return " and ".join(summary.targets) + together
+
+
+def _agent(agent: AgentFigures | None) -> list[tuple[str, str]]:
+    """Say what the calls of an agent took, and what may still be spent on it."""
+    if agent is None:
+        return []
+    proposals = count_text(agent.proposals, "proposal")
+    parts = [f"{agent.calls} of {count_text(agent.calls_allowed, 'call')} made ({agent.calls_left} left), {proposals}"]
+    if agent.calls:
+        parts.append(seconds_text(agent.seconds))
+    if agent.prompt_tokens is not None or agent.completion_tokens is not None:
+        parts.append(f"{agent.prompt_tokens or 0:,} tokens read, {agent.completion_tokens or 0:,} written")
+    if agent.cost is not None:
+        most = "" if agent.is_cost_known else "at most "
+        parts.append(f"{most}${agent.cost:.4f}")
+    elif agent.calls:
+        parts.append("cost not known")
+    if (left := agent.cost_left) is not None:
+        parts.append(f"${left:.4f} of ${agent.cost_allowed:g} left")
+    return [("Agent", "; ".join(parts))]
 
 
 def _cost(summary: StudySummary) -> str:

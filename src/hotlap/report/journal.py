@@ -194,9 +194,12 @@ def _reproduce(summary: StudySummary, history: History) -> str:
     """Return the commands that run the best config and the whole study again."""
     best = summary.record.candidate if summary.record else summary.incumbent_number
     settings = [f"-s {shlex.quote(f'{key}={_value(value)}')}" for key, value in history.config_of(best).items()]
-    lines = ["# the baseline", "hotlap train hotlap.yaml", "# the best config" if settings else ""]
+    run = "hotlap exec" if "command" in history.base_config else "hotlap train hotlap.yaml"
+    lines = ["# the baseline", run, "# the best config" if settings else ""]
     if settings:
-        lines.append(" \\\n    ".join(["hotlap train hotlap.yaml", *settings]))
+        lines.append(" \\\n    ".join([run, *settings]))
+    if history.code_of(best):
+        lines += ["# its code, written into the files", "hotlap apply ladder hotlap.yaml"]
     lines += ["# the whole study, from its first run", "hotlap speedrun hotlap.yaml -s name=again"]
     return fenced("\n".join(line for line in lines if line), "sh")
 

@@ -12,12 +12,11 @@ from hotlap.core.clock import ClockName
 from hotlap.core.errors import import_optional
 from hotlap.core.records import History, RunRecord
 from hotlap.core.study_folder import ProjectFolder
-from hotlap.core.targets import parse_target
+from hotlap.core.targets import main_metric, parse_target
 from hotlap.report.drawing import BLACK, GREY, STYLE, save_figure
 from hotlap.report.summary import StudySummary
 from hotlap.report.text import ratio_text, seconds_text
 
-METRIC: Final = "eval_loss"
 OKABE_ITO: Final = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#0072B2")
 """Colours that people with any colour vision tell apart (Okabe and Ito 2008); their yellow is too pale for text."""
 _MAX_RUNGS: Final = 12
@@ -55,10 +54,12 @@ class ProgressInfo(NamedTuple):
 
     title: str
     clock: ClockName
+    metric: str
+    """What the curves show."""
     curves: tuple[Curve, ...]
     bars: tuple[Bar, ...]
     target: float | None
-    """Wanted eval_loss, None when no target names it."""
+    """Wanted value of the metric, None when no target names it."""
 
 
 def picture_path(project: ProjectFolder, name: str) -> Path:
@@ -72,16 +73,19 @@ def progress_info(
     """Return the numbers of the picture; `points` holds the points of each run in `shown_runs(history)`."""
     curves: list[Curve] = []
     labelled: set[int] = set()
+    metric = main_metric(history.base_config)
     for run in shown_runs(history):
         number = run.candidate
-        seconds, losses = _curve(points.get(run.run_id, ()), history.clock)
+        seconds, losses = _curve(points.get(run.run_id, ()), history.clock, metric)
         if not losses:
             continue
         label = "" if number in labelled else f"#{number} {_title(history, number)}" if number else "baseline"
         labelled.add(number)
         is_incumbent = number == history.incumbent and number > 0
         curves.append(Curve(label, number, is_incumbent, seconds, losses))
-    targets = [target.value for text in summary.targets if (target := parse_target(text)).metric == METRIC]
+    targets = [
+        target.value for text in summary.targets if (target := parse_target(text, is_any_metric=True)).metric == metric
+    ]
     before = summary.baseline.median_seconds
     bars = []
     for row in (summary.ladder[0], *summary.ladder[1:][-_MAX_RUNGS:]) if summary.ladder else ():
@@ -89,7 +93,7 @@ def progress_info(
         ratio = before / now if now > 0 and math.isfinite(now) and math.isfinite(before) else math.nan
         bars.append(Bar(row.title, row.number, now, row.figures.low, row.figures.high, ratio))
     title = f"{summary.name}: time to {' and '.join(summary.targets)}"
-    return ProgressInfo(title, history.clock, tuple(curves), tuple(bars), min(targets, default=None))
+    return ProgressInfo(title, history.clock, metric, tuple(curves), tuple(bars), min(targets, default=None))
 
 
 def shown_runs(history: History) -> list[RunRecord]:
@@ -102,9 +106,11 @@ def shown_runs(history: History) -> list[RunRecord]:
     return runs
 
 
-def _curve(points: Sequence[Mapping[str, Any]], clock: ClockName) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _curve(
+    points: Sequence[Mapping[str, Any]], clock: ClockName, metric: str
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
     pairs = [
-        (float(p[f"{clock}_seconds"]), float(p[METRIC])) for p in points if METRIC in p and f"{clock}_seconds" in p
+        (float(p[f"{clock}_seconds"]), float(p[metric])) for p in points if metric in p and f"{clock}_seconds" in p
     ]
     finite = [(x, y) for x, y in pairs if math.isfinite(x) and math.isfinite(y) and x > 0]
     return tuple(x for x, _ in finite), tuple(y for _, y in finite)
@@ -139,7 +145,7 @@ def _draw_curves(axes: Any, info: ProgressInfo) -> None:
         axes.plot(curve.seconds, curve.losses, color=color, linewidth=width, zorder=3 if curve.is_incumbent else 2)
         axes.plot(curve.seconds[-1:], curve.losses[-1:], "o", color=color, markersize=2.5 * width**0.5, zorder=4)
     axes.set_xlabel(f"{info.clock} clock, seconds")
-    axes.set_ylabel(METRIC)
+    axes.set_ylabel(info.metric)
     if info.target is not None:
         axes.axhline(info.target, color=BLACK, linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
         at = (0, info.target)

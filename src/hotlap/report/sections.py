@@ -6,6 +6,7 @@ from typing import Final
 
 from hotlap.core.clock import ClockName
 from hotlap.core.records import Decision, History, Proposal, RunRecord
+from hotlap.core.targets import parse_target
 from hotlap.report.summary import LadderRow
 from hotlap.report.text import (
     NOTHING,
@@ -124,10 +125,11 @@ def _run_row(run: RunRecord, told: str) -> list[str]:
     elif run.outcome == "reached" and (why := run.guards.get("evaluated_again")):
         outcome = f"{outcome}, evaluated again ({why})"
     steps = run.time_to_target.get("step", run.steps) if run.time_to_target else run.steps
+    aims = _targeted(run)
     metrics = [
         f"{name} {number_text(value)}"
         for name, value in run.metrics.items()
-        if name.startswith("eval_") and name not in DERIVED_METRICS
+        if name in aims or (name.startswith("eval_") and name not in DERIVED_METRICS)
     ]
     return [
         run.run_id,
@@ -140,6 +142,12 @@ def _run_row(run: RunRecord, told: str) -> list[str]:
         ", ".join(metrics) or NOTHING,
         outcome,
     ]
+
+
+def _targeted(run: RunRecord) -> set[str]:
+    """Return the metrics that the targets of somebody else's command are about, whatever they are called."""
+    targets = run.config.get("targets") if run.config.get("command") else ()
+    return {parse_target(str(text), is_any_metric=True).metric for text in targets or ()}
 
 
 def times_text(runs: Sequence[RunRecord], clock: ClockName) -> str:

@@ -1,7 +1,7 @@
 """What stands at the top of SPEEDRUN.md and of `hotlap status`: one summary of a study, computed once."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -10,6 +10,9 @@ from hotlap.core.goals import Goal, parse_goal
 from hotlap.core.records import History, RecordClaim
 
 STATUS_SCHEMA: Final = "hotlap/status/1"
+
+COMMAND_SIGN: Final = "your own command: "
+"""How the task of a study of somebody else's command begins."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +56,35 @@ class CandidateFigures:
     seconds_per_step: float = math.nan
     least_seconds: float = math.nan
     """The median, or what it is at least: a miss counts with its last reading. Not a number before it has run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentFigures:
+    """What the calls of an agent took, and what may still be spent on it."""
+
+    calls: int
+    calls_allowed: int
+    proposals: int
+    """Calls that led to a proposal."""
+    seconds: float
+    prompt_tokens: int | None
+    """Tokens that were read, None where nobody counted any."""
+    completion_tokens: int | None
+    cost: float | None
+    """US dollars; a call that nobody told the price of counts with the most that it can have cost. None: unknown."""
+    is_cost_known: bool
+    """Whether each call's price was told."""
+    cost_allowed: float | None
+
+    @property
+    def calls_left(self) -> int:
+        """Calls that may still be made."""
+        return max(0, self.calls_allowed - self.calls)
+
+    @property
+    def cost_left(self) -> float | None:
+        """US dollars that may still be spent, None without a limit."""
+        return None if self.cost_allowed is None else max(0.0, self.cost_allowed - (self.cost or 0.0))
 
 
 NO_RUNS: Final = CandidateFigures(median_seconds=math.inf, low=math.inf, high=math.inf, reached=0, runs=0)
@@ -105,6 +137,8 @@ class StudySummary:
     """Where the study was asked to stop (`stop_when`)."""
     goal_seconds: float = math.nan
     """The time to target that reaches it; not a number while the baseline has not run."""
+    agent: AgentFigures | None = None
+    """The calls of its agent, None where it has none."""
 
     @property
     def has_reached_goal(self) -> bool:
@@ -148,11 +182,17 @@ class StudySummary:
             "goal_seconds": self.goal_seconds,
             "has_reached_goal": self.has_reached_goal if self.goal else None,
             "noise": noise,
+            "agent": self._agent_document(),
             "ladder": [asdict(row) for row in self.ladder],
             "ended": self.ended,
         }
         plain: dict[str, Any] = _null_for_not_finite(facts)
         return plain
+
+    def _agent_document(self) -> dict[str, Any] | None:
+        if (agent := self.agent) is None:
+            return None
+        return {**asdict(agent), "calls_left": agent.calls_left, "cost_left": agent.cost_left}
 
 
 def summarize(
@@ -193,7 +233,34 @@ def summarize(
         ended=history.ended,
         goal=goal,
         goal_seconds=goal.limit_seconds(baseline.least_seconds) if goal else math.nan,
+        agent=_agent(history, config.get("agent")),
     )
+
+
+def _agent(history: History, settings: Mapping[str, Any] | None) -> AgentFigures | None:
+    """Return what a study's agent was asked and what that took; None where nobody asks one."""
+    calls = history.calls
+    if settings is None and not calls:
+        return None
+    settings = settings or {}
+    costs = [call.cost for call in calls if call.cost is not None]
+    return AgentFigures(
+        calls=len(calls),
+        calls_allowed=int(settings.get("calls", len(calls))),
+        proposals=sum(call.proposal is not None for call in calls),
+        seconds=sum(call.seconds or 0.0 for call in calls),
+        prompt_tokens=_sum_of([call.prompt_tokens for call in calls]),
+        completion_tokens=_sum_of([call.completion_tokens for call in calls]),
+        cost=sum(costs) if costs else None,
+        is_cost_known=all(call.is_cost_known for call in calls),
+        cost_allowed=settings.get("cost"),
+    )
+
+
+def _sum_of(counts: Sequence[int | None]) -> int | None:
+    """Return the sum of what is known, None where nothing is."""
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None
 
 
 def _speedup(baseline: CandidateFigures, record: RecordClaim | None, best: float) -> float:
@@ -225,6 +292,8 @@ def _ladder(history: History, candidates: Mapping[int, CandidateFigures]) -> lis
 
 def _task(history: History, config: Mapping[str, Any]) -> str:
     """Return the task and its data in one phrase."""
+    if command := config.get("command"):
+        return f"{COMMAND_SIGN}{command['run']}"
     name = str(config.get("task", {}).get("name", "unknown"))
     data = next((found for run in history.runs if (found := run.environment.get("data"))), None)
     if not isinstance(data, Mapping):

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from hotlap.core.clock import ClockName
 from hotlap.core.errors import StudyError
-from hotlap.core.records import Decision, History, Proposal, RecordClaim, RunRecord
+from hotlap.core.records import AgentCall, Decision, History, Proposal, RecordClaim, RunRecord
 from hotlap.core.run_folder import RunFolder
 from hotlap.core.study_folder import ProjectFolder, StudyFolder
 from hotlap.runs.ingest import ingest
@@ -58,6 +58,7 @@ def load_history(
         proposals=_proposals(study, events),
         decisions=tuple(_records(Decision, "decision", study, events)),
         claims=tuple(_records(RecordClaim, "claim", study, events)),
+        calls=tuple({call.number: call for call in map(AgentCall.from_event, _of("agent", events))}.values()),
         seconds_spent=_seconds_spent(events, runs),
         ended=_ended(events),
     )

@@ -16,9 +16,9 @@ from typing import Any, Final
 from hotlap.core.errors import DataError
 from hotlap.core.foreign import SECONDS, ForeignRun, ForeignSource, number_of
 from hotlap.core.records import Outcome
+from hotlap.core.trainer_names import rewritten_metric_name
 from hotlap.runs.foreign_columns import STEPS, Chosen, Columns, assign_columns, first_of, is_wandb_export
 from hotlap.runs.foreign_table import IDS, NAMES, Row, Table, load_table
-from hotlap.runs.import_trainer import rewritten_metric_name
 from hotlap.runs.import_wandb import TRAINER_STEP
 
 _OUTCOMES: Final[Mapping[Outcome, tuple[str, ...]]] = {

@@ -14,27 +14,13 @@ from hotlap.config.document import Document
 from hotlap.core.errors import DataError
 from hotlap.core.foreign import ForeignRun, ForeignSource, numbers_in, read_json_object
 from hotlap.core.records import Outcome
+from hotlap.core.trainer_names import metric_name
 
 STATE_NAME: Final = "trainer_state.json"
 SETTINGS_NAMES: Final = ("training_args.json", "training_args.yaml")
 
 _CHECKPOINT: Final = re.compile(r"checkpoint-\d+")
-_OWN_NAMES: Final = {"loss": "train_loss", "train_loss": "train_loss_mean"}
-"""hotlap's names for the Trainer's: its `loss` is the mean since the last line, its `train_loss` that over the run."""
 _SETTINGS_OF_STATE: Final = ("max_steps", "num_train_epochs", "train_batch_size")
-
-
-def metric_name(name: str) -> str:
-    """Return hotlap's name for a metric of the Trainer's log."""
-    return _OWN_NAMES.get(name, name)
-
-
-def rewritten_metric_name(name: str) -> str:
-    """Return hotlap's name for a metric as the Trainer hands it to wandb: `train/loss`, `eval/loss`."""
-    part, slash, rest = name.partition("/")
-    if slash and part in ("eval", "test"):
-        return f"{part}_{rest}"
-    return metric_name(rest) if slash and part == "train" else name
 
 
 def read_trainer_states(path: Path) -> ForeignSource:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from hotlap.config.document import Document
 from hotlap.core.foreign import SECONDS, ForeignRun, ForeignSource, number_of, numbers_in, read_json_object
 from hotlap.core.records import Outcome
-from hotlap.runs.import_trainer import rewritten_metric_name
+from hotlap.core.trainer_names import rewritten_metric_name
 from hotlap.runs.views import flatten
 from hotlap.runs.wandb_log import WandbLog, read_log
 

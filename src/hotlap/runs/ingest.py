@@ -6,20 +6,25 @@ are there is relied on.
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from statistics import mean
 from typing import Any, Final
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from hotlap.core.evaluations import brief_evaluations
+from hotlap.core.files import read_json_lines
 from hotlap.core.processes import is_alive
 from hotlap.core.records import Kill, Outcome, RunRecord
 from hotlap.core.run_folder import RunFolder
+from hotlap.core.targets import parse_target
 from hotlap.core.traces import brief_trace
 
 _CLOCK_KEYS: Final = ("step", "train_seconds", "wall_seconds", "tokens")
 _LOG_OUTCOMES: Final = ("crashed", "lost", "out_of_memory")
 _LOG_LINES: Final = 15
+_AT_WORK: Final = 2.0
+"""Per cent of the time from which on a GPU takes part in a run."""
 
 
 def ingest(folder: RunFolder, contaminated: str = "") -> RunRecord | None:
@@ -72,21 +77,44 @@ def _record(folder: RunFolder, outcome: Outcome, reason: str, contaminated: str)
         tokens=int(facts.get("tokens") or 0),
         time_to_target=facts.get("time_to_target") if outcome == "reached" else None,
         metrics=facts.get("metrics") or {},
-        evaluations=brief_evaluations(points),
+        evaluations=brief_evaluations(points, _own_metrics(config)),
         trace=brief_trace(points),
         seconds=facts.get("seconds") or {},
         config=config,
-        environment=folder.read("environment") or {},
+        environment={**(folder.read("environment") or {}), **_usage(folder, config)},
         contaminated=contaminated,
         guards={key: value for key, value in (folder.read("guards") or {}).items() if key not in ("schema", "given")},
         kill=_kill(folder.read("stop") or {}) if outcome == "raced" else None,
     )
 
 
+def _usage(folder: RunFolder, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how busy the machine was during a run of somebody else's command, which tells nothing of it itself.
+
+    `cores` there are and `run_cores` were busy, means over the run; `gpu_percent` of the busiest GPU, where one was.
+    """
+    samples = read_json_lines(folder.system_path) if config.get("command") else []
+    found: dict[str, float] = {}
+    for name in ("cores", "run_cores"):
+        if values := [float(sample[name]) for sample in samples if _is_number(sample.get(name))]:
+            found[name] = round(mean(values), 2)
+    gpus = [sample["gpu_percent"] for sample in samples if isinstance(sample.get("gpu_percent"), list)]
+    shares = [mean(map(float, values)) for values in zip(*gpus, strict=False)]
+    if shares and max(shares) >= _AT_WORK:
+        found["gpu_percent"] = round(max(shares), 1)
+    return {"usage": found} if found else {}
+
+
+def _own_metrics(config: Mapping[str, Any]) -> list[str]:
+    """Return the metrics that the targets of somebody else's command are about."""
+    targets = (config.get("targets") or ()) if config.get("command") else ()
+    return [parse_target(str(text), is_any_metric=True).metric for text in targets]
+
+
 def _seed(config: Mapping[str, Any]) -> int:
     """Return the seed of a config: hotlap's has it in `training`, another program's at the top."""
-    training = config.get("training")
-    seed = (training if isinstance(training, Mapping) else config).get("seed")
+    sections = (config.get(name) for name in ("training", "params"))
+    seed = next((section for section in sections if isinstance(section, Mapping)), config).get("seed")
     return seed if isinstance(seed, int) else 0
 
 

@@ -35,7 +35,7 @@ _FACTS: Final = (
     "started_at",
     "contaminated",
 )
-_SEED_KEYS: Final = ("training.seed", "training.data_seed")
+_SEED_KEYS: Final = ("training.seed", "training.data_seed", "params.seed")
 _STEP_PARTS: Final = ("waiting", "data", "forward", "backward", "optimizer")
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from hotlap.core.errors import DataError
+from hotlap.core.protobuf import fields
 
 _HEADER: Final = struct.Struct("<4sHB")
 _IDENT, _MAGIC, _VERSION = b":W&B", 0xBEE1, 0
@@ -25,8 +26,6 @@ _FULL, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
 
 _UPDATE, _REMOVE = 1, 2
 """Fields of the records of config and summary; the items of a history record are its field 1, too."""
-
-Field = tuple[int, int | bytes]
 
 
 @dataclass(slots=True)
@@ -93,44 +92,6 @@ def records(data: bytes) -> Iterator[bytes]:
         pieces += piece
         if kind in (_FULL, _LAST):
             yield bytes(pieces)
-
-
-def fields(message: bytes) -> Iterator[Field]:
-    """Yield number and value of the fields of a protocol buffer: integers, and the bytes of texts and messages.
-
-    Numbers of fixed width are left out: no field that is read here has one. Raises ValueError for a broken message.
-    """
-    at = 0
-    while at < len(message):
-        tag, at = _varint(message, at)
-        match tag & 7:
-            case 0:
-                value, at = _varint(message, at)
-                yield tag >> 3, value
-            case 1:
-                at += 8
-            case 2:
-                length, at = _varint(message, at)
-                if at + length > len(message):
-                    raise ValueError("a field is longer than its message")
-                yield tag >> 3, message[at : at + length]
-                at += length
-            case 5:
-                at += 4
-            case kind:
-                raise ValueError(f"a field has the unknown wire type {kind}")
-
-
-def _varint(message: bytes, at: int) -> tuple[int, int]:
-    value, shift = 0, 0
-    while at < len(message):
-        byte = message[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if not byte & 0x80:
-            return value, at
-        shift += 7
-    raise ValueError("a number is cut off")
 
 
 def _take(record: bytes, log: WandbLog) -> None:

@@ -64,7 +64,7 @@ def value_at(curve: Curve, seconds: float) -> float:
 
 def _metric(history: History) -> str:
     targets = history.base_config.get("targets") or ()
-    return parse_target(str(targets[0])).metric if targets else "eval_loss"
+    return parse_target(str(targets[0]), is_any_metric=True).metric if targets else "eval_loss"
 
 
 def _curve(run: RunRecord, metric: str, clock: str) -> Curve:

@@ -1,6 +1,7 @@
 """Collect what a screen is raced against: the incumbent, the runs that reached, and everything screened before."""
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from itertools import count, islice
 from typing import Final
@@ -59,6 +60,12 @@ SLOW_START_KEYS: Final = (
     "training.label_smoothing_factor",
 )
 """Changes of the schedule, the batch, the decay or the loss: their curves start worse and may win at the end."""
+_SLOW_KNOBS: Final = re.compile(r"params\.\w*(schedul|warm|batch|accum|decay|smooth|steps|iters|epochs)")
+"""Knobs of somebody else's command that are such settings, by their names."""
+
+
+def _starts_slowly(key: str) -> bool:
+    return key in SLOW_START_KEYS or _SLOW_KNOBS.match(key) is not None
 
 
 def gather_opponents(
@@ -109,7 +116,7 @@ def exempt_until(proposal: Proposal) -> float:
 
     A sampler changes such keys in nearly every draw; of its proposals only what they say themselves counts.
     """
-    starts_slowly = proposal.proposer not in SAMPLED and any(key in SLOW_START_KEYS for key in proposal.patch)
+    starts_slowly = proposal.proposer not in SAMPLED and any(map(_starts_slowly, proposal.patch))
     return max(proposal.exempt_from_race_until, SLOW_START if starts_slowly else 0.0)
 
 

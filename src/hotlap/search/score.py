@@ -66,7 +66,7 @@ class Yardstick:
 
 def yardstick_of(history: History) -> Yardstick:
     """Return what scores are relative to: the first baseline run's first evaluation, and the budget of a run."""
-    targets = tuple(parse_target(text) for text in history.base_config.get("targets", ()))
+    targets = tuple(parse_target(text, is_any_metric=True) for text in history.base_config.get("targets", ()))
     first = next((run.evaluations[0] for run in history.runs_of(0, "baseline") if run.evaluations), {})
     generated = tuple(target for target in targets if not target.is_cheap)
     budget = history.base_config.get("budget", {}).get("run", math.inf)

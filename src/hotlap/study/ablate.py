@@ -74,6 +74,16 @@ class AblationPlan:
     """Settings that are set aside, since all runs are evaluated alike."""
 
     @property
+    def metric(self) -> str:
+        """The figure that the variants are compared by."""
+        return str(self.protocol["metric"])
+
+    @property
+    def subject(self) -> str:
+        """What the variants are variants of: the task, or the command."""
+        return self.config.task.name if self.config.command is None else self.config.command.run
+
+    @property
     def num_runs(self) -> int:
         """Runs that count, once it is complete."""
         return self.seeds * len(self.titles)
@@ -101,7 +111,7 @@ def plan_ablation(
     shared = {
         **study_protocol(reference, project.project),
         "schema": ABLATION_SCHEMA,
-        "metric": "eval_loss",
+        "metric": reference.main_metric,
         "goal": "minimize",
         "keys": list(ablation.keys),
         "variants": [{"title": title, "patch": patch} for title, patch in zip(titles, patches, strict=True)],
@@ -124,7 +134,7 @@ def stored_plan(folder: StudyFolder, protocol: Mapping[str, Any]) -> AblationPla
             clock=config.clock,
             total_seconds=config.budget.total,
             run_seconds=config.budget.run,
-            seed_base=config.training.seed,
+            seed_base=config.seed,
         ),
         titles=tuple(str(variant["title"]) for variant in protocol["variants"]),
         patches=tuple(variant["patch"] for variant in protocol["variants"]),
@@ -229,6 +239,8 @@ def as_ablated(config: RunConfig, *, by_steps: bool = True) -> tuple[RunConfig, 
     every fiftieth part of a schedule `by_steps`. None goes on from a checkpoint.
     """
     studied, idle = as_studied(config)
+    if config.command is not None:
+        return studied, idle
     training = config.training
     is_named = training.eval_strategy in ("steps", "epoch", "clock") or training.eval_steps is not None
     if config.targets or not (by_steps or is_named):
@@ -289,6 +301,10 @@ def _refuse_unfit(config: RunConfig, configs: Sequence[RunConfig], at_step: int 
     """Raise ConfigError for what cannot be compared here."""
     if config.backend == "hf":
         raise ConfigError("an ablation compares by hotlap's own training loop; backend: hf is for hotlap train")
+    if config.command is not None:
+        if any(target.comparison not in ("<", "<=") for target in config.parsed_targets()[:1]):
+            raise ConfigError("an ablation compares losses; put a target such as val_loss < 3.3 first")
+        return
     steps = [each.training.max_steps for each in configs if each.training.schedule_by == "steps"]
     shortest = min((count for count in steps if count > 0), default=math.inf)
     if at_step is not None and at_step > shortest:

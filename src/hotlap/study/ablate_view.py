@@ -76,7 +76,8 @@ def ablation_summary(project: ProjectFolder, plan: AblationPlan, history: Histor
     return AblationSummary(
         name=plan.folder.name,
         clock=plan.config.clock,
-        task=plan.config.task.name,
+        task=plan.subject,
+        metric=plan.metric,
         targets=plan.config.targets,
         keys=tuple(protocol["keys"]),
         variants=variants,
@@ -98,7 +99,7 @@ def ablation_summary(project: ProjectFolder, plan: AblationPlan, history: Histor
 def course_of(run: RunRecord, points: Points, plan: AblationPlan) -> Course:
     """Return a run as a comparison sees it; one that broke has no value, however far it came."""
     clock = plan.config.clock
-    told = [(point.get("step"), point.get(f"{clock}_seconds"), point.get("eval_loss")) for point in points]
+    told = [(point.get("step"), point.get(f"{clock}_seconds"), point.get(plan.metric)) for point in points]
     evaluations = tuple(
         Evaluation(int(step), float(seconds), float(loss))
         for step, seconds, loss in told
@@ -111,7 +112,7 @@ def course_of(run: RunRecord, points: Points, plan: AblationPlan) -> Course:
         evaluations=evaluations,
         steps=run.steps,
         seconds=run.reading(clock),
-        tokens_per_second=run.tokens / run.train_seconds if run.train_seconds > 0 else math.nan,
+        tokens_per_second=run.tokens / run.train_seconds if run.tokens and run.train_seconds > 0 else math.nan,
         seconds_to_target=run.clock_to_target(clock) if plan.config.targets else math.nan,
         failure=run.outcome.replace("_", " ") if run.outcome in FAILURES else "",
     )
@@ -125,7 +126,7 @@ def _row(history: History, run: RunRecord, plan: AblationPlan) -> tuple[str, str
         plan.titles[run.candidate],
         run.seed,
         f"{run.outcome}, repeated" if run.is_infrastructure_failure else run.outcome.replace("_", " "),
-        float(run.metrics.get("eval_loss", math.nan)),
+        float(run.metrics.get(plan.metric, math.nan)),
         run.steps,
         run.reading(plan.config.clock),
         (note.strip().splitlines() or [""])[0],

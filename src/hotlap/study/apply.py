@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from hotlap.config.edit import edited_text, value_text
+from hotlap.config.edit import edited_text
 from hotlap.config.load import config_from_text
 from hotlap.config.schema import FREE_KEYS
+from hotlap.config.set_in_yaml import value_text
 from hotlap.core.errors import ConfigError, StudyError
 from hotlap.core.records import History
 from hotlap.core.study_folder import ProjectFolder
 from hotlap.runs.views import config_differences, flatten
 from hotlap.search.ladder import candidates_up_to
+from hotlap.study.apply_code import CodeApplication, plan_code
+from hotlap.study.apply_knobs import KnobApplication, plan_knobs
 from hotlap.study.study import as_studied, read_study
 
 LADDER: Final = "ladder"
@@ -32,6 +35,10 @@ class Application:
     patch: Mapping[str, Any]
     before: str
     after: str
+    code: CodeApplication | None
+    """What becomes of the project's code; None where no code was changed."""
+    knobs: KnobApplication
+    """What becomes of files of the user's that a command's knobs are in."""
     notes: tuple[str, ...]
     """What the user should know, a sentence each."""
 
@@ -39,7 +46,14 @@ class Application:
         """Return the unified diff of the file; empty when it has everything already."""
         before, after = self.before.splitlines(keepends=True), self.after.splitlines(keepends=True)
         lines = difflib.unified_diff(before, after, name, name)
-        return "".join(line if line.endswith("\n") else f"{line}\n" for line in lines)
+        text = "".join(line if line.endswith("\n") else f"{line}\n" for line in lines)
+        return text + self.knobs.patch + (self.code.patch if self.code is not None else "")
+
+    @property
+    def is_done(self) -> bool:
+        """Whether everything is there already."""
+        has_code = self.code is None or not self.code.patch
+        return self.after == self.before and not self.knobs.files and has_code
 
 
 def plan_application(project: ProjectFolder, path: Path, what: str, study: str | None = None) -> Application:
@@ -57,11 +71,23 @@ def plan_application(project: ProjectFolder, path: Path, what: str, study: str |
     patch = history.config_of(candidate) if is_ladder else dict(history.proposal(candidate).patch)
     after = edited_text(before, path, patch)
     values = config_from_text(after, path).model_dump(mode="json")
+    code = plan_code(project, name, history, numbers)
+    knobs = plan_knobs(config.command, patch, project.project, base.params)
     notes = [
         *_other_file(path, config.model_dump(mode="json"), base.model_dump(mode="json"), history, name),
         *([] if is_ladder else _neighbours(history, candidate, values, path)),
+        *knobs.notes,
     ]
-    return Application(study=name, numbers=numbers, patch=patch, before=before, after=after, notes=tuple(notes))
+    return Application(
+        study=name,
+        numbers=numbers,
+        patch=patch,
+        before=before,
+        after=after,
+        code=code,
+        knobs=knobs,
+        notes=tuple(notes),
+    )
 
 
 def _read(path: Path) -> str:

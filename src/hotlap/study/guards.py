@@ -18,14 +18,15 @@ from typing import Any, Final, final
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from hotlap.config.load import get_dotted
-from hotlap.config.schema import PROTOCOL_KEYS
+from hotlap.config.load import get_dotted, load_config
+from hotlap.config.schema import FREE_KEYS, PROTOCOL_KEYS
 from hotlap.core.errors import RunFailedError, StudyError
 from hotlap.core.records import History, RunRecord
 from hotlap.core.run_folder import RunFolder
 from hotlap.launch.evaluate import NotEvaluatedError, evaluate_again, is_own
 from hotlap.launch.locks import device_lock
 from hotlap.runs.ingest import ingest
+from hotlap.search.own_clock import own_clock_problem
 from hotlap.search.trust import (
     ClockStamps,
     audit_gap,
@@ -38,8 +39,11 @@ from hotlap.search.trust import (
     reproduction_problems,
     why_again,
 )
+from hotlap.study.code import UNVERIFIED
+from hotlap.study.evaluator import evaluate_by_command
 from hotlap.study.manifest import Manifest, digest, evaluator_files, source_files
 from hotlap.study.study import Study
+from hotlap.study.worktree import Workspace
 
 Evaluate = Callable[[RunFolder, Callable[[], bool]], dict[str, Any]]
 
@@ -47,7 +51,7 @@ _SCHEMA: Final = "hotlap/guards/1"
 _GIVEN_FILES: Final = ("config.yaml", "config.json", "proposal.json", "diff.patch")
 """What a run is given; it may read these files and not write them."""
 _UNCHECKED: Final = ("pending", "skipped")
-_SEED: Final = "training.seed"
+_SEEDS: Final = ("training.seed", "params.seed")
 """The study gives each run another one."""
 
 
@@ -61,6 +65,8 @@ class Guards:
         self.study = study
         self._protects_data = False
         self.manifest.add([*evaluator_files(), *source_files(study.config, study.project.project)])
+        if study.code is not None:
+            self.manifest.expect(study.code.linked())
 
     def refuse_changes(self) -> None:
         """Raise StudyError when what the study measures with is not what it was when it began."""
@@ -114,6 +120,8 @@ class RunGuard:
     def __init__(self, guards: Guards, before: History, given: Mapping[str, str], clock: ClockStamps) -> None:
         self.clock = clock
         """Takes the launcher's stamps while the run goes on."""
+        self.workspace: Workspace | None = None
+        """The worktree that the run happens in, where code may be changed."""
         self._guards = guards
         self._before = before
         self._given = given
@@ -131,6 +139,8 @@ class RunGuard:
             return contaminated
         problems = list(self._cheap_problems(folder, run))
         facts: dict[str, Any] = {"clock_shortfall": self.clock.shortfall}
+        if self._ask_evaluator(folder, run, problems, facts, is_stopped):
+            return ""
         has_weights = is_own(folder) and self._guards.study.config.training.save_model
         why = why_again(self._before, run) if has_weights and not problems else ""
         if why:
@@ -157,10 +167,44 @@ class RunGuard:
                 yield f"its {name} was changed while it ran; a run may read what the study gave it, and not write it"
         if run.outcome == "reached":
             config, result = self._guards.study.config, folder.read("result") or {}
-            yield from claim_problems(result, folder.points(), config.parsed_targets(), config.clock)
+            targets, is_own_trainer = config.parsed_targets(), config.command is None
+            yield from claim_problems(result, folder.points(), targets, config.clock, is_own=is_own_trainer)
             yield from data_problems(run.environment, result, first_environment(self._before) or run.environment)
         if run.outcome == "reached" or (run.role == "timing" and run.outcome in ("missed", "out_of_budget")):
             yield from clock_problems(run, self.clock, self._before.runs_of(0, "baseline"))
+
+    def _ask_evaluator(
+        self,
+        folder: RunFolder,
+        run: RunRecord,
+        problems: list[str],
+        facts: dict[str, Any],
+        is_stopped: Callable[[], bool],
+    ) -> bool:
+        """Let the project's evaluator look at what a command has reached; return whether the user broke it off.
+
+        What it finds is added to `problems`, its figures to `facts`.
+        """
+        study, workspace = self._guards.study, self.workspace
+        command = study.config.command
+        if workspace is not None and study.code is not None:
+            problems += workspace.problems(study.code.store)
+        if command is not None and study.config.clock == "train" and self._before.code_of(run.candidate):
+            found = own_clock_problem(run, self._before.runs_of(0, "baseline"))
+            problems += [found] if found else []
+        if command is None or run.outcome != "reached" or problems:
+            return False
+        if command.evaluator is None:
+            if self._before.code_of(run.candidate):
+                facts["unverified"] = UNVERIFIED
+            return False
+        project = study.project.project
+        place, original = (workspace.directory, project) if workspace is not None else (project, None)
+        config = load_config(folder.config_path)
+        verification = evaluate_by_command(folder, config, place, run.metrics, is_stopped, original)
+        problems += verification.problems
+        facts["verified"] = dict(verification.metrics)
+        return verification.was_stopped
 
     def _write(self, folder: RunFolder, state: str, problems: list[str], facts: Mapping[str, Any]) -> None:
         fixed = {"schema": _SCHEMA, "state": state, "problems": problems, "given": dict(self._given)}
@@ -188,7 +232,12 @@ def _check_one(study: Study, guards: Guards, run: RunRecord) -> None:
     """Check a run that is in the history already, and put its record as it is now in the old one's place."""
     folder, history = RunFolder(study.project.runs_path / run.run_id), study.history
     before = replace(history, runs=history.runs[: history.runs.index(run)])
-    contaminated = guards.reopen(folder, before).close(folder, run.contaminated)
+    guard = guards.reopen(folder, before)
+    guard.workspace = study.code.left_workspace(history, run.candidate, run.run_id) if study.code else None
+    is_lost = study.code is not None and guard.workspace is None
+    contaminated = guard.close(
+        folder, run.contaminated or ("its worktree was gone before its check" if is_lost else "")
+    )
     if contaminated != run.contaminated:
         facts = {"run": run.run_id, "role": run.role, "candidate": run.candidate, "seed": run.seed}
         study.append_run({**facts, "phase": "ended", "outcome": run.outcome, "contaminated": contaminated})
@@ -232,7 +281,8 @@ def protocol_differences(base: Mapping[str, Any], folder: RunFolder) -> list[str
         values = YAML(typ="safe").load(folder.config_path.read_text(encoding="utf-8"))
     except (OSError, YAMLError):
         return ["all of it"]
-    return [key for key in PROTOCOL_KEYS if key != _SEED and _value(values, key) != _value(base, key)]
+    free = (*_SEEDS, *FREE_KEYS)
+    return [key for key in PROTOCOL_KEYS if key not in free and _value(values, key) != _value(base, key)]
 
 
 def _value(values: object, key: str) -> Any:
@@ -247,6 +297,9 @@ def _evaluation_problems(
 ) -> Iterator[str]:
     """Say what the evaluation from the saved weights holds against a run, and note its figures in `facts`."""
     again = evaluation.get("eval") or {}
+    if probes := evaluation.get("probes"):
+        yield from map(str, probes.get("problems") or ())
+        facts["probes"] = {name: value for name, value in probes.items() if name != "problems"}
     facts["eval_loss_again"] = numbers(again.get("metrics")).get("eval_loss")
     facts["audit_gap"] = gap = audit_gap(evaluation)
     known = (run.environment.get("data") or {}).get("eval") or {}

@@ -43,6 +43,7 @@ EVALUATOR_FILES: Final = (
     "train/evaluate.py",
     "train/generate.py",
     "train/loop.py",
+    "train/probe.py",
     "train/reevaluate.py",
     "worker/evaluate.py",
     "worker/session.py",
@@ -105,7 +106,12 @@ def evaluator_hash() -> str:
 
 
 def source_files(config: RunConfig, directory: Path) -> list[Path]:
-    """Return the files of the project that parts of its own stand in; raises ConfigError when one is missing."""
+    """Return the files of the project that parts of its own stand in, or that a command's knobs stand in.
+
+    Raises ConfigError when one is missing.
+    """
+    if config.command is not None:
+        return [directory / Path(name).expanduser() for name in (*config.command.files, *config.command.constants)]
     return [source_of(directory, part) for part in custom_parts(config).values()]
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, Final
 
 from hotlap.config.schema import RunConfig
@@ -12,6 +13,7 @@ from hotlap.study.loop import Policy, default_policy
 from hotlap.study.plan import Action, Claim, Decide, End, Propose, StartRun, next_action
 from hotlap.study.settings import StudySettings
 from hotlap.study.study import as_studied, checked_protocol, study_protocol
+from hotlap.study.upcoming import Upcoming, agents_turn, upcoming
 
 PREVIEW_SCHEMA: Final = "hotlap/preview/1"
 NUM_PROPOSALS: Final = 5
@@ -30,6 +32,10 @@ class Preview:
     """Proposals that are written down and not decided yet."""
     proposals: tuple[Proposal, ...]
     """What the policy would propose, each if those before it were discarded; none where the study is about to end."""
+    handed_in: tuple[Upcoming, ...] = ()
+    """What is tried before these: the queue, and the patch files of a folder."""
+    agent: str = ""
+    """When the study's agent is asked; empty without one."""
 
     def document(self) -> dict[str, Any]:
         """Return the preview as one JSON document."""
@@ -40,12 +46,16 @@ class Preview:
             "incumbent": self.history.incumbent,
             "next": self.next_step,
             "pending": [asdict(proposal) for proposal in self.pending],
+            "handed_in": [each.document() for each in self.handed_in],
+            "agent": self.agent or None,
             "proposals": [asdict(proposal) for proposal in self.proposals],
         }
 
 
-def preview_study(project: ProjectFolder, config: RunConfig, policy: Policy | None = None) -> Preview:
-    """Return what the study of a config, begun or not, would do next.
+def preview_study(
+    project: ProjectFolder, config: RunConfig, policy: Policy | None = None, patches: Path | None = None
+) -> Preview:
+    """Return what the study of a config, begun or not, would do next, with a folder of patch files or without.
 
     Raises StudyError when it was begun under another protocol, ConfigError when the config cannot be studied.
     """
@@ -58,7 +68,8 @@ def preview_study(project: ProjectFolder, config: RunConfig, policy: Policy | No
     pending = tuple(proposal for proposal in history.proposals if proposal.number not in decided)
     action = _next_action(history, settings)
     proposals = tuple(_proposals(history, settings, policy or default_policy(settings)))
-    if isinstance(action, Propose) and not proposals:
+    handed_in = tuple(upcoming(project, folder, config, history, patches))
+    if isinstance(action, Propose) and not (proposals or handed_in or config.agent):
         action = _next_action(history, settings, ideas_left=False)
     return Preview(
         name=config.name,
@@ -67,6 +78,8 @@ def preview_study(project: ProjectFolder, config: RunConfig, policy: Policy | No
         next_step=_sentence(action),
         pending=pending,
         proposals=proposals,
+        handed_in=handed_in,
+        agent=agents_turn(config.agent, history, bool(handed_in)),
     )
 
 

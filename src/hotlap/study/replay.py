@@ -22,6 +22,8 @@ from hotlap.runs.history import load_history
 from hotlap.runs.views import config_differences
 from hotlap.search.cost import limit_seconds, run_cost
 from hotlap.search.ladder import candidates_up_to
+from hotlap.study.code import open_code
+from hotlap.study.code_steps import clear_worktrees
 from hotlap.study.guards import check_left_over, first_environment
 from hotlap.study.loop import run_once
 from hotlap.study.plan import BROKEN_OUTCOMES, End, StartRun, give_up
@@ -132,7 +134,9 @@ def open_replay(project: ProjectFolder, plan: ReplayPlan) -> Study:
     """Open the replay, new or begun earlier; the caller holds its lock."""
     if plan.folder.create().protocol() is None:
         plan.folder.write_protocol(plan.protocol)
-    return begin_sitting(project, plan.folder, plan.config, plan.settings, _history(project, plan))
+    replay = begin_sitting(project, plan.folder, plan.config, plan.settings, _history(project, plan))
+    replay.code = open_code(project, project.study(plan.study), plan.config)
+    return replay
 
 
 def run_replay(replay: Study, plan: ReplayPlan, watcher: Watcher, runner: Runner | None = None) -> str:
@@ -140,6 +144,7 @@ def run_replay(replay: Study, plan: ReplayPlan, watcher: Watcher, runner: Runner
     runner = runner or LocalRunner()
     settle_runs(replay)
     check_left_over(replay)
+    clear_worktrees(replay)
     with Interrupts(watcher).caught() as interrupts:
         while not interrupts.count:
             action = next_run(replay.history, plan, replay.first_run)

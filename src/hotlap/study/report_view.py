@@ -23,7 +23,7 @@ from hotlap.report.ablation import (
 )
 from hotlap.report.header import figures_text, guards_facts, headline, measuring_facts, result_facts
 from hotlap.report.journal import LADDER_HEADERS, ladder_cells
-from hotlap.report.picture import METRIC, progress_info, shown_runs
+from hotlap.report.picture import progress_info, shown_runs
 from hotlap.report.report_data import (
     Cell,
     Cells,
@@ -79,7 +79,7 @@ def speedrun_report(project: ProjectFolder, history: History, protocol: Mapping[
     shown = shown_runs(history)
     points = {run.run_id: _points(project, run) for run in shown}
     info = progress_info(summary, history, points)
-    told = [run for run in shown if _pairs(points[run.run_id], METRIC, f"{history.clock}_seconds")]
+    told = [run for run in shown if _pairs(points[run.run_id], info.metric, f"{history.clock}_seconds")]
     curves = [
         _curve(
             run.run_id,
@@ -103,14 +103,14 @@ def speedrun_report(project: ProjectFolder, history: History, protocol: Mapping[
         place_table=Cells(tuple(LADDER_HEADERS), tuple(tuple(ladder_cells(row)) for row in summary.ladder)),
         places=tuple(_rung(row) for row in summary.ladder),
         value_name=SECONDS_TO_TARGET,
-        metric=METRIC,
+        metric=info.metric,
         axis=f"{history.clock} clock, seconds",
         target=info.target,
         curves=tuple(curves),
         **_against_baseline(project, history, number, drawn.get(best) if best else None),
         best_name=f"#{best} {history.proposal(best).title}" if best else "",
         changes=_changes(history, numbers),
-        runs=_runs_table(history, METRIC, _patched_keys(history)),
+        runs=_runs_table(history, info.metric, _patched_keys(history)),
     )
 
 
@@ -121,8 +121,10 @@ def sweep_report(project: ProjectFolder, history: History, protocol: Mapping[str
     space = protocol.get("space") or {}
     summary = sweep_summary(config.name, str(space.get("method", "unknown")), history, settings)
     is_timed = settings.metric == TIME_TO_TARGET
-    metric = METRIC if is_timed else settings.metric
-    targets = [target.value for text in config.targets if (target := parse_target(text)).metric == metric]
+    metric = config.main_metric if is_timed else settings.metric
+    targets = [
+        target.value for text in config.targets if (target := parse_target(text, is_any_metric=True)).metric == metric
+    ]
     best = next((point for point in summary.points if point.number == summary.best), None)
     first = next(iter(history.runs_of(best.number)), None) if best else None
     numbers = [point.number for point in summary.points if point.number]
@@ -162,7 +164,8 @@ def ablation_report(project: ProjectFolder, history: History, protocol: Mapping[
     better = {each.variant for each in steps.comparisons if each.is_distinguishable and each.is_better} if steps else ()
     best = told[0].variant if told and told[0].variant in better else 0
     runs = [run for number in range(len(summary.variants)) for run in history.runs_of(number)[:1]]
-    curves = [(run, _pairs(_points(project, run), METRIC, f"{history.clock}_seconds")) for run in runs[:MOST_CURVES]]
+    clock = f"{history.clock}_seconds"
+    curves = [(run, _pairs(_points(project, run), summary.metric, clock)) for run in runs[:MOST_CURVES]]
     return ReportData(
         name=summary.name,
         kind="ablation",
@@ -172,8 +175,8 @@ def ablation_report(project: ProjectFolder, history: History, protocol: Mapping[
         place_table=Cells(overview.headers, overview.rows),
         more_tables=(("Differences", Cells(comparisons.headers, comparisons.rows)),) if comparisons.rows else (),
         places=tuple(places),
-        value_name=overview.headers[2] if steps else METRIC,
-        metric=METRIC,
+        value_name=overview.headers[2] if steps else summary.metric,
+        metric=summary.metric,
         axis=f"{history.clock} clock, seconds",
         target=None,
         curves=tuple(
@@ -189,7 +192,7 @@ def ablation_report(project: ProjectFolder, history: History, protocol: Mapping[
         **_against_baseline(project, history, best or None, next(iter(history.runs_of(best)), None) if best else None),
         best_name=summary.variants[best].title if best else "",
         changes=_changes(history, [variant.number for variant in summary.variants[1:]]),
-        runs=_runs_table(history, METRIC, _patched_keys(history)),
+        runs=_runs_table(history, summary.metric, _patched_keys(history)),
     )
 
 

@@ -12,6 +12,7 @@ from dataclasses import asdict, replace
 from typing import Any, Final, Protocol, final
 
 from hotlap.config.load import config_from_values, config_text
+from hotlap.core.capped_log import log_position
 from hotlap.core.files import read_json_lines
 from hotlap.core.records import Role, RunRecord
 from hotlap.core.run_folder import RunFolder
@@ -24,11 +25,12 @@ from hotlap.launch.trackers import tracker_lines
 from hotlap.runs.ingest import ingest
 from hotlap.search.race import Point, RaceContext, Racer, Recordings, race_context
 from hotlap.search.trust import ClockStamps
-from hotlap.study.guards import Evaluate, Guards, other_data
+from hotlap.study.guards import Evaluate, Guards, RunGuard, other_data
 from hotlap.study.plan import StartRun
 from hotlap.study.study import Study
 from hotlap.study.sweep_plan import Start
 from hotlap.study.watching import Interrupts, Watcher
+from hotlap.study.worktree import Workspace
 
 POLL_SECONDS: Final = 0.2
 HANG_SECONDS: Final = 120.0
@@ -68,9 +70,25 @@ class LocalRunner:
         guards.refuse_changes()
         folder = prepare_folder(study, action.candidate, action.seed)
         guard = guards.open(folder)
-        context = context_of(study, action, lambda run_id: RunFolder(study.project.runs_path / run_id).points())
+        # Before the worktree is made: a driver that is killed meanwhile finds by it what it has to take away.
         study.append_run({**started_facts(folder.run_id, action), "why": action.why})
-        job = self._launcher.start(folder, _launch_facts(study, action))
+        with ExitStack() as held:
+            if study.code is not None:
+                workspace = study.code.workspace(study.history, action.candidate, folder.run_id)
+                guard.workspace = held.enter_context(workspace)
+            return self._run_in_place(study, action, watcher, interrupts, guard, folder)
+
+    def _run_in_place(
+        self,
+        study: Study,
+        action: StartRun,
+        watcher: Watcher,
+        interrupts: Interrupts,
+        guard: RunGuard,
+        folder: RunFolder,
+    ) -> RunRecord:
+        context = context_of(study, action, lambda run_id: RunFolder(study.project.runs_path / run_id).points())
+        job = self._launcher.start(folder, _launch_facts(study, action, guard.workspace))
         with never_left_behind(job), SystemSampler(folder, job.pid) as sampler:
             _follow(study, job, context, watcher, interrupts, guard.clock)
         disturbed = disturbance(study, action.role, folder, sampler.samples)
@@ -122,7 +140,8 @@ def context_of(study: Study, action: StartRun, points_of: Callable[[str], Sequen
 def prepare_folder(study: Study, candidate: int, seed: int) -> RunFolder:
     """Make the folder of a candidate's run with everything that is written before it starts."""
     folder = RunFolder.create(study.project.runs_path)
-    patch = {**study.history.config_of(candidate), "training.seed": seed}
+    key = study.config.seed_key
+    patch = {**study.history.config_of(candidate), **({key: seed} if key else {})}
     config = config_from_values(study.history.base_config, patch)
     folder.write_config(config_text(config), config.model_dump(mode="json"))
     if candidate:
@@ -132,9 +151,10 @@ def prepare_folder(study: Study, candidate: int, seed: int) -> RunFolder:
     return folder
 
 
-def _launch_facts(study: Study, action: StartRun) -> LaunchFacts:
+def _launch_facts(study: Study, action: StartRun, workspace: Workspace | None) -> LaunchFacts:
     return LaunchFacts(
-        directory=study.project.project,
+        directory=workspace.directory if workspace is not None else study.project.project,
+        project=study.project.project if workspace is not None else None,
         study=study.folder.name,
         role=action.role,
         candidate=action.candidate,
@@ -151,15 +171,18 @@ def _follow(
     reader = job.folder.point_reader()
     points: list[dict[str, Any]] = []
     racer = Racer(context) if context is not None else None
-    silence, looked = 0.0, time.monotonic()
+    silence, looked, printed = 0.0, time.monotonic(), (0, 0)
     budget_left = study.settings.total_seconds - study.history.seconds_spent
     deadline = time.monotonic() + max(budget_left, 0.0)
     while not job.poll():
         now = time.monotonic()
         new = reader.read_new()
         points.extend(new)
+        lives = bool(new) or (
+            study.config.command is not None and printed != (printed := log_position(job.folder.stdout_path))
+        )
         # What passed while this process itself was held says nothing of the run.
-        silence = 0.0 if new else silence + min(now - looked, LONGEST_LOOK_SECONDS)
+        silence = 0.0 if lives else silence + min(now - looked, LONGEST_LOOK_SECONDS)
         looked = now
         clock.look(now - job.launched_monotonic, new[-1] if new else None, job.folder.read("result"))
         if interrupts.count >= 2:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
+from hotlap.config.bounds import check_search
 from hotlap.config.schema import RunConfig
 from hotlap.core.clock import ClockName
 from hotlap.core.errors import ConfigError
@@ -39,12 +40,15 @@ class StudySettings:
     def from_config(cls, config: RunConfig) -> "StudySettings":
         """Take the settings from a config.
 
-        Raises ConfigError when there is no target, for another backend, or when a record could never be claimed.
+        Raises ConfigError when there is no target, for another backend, for bounds of knobs that cannot be used, or
+        when a record could never be claimed.
         """
         if not config.targets:
             raise ConfigError("a study needs targets; add for example targets: [eval_loss < 0.76]")
         if config.backend == "hf":
             raise ConfigError("a study searches with hotlap's own training loop; backend: hf is for hotlap train")
+        if config.command is not None:
+            check_search(config)
         check_record_plan(config.record.runs, config.record.alpha)
         return cls(
             clock=config.clock,
@@ -56,6 +60,6 @@ class StudySettings:
             patience=DEFAULT_PATIENCE if config.patience is None else config.patience,
             patience_seconds=PATIENCE_SHARE * config.budget.total if config.patience is None else 0.0,
             allow_trade=config.allow_trade,
-            seed_base=config.training.seed,
+            seed_base=config.seed,
             goal=parse_goal(config.stop_when) if config.stop_when else None,
         )

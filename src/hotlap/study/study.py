@@ -15,13 +15,14 @@ from hotlap.config.parts import source_hashes
 from hotlap.config.schema import FREE_KEYS, RunConfig
 from hotlap.core.errors import StudyError
 from hotlap.core.processes import processor_name
-from hotlap.core.records import Decision, History, Proposal, RecordClaim, RunRecord
+from hotlap.core.records import AgentCall, Decision, History, Proposal, RecordClaim, RunRecord
 from hotlap.core.run_folder import RunFolder
 from hotlap.core.study_folder import ProjectFolder, StudyFolder
 from hotlap.launch.devices import run_devices
 from hotlap.launch.environment import worker_threads
 from hotlap.runs.history import load_history, new_sitting, stamp, steady_clock
 from hotlap.search.race import Recordings
+from hotlap.study.code import StudyCode, open_code
 from hotlap.study.manifest import evaluator_hash
 from hotlap.study.settings import StudySettings
 
@@ -52,6 +53,8 @@ class Study:
     """The clock that the ledger's stamps come from; a simulation has its own."""
     recordings: Recordings | None = None
     """The curves of its runs, once racing has read some."""
+    code: StudyCode | None = None
+    """The code that its runs are made of, where the config lets proposals change any."""
 
     def append(self, record: Proposal | Decision | RecordClaim) -> None:
         """Add a proposal, a decision or a claim."""
@@ -70,6 +73,12 @@ class Study:
     def protect(self, files: Mapping[str, str]) -> None:
         """Note what the prepared data hold: SHA-256 by path, relative to the project where they lie in it."""
         self._write("protected", {"files": dict(files)})
+
+    def note_agent(self, facts: Mapping[str, Any]) -> None:
+        """Note a call of an agent: what it cost, and what came of it."""
+        call = AgentCall.from_event(facts)
+        others = (known for known in self.history.calls if known.number != call.number)
+        self._write("agent", facts, calls=(*others, call))
 
     def end(self, reason: str) -> None:
         """Note why the study ended."""
@@ -110,7 +119,10 @@ def open_study(project: ProjectFolder, config: RunConfig, now: Callable[[], floa
         folder.write_protocol(protocol)  # with a new budget or patience, too: the journal tells them
     base = config.model_dump(mode="json")
     history = load_history(project, folder, base, config.clock)
-    return begin_sitting(project, folder, config, settings, history, now)
+    code = open_code(project, folder, config)
+    study = begin_sitting(project, folder, config, settings, history, now)
+    study.code = code
+    return study
 
 
 def checked_protocol(folder: StudyFolder, protocol: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -194,6 +206,8 @@ def as_studied(config: RunConfig) -> tuple[RunConfig, tuple[str, ...]]:
 
     All runs are evaluated on the same grid of clock readings, and none goes on from a checkpoint.
     """
+    if config.command is not None:  # when it evaluates and saves is its own business
+        return config, ()
     training = config.training
     idle = {
         "eval_strategy": None,
@@ -233,9 +247,10 @@ def study_protocol(config: RunConfig, directory: Path) -> dict[str, Any]:
 
 def refuse_changed_protocol(name: str, stored: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Raise StudyError that lists what differs; the free keys may change meanwhile."""
-    free = {f"config.{key}" for key in FREE_KEYS}
+    free = tuple(f"config.{key}." for key in FREE_KEYS)
     before, after = _flatten(stored), _flatten(now)
-    keys = sorted(key for key in before.keys() | after.keys() if key not in free and before.get(key) != after.get(key))
+    changed = (key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
+    keys = sorted(key for key in changed if not f"{key}.".startswith(free))
     if keys:
         rows = [f"  {key.removeprefix('config.')}: {before.get(key)!r} → {after.get(key)!r}" for key in keys]
         head = f"the study {name!r} was begun under another protocol; its runs cannot be compared with new ones:"

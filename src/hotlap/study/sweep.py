@@ -84,8 +84,10 @@ def as_swept(config: RunConfig, metric: str) -> RunConfig:
     none has the best one.
     """
     config, _ = as_studied(config)
-    training = config.training.model_copy(update={"eval_strategy": "clock"})
     targets = config.targets if metric == TIME_TO_TARGET else ()
+    if config.command is not None:
+        return config.model_copy(update={"targets": targets})
+    training = config.training.model_copy(update={"eval_strategy": "clock"})
     return config.model_copy(update={"training": training, "targets": targets})
 
 
@@ -98,7 +100,7 @@ def stored_settings(config: RunConfig, protocol: Mapping[str, Any]) -> SweepSett
         slots=protocol["slots"],
         clock=config.clock,
         run_seconds=config.budget.run,
-        seed_base=config.training.seed,
+        seed_base=config.seed,
         **{name: known[name] for name in _SPENDING if name in known},
     )
 

@@ -45,7 +45,7 @@ def drive_sweep(
         check_sweep(folder, base, settings)
         for run_id in reap_orphans(folder):
             watcher.says(f"{run_id} had lost its driver and was stopped")
-        watcher.says(f"task {base.task.name}: {prepare_data(folder, base)}")
+        watcher.says(f"{base.subject}: {prepare_data(folder, base)}")
         with device_lock(slot_devices(base, settings.slots), watcher.says):
             study = open_sweep(folder, base, settings, space_values(space))
             _say_unused(base, settings, watcher)
@@ -72,7 +72,7 @@ def settings_of(space: SweepConfig, *, slots: int, top: int, seeds: int) -> Swee
         slots=slots,
         top=top,
         seeds=seeds,
-        seed_base=base.training.seed,
+        seed_base=base.seed,
     )
 
 
@@ -98,13 +98,18 @@ def rung_rules(space: SweepConfig, settings: SweepSettings) -> RungRules | None:
     is_timed = settings.metric == TIME_TO_TARGET
     return RungRules(
         clock=settings.clock,
-        metric="eval_loss" if is_timed else settings.metric,
+        metric=_curve_metric(space) if is_timed else settings.metric,
         is_minimized=is_timed or settings.goal == "minimize",
         eta=early.eta,
         readings=tuple(share * settings.run_seconds for share in early.shares),
         limit_seconds=settings.run_seconds,
         is_strict=early.is_strict,
     )
+
+
+def _curve_metric(space: SweepConfig) -> str:
+    """Return the metric by which runs to a target are compared on their way."""
+    return space.base.main_metric if space.base is not None else "eval_loss"
 
 
 def space_values(space: SweepConfig) -> dict[str, Any]:

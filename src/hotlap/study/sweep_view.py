@@ -11,6 +11,7 @@ from hotlap.core.errors import StudyError
 from hotlap.core.records import History
 from hotlap.core.scores import TIME_TO_TARGET
 from hotlap.core.study_folder import ProjectFolder
+from hotlap.core.targets import main_metric
 from hotlap.report.sweep_summary import PointFigures, SweepSummary
 from hotlap.runs.views import setting_text
 from hotlap.search.sweep_score import candidate_value, run_value
@@ -63,7 +64,7 @@ def _figures(history: History, settings: SweepSettings, number: int) -> PointFig
     runs = history.runs_of(number)
     first = runs[0]
     known = [value for run in runs if not math.isnan(value := run_value(run, settings.metric, history))]
-    curve_metric = "eval_loss" if settings.metric == TIME_TO_TARGET else settings.metric
+    curve_metric = main_metric(history.base_config) if settings.metric == TIME_TO_TARGET else settings.metric
     return PointFigures(
         number=number,
         run_id=first.run_id,

@@ -144,7 +144,7 @@ def _journal_text(
     recordings: Recordings | None,
 ) -> str:
     recordings = recordings or Recordings(lambda run_id: RunFolder(project.runs_path / run_id).points())
-    targets = [parse_target(text) for text in summary.targets]
+    targets = [parse_target(text, is_any_metric=True) for text in summary.targets]
     racing = racing_figures(history, recordings, targets)
     return render_journal(summary, history, _notes(project), picture, no_picture_because, racing)
 

@@ -39,6 +39,8 @@ from hotlap.train.objective import Objective
 from hotlap.train.parts import Parts, bf16_is_fast
 from hotlap.train.trial_steps import probe, warm_up
 
+_MEASURED_OVER_ESTIMATED: Final = 1.5
+"""What a process on a CPU holds at most, with buffers of the backward pass and gaps: 1.3 to 1.5 times the estimate."""
 _EXAMPLES_PER_ROW: Final = 4  # of the longest in a packed row, so that little is left over
 
 
@@ -228,7 +230,8 @@ def _memory_limit(parts: Parts) -> MemoryLimit:
     size, longest = size_of(parts.model), _row_lengths(parts)[0]
 
     def estimate(rows: int) -> int:
-        return memory_estimate(size, training, MicroBatch(rows, longest), on_cpu=True).total
+        needed = memory_estimate(size, training, MicroBatch(rows, longest), on_cpu=True).total
+        return int(_MEASURED_OVER_ESTIMATED * needed)
 
     return MemoryLimit(
         training.device_memory_ratio * device_memory_bytes(world.device, world.local_size),

@@ -79,7 +79,7 @@ class Evaluator:
         the true text before each token. The tasks of a mixture have loss and accuracies of their own beside these.
         """
         found = np.zeros((len(self._names), 5))
-        with _evaluating(self._parts), self._autocast():
+        with evaluating(self._parts), autocast_of(self._parts):
             for group, batch, word_of_target in self._batches:
                 loss, logits = target_loss(self._parts, batch)
                 is_wrong = (logits.argmax(-1).cpu() != batch.targets).numpy()
@@ -125,7 +125,7 @@ class Evaluator:
         prompts = [example.ids[: example.prefix_length] for example in self._own]
         longest = max(example.num_targets for example in examples)
         size = self._parts.config.training.per_device_eval_batch_size
-        with _evaluating(self._parts):
+        with evaluating(self._parts):
             mine = [
                 decode(ids)
                 for start in range(0, len(prompts), size)
@@ -146,12 +146,6 @@ class Evaluator:
         prompt = example.ids[: example.prefix_length]
         turns = np.split(prompt, np.flatnonzero(prompt == self._parts.tokenizer.eos) + 1)
         return "".join(self._parts.tokenizer.decode(turn.tolist()) for turn in turns)
-
-    def _autocast(self) -> AbstractContextManager[Any]:
-        training = self._parts.config.training
-        if training.bf16 or training.bf16_full_eval:
-            return torch.autocast(self._parts.device.type, torch.bfloat16)
-        return nullcontext()
 
 
 def evaluated_data(parts: Evaluable) -> dict[str, Any]:
@@ -181,8 +175,17 @@ def _no_words(examples: Sequence[EncodedExample]) -> NDArray[np.int64]:
     return np.zeros(sum(example.num_targets for example in examples), dtype=np.int64)
 
 
+def autocast_of(parts: Evaluable) -> AbstractContextManager[Any]:
+    """Return the precision that a config evaluates in."""
+    training = parts.config.training
+    if training.bf16 or training.bf16_full_eval:
+        return torch.autocast(parts.device.type, torch.bfloat16)
+    return nullcontext()
+
+
 @contextmanager
-def _evaluating(parts: Evaluable) -> Iterator[None]:
+def evaluating(parts: Evaluable) -> Iterator[None]:
+    """Hold a model still: no dropout, no gradients."""
     parts.model.eval()
     try:
         with torch.inference_mode():

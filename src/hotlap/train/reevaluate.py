@@ -23,6 +23,7 @@ from hotlap.train.checkpoint import load_weights
 from hotlap.train.custom import load_part
 from hotlap.train.distributed import World, pick_device
 from hotlap.train.evaluate import Evaluator
+from hotlap.train.probe import probe_model
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +54,8 @@ def reevaluate(
     """Return what the weights give on the evaluation data (`eval`) and on the audit data (`audit`, None without any).
 
     Each part has the facts of its examples and `metrics`; `shared` counts the evaluation examples that are trained on,
-    too. Raises DataError for an unusable corpus, StorageError for weights that cannot be read and ConfigError for
-    weights that do not fit the model.
+    too; `probes` says what speaks against the model itself. Raises DataError for an unusable corpus, StorageError for
+    weights that cannot be read and ConfigError for weights that do not fit the model.
     """
     training = config.training
     world = World(0, 1, 0, pick_device(training))
@@ -69,6 +70,7 @@ def reevaluate(
         "eval": _measure(saved, generates=generates),
         "audit": None if audit is None else _measure(replace(saved, eval=audit), generates=False),
         "shared": num_shared(task),
+        "probes": probe_model(saved),
     }
 
 

@@ -2,7 +2,6 @@
 
 import os
 import platform
-import subprocess
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from hotlap.data.streams import EndlessExamples
 from hotlap.train.evaluate import evaluated_data
 from hotlap.train.memory_advice import demand_of
 from hotlap.train.parts import Parts, bf16_is_fast, document_start
+from hotlap.worker.git import git_commit
 
 
 def environment_facts(parts: Parts, directory: Path) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def environment_facts(parts: Parts, directory: Path) -> dict[str, Any]:
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name(),
         "threads": torch.get_num_threads(),
         "bf16_is_fast": bf16_is_fast(device),
-        "git_commit": _git_commit(directory),
+        "git_commit": git_commit(directory),
         "load_average": os.getloadavg()[0],
         "num_parameters": sum(p.numel() for p in parts.model.parameters()),
         "num_trained_parameters": sum(p.numel() for p in parts.parameters),
@@ -54,13 +54,3 @@ def environment_facts(parts: Parts, directory: Path) -> dict[str, Any]:
             "documents": dict(getattr(parts.task, "documents", {})),
         },
     }
-
-
-def _git_commit(directory: Path) -> str | None:
-    try:
-        found = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=directory, capture_output=True, text=True, timeout=5, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return found.stdout.strip() or None

@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -56,15 +57,18 @@ class Session:
         """Name of the signal that asked the run to end, or None."""
         return signal.Signals(self._signal).name if self._signal is not None else None
 
-    def listen(self) -> None:
-        """Note SIGTERM, SIGINT and SIGUSR1 for the next step end, and watch the driver."""
+    def listen(self, before_end: Callable[[], object] = lambda: None) -> None:
+        """Note SIGTERM, SIGINT and SIGUSR1 for the next step end, and watch the driver.
+
+        `before_end` is called before this process ends itself, since its driver is gone.
+        """
         for number in _ASK_TO_END:
             signal.signal(number, self._note)
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             threading.Thread(target=watch_parent, args=(os.getppid(),), daemon=True).start()
         driver = self.command.get("driver")
         if driver is not None:
-            threading.Thread(target=_watch_driver, args=(driver,), daemon=True).start()
+            threading.Thread(target=_watch_driver, args=(driver, before_end), daemon=True).start()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._signal = number
@@ -77,11 +81,14 @@ def watch_parent(parent: int) -> None:
     _end_now()
 
 
-def _watch_driver(driver: dict[str, Any]) -> None:
+def _watch_driver(driver: dict[str, Any], before_end: Callable[[], object]) -> None:
     """End the whole process group once the driver is gone: nobody would read the result."""
     while is_alive(driver):
         time.sleep(_WATCH_SECONDS)
-    _end_now()
+    try:
+        before_end()
+    finally:
+        _end_now()
 
 
 def _end_now() -> None:
