@@ -90,7 +90,8 @@ def studied(folder: Path) -> Study:
     study = open_study(ProjectFolder(folder).create(), config)
 
     def is_done(history: History) -> bool:
-        return len(history.decisions) >= PROPOSALS
+        # A proposal that was kept may be withdrawn later, which is a second decision about it.
+        return len({decision.proposal for decision in history.decisions}) >= PROPOSALS
 
     run_study(study, StudyScreen(), write_study_journal, is_done=is_done)
     return study
