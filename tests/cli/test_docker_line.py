@@ -98,7 +98,7 @@ def digests(project: Path) -> dict[str, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(480)
+@pytest.mark.timeout(900)
 def test_the_line_runs_unchanged(welt: Path, call: Hotlap, tmp_path: Path) -> None:
     before = digests(welt)
     made = call("init", "-y", "--target", "eval_loss < 1.0", "--", LINE)
@@ -119,7 +119,7 @@ def test_the_line_runs_unchanged(welt: Path, call: Hotlap, tmp_path: Path) -> No
     assert result["metrics"]["eval_loss"] < 1.0
 
     study = call(
-        "speedrun", "-s", "patience=5", "-s", "budget.total=150s", "-s", "budget.run=20s", "-s", "calibrate.runs=2"
+        "speedrun", "-s", "patience=5", "-s", "budget.total=400s", "-s", "budget.run=20s", "-s", "calibrate.runs=2"
     )
     assert study.returncode == 0, study.stdout + study.stderr
     assert digests(welt) == before
@@ -161,7 +161,7 @@ def check_containers(calls: list[list[str]], project: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 def test_the_line_with_a_trainer_of_transformers(welt: Path, call: Hotlap, tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     example = Path(__file__).parents[2] / "examples" / "own_script" / "trainer"

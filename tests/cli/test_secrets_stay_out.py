@@ -42,7 +42,7 @@ patience: 1
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(400)
 def test_no_file_of_a_project_holds_a_secret(tmp_path: Path) -> None:
     project, images = tmp_path / "project", tmp_path / "images"
     for folder in (project, images):

@@ -48,7 +48,7 @@ def test_other_text_stays(text: str) -> None:
 
 
 @pytest.mark.parametrize("endless", ["x" * 200_000, "-a" * 100_000, "key" * 70_000, "a.b" * 70_000, "token " * 30_000])
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(60)
 def test_a_text_without_end_takes_no_time_to_speak_of(endless: str) -> None:
     """An expression that begins anew at each letter of a word would take minutes."""
     assert redacted(f"{endless}\npassword={SECRET}", {}).endswith("password=***")

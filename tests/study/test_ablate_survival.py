@@ -77,7 +77,7 @@ def journal(project: ProjectFolder) -> list[str]:
     return [renamed(line, names) for line in lines if not line.startswith("- **Cost**")]
 
 
-@pytest.mark.timeout(120 + 10 * ABLATION_KILLS)
+@pytest.mark.timeout(300 + 10 * ABLATION_KILLS)
 def test_an_ablation_that_is_killed_again_and_again_ends_like_one_that_ran_through(
     begin_ablation: Callable[[str], Reaper],
 ) -> None:

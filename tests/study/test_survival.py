@@ -397,7 +397,7 @@ def begin(tmp_path: Path, nest: "subprocess.Popen[bytes]") -> Iterator[Callable[
         reaper.end()
 
 
-@pytest.mark.timeout(60 + 10 * KILLS)
+@pytest.mark.timeout(300 + 10 * KILLS)
 def test_a_study_that_is_killed_again_and_again_ends_like_one_that_ran_through(
     begin: Callable[..., Reaper], toys_through: ProjectFolder
 ) -> None:

@@ -91,7 +91,7 @@ def check_all_ran_once(project: ProjectFolder) -> None:
     assert not [path for path in project.project.rglob("*.tmp") if project.runs_path not in path.parents]
 
 
-@pytest.mark.timeout(120 + 10 * SWEEP_KILLS)
+@pytest.mark.timeout(300 + 10 * SWEEP_KILLS)
 def test_a_sweep_that_is_killed_again_and_again_ends_like_one_that_ran_through(
     begin_sweep: Callable[..., Reaper],
 ) -> None:
@@ -104,7 +104,7 @@ def test_a_sweep_that_is_killed_again_and_again_ends_like_one_that_ran_through(
     assert comparable(killed.project) == comparable(through.project)
 
 
-@pytest.mark.timeout(120 + 10 * SWEEP_KILLS)
+@pytest.mark.timeout(300 + 10 * SWEEP_KILLS)
 def test_two_slots_that_are_killed_again_and_again_run_every_point_once(begin_sweep: Callable[..., Reaper]) -> None:
     reaper = begin_sweep("killed", sweep_by("random"), slots=2)
     reaper.finish(max(1, SWEEP_KILLS // 2), num_runs=ALL_RUNS)
