@@ -34,6 +34,7 @@ from hotlap.config.tasks import (
     EndlessTaskConfig,
     GeneratorConfig,
     LanguageModelConfig,
+    LetterCountConfig,
     MixtureConfig,
     PromptCompletionConfig,
     StringRepetitionConfig,
@@ -67,6 +68,7 @@ __all__ = [
     "GPTConfig",
     "GeneratorConfig",
     "LanguageModelConfig",
+    "LetterCountConfig",
     "MixtureConfig",
     "ModelConfig",
     "PromptCompletionConfig",
@@ -233,7 +235,7 @@ class RunConfig(Section):
             known = [*CHEAP_METRICS, *GENERATION_METRICS, *self.task_metrics]
             yield f"targets: {unknown_name('metric', metric, known)} eval_NAME_loss is for the tasks of a mixture"
         tasks = [sub.task for sub in self.task.tasks.values()] if isinstance(self.task, MixtureConfig) else [self.task]
-        answering = StringRepetitionConfig | PromptCompletionConfig | GeneratorConfig
+        answering = StringRepetitionConfig | LetterCountConfig | PromptCompletionConfig | GeneratorConfig
         if metric == "bits_per_byte" and any(isinstance(task, answering) for task in tasks):
             yield "targets: bits_per_byte is measured on running text (task language_model); use eval_loss here"
         if metric in GENERATION_METRICS and any(isinstance(task, LanguageModelConfig) for task in tasks):
