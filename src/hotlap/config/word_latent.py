@@ -58,7 +58,7 @@ class WordLatentConfig(Section):
     name: Literal["word_latent"] = "word_latent"
     preset: WordPreset = _USUAL
     """Shapes of the three parts: tiny (7.0M parameters), mini (1.2M) or micro (0.2M); keys written beside it win."""
-    max_word_length: int = Field(16, ge=3)
+    max_word_length: int = Field(16, ge=6)
     """Longest word in bytes, with the marks at its beginning and end; longer ones are cut between characters."""
     encode_distinct: bool = False
     """Encode each distinct word of a batch once: the same result, quicker where words repeat and the encoder is big."""

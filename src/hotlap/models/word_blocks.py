@@ -85,7 +85,7 @@ class RowAttention(nn.Module):
         q, k, v = (part.view(rows.count, rows.length, *part.shape[1:]).transpose(1, 2) for part in parts)
         if layout.cache is not None:
             k, v = layout.cache.extend(self.layer, k, v)
-        is_causal = layout.is_causal and rows.mask is None and rows.length > 1
+        is_causal = layout.is_causal and rows.mask is None and rows.length > 1  # a single one sees all of the cache
         mixed = F.scaled_dot_product_attention(q, k, v, rows.mask, is_causal=is_causal)
         return mixed.transpose(1, 2).reshape(rows.places, -1)
 

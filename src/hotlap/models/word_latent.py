@@ -19,9 +19,11 @@ from torch import Tensor, nn
 from hotlap.config.models import GPTConfig
 from hotlap.config.word_latent import PartShape, WordLatentConfig
 from hotlap.models.fused import rms_norm
+from hotlap.models.gpt import KeyValueCache
 from hotlap.models.word_blocks import Rows, RowTransformer
 
 NUM_BYTES = 256
+PAD, BOS, EOS = 0, 2, 3
 IGNORED = -100
 """The target of padding."""
 
@@ -122,14 +124,46 @@ class WordLatent(nn.Module):
 
     def latents(self, batch: WordBatch) -> Tensor:
         """Return the state of each word of a batch, (B, W, D): what is known once it was read."""
-        rows, length = batch.word_at.shape
-        x = self.encode(batch.words).index_select(0, batch.word_at.flatten())
+        vectors = self.encode(batch.words).index_select(0, batch.word_at.flatten())
         mask = None if batch.blocks is None else block_mask(batch.blocks)
-        return self.latent(x, [Rows(rows, length, mask)], is_causal=True).unflatten(0, (rows, length))
+        return self.over_words(vectors.unflatten(0, batch.word_at.shape), mask)
+
+    def over_words(
+        self,
+        vectors: Tensor,
+        mask: Tensor | None = None,
+        positions: Tensor | None = None,
+        cache: KeyValueCache | None = None,
+    ) -> Tensor:
+        """Return the states (B, W, D) of words by their vectors (B, W, D).
+
+        `mask` (B, 1, W, W_all) is True where a word may look; None means back. `positions` (B, W) default to 0, 1, …;
+        `cache` holds the words before these.
+        """
+        rows, length, _ = vectors.shape
+        places = None if positions is None else positions.flatten()
+        states = self.latent(
+            vectors.flatten(0, 1), [Rows(rows, length, mask)], is_causal=True, positions=places, cache=cache
+        )
+        return states.unflatten(0, (rows, length))
 
     def logits(self, latents: Tensor, input_ids: Tensor) -> Tensor:
         """Return the logits (n, L, V) of the bytes of words that follow latents (n, D), given input_ids (n, L)."""
         return self._decode(rms_norm(self.decoder_mapping(latents)), [input_ids]).view(*input_ids.shape, NUM_BYTES)
+
+    def first_byte(self, latents: Tensor, cache: KeyValueCache) -> Tensor:
+        """Return the logits (n, V) of the first byte of words that follow latents (n, D)."""
+        mapped = rms_norm(self.decoder_mapping(latents))
+        beginnings = torch.full((len(latents), 1), BOS, device=latents.device)
+        return self._decode(mapped, [beginnings], cache)
+
+    def next_byte(self, written: Tensor, place: int, cache: KeyValueCache) -> Tensor:
+        """Return the logits (n, V) of the byte after `written` (n,), which is byte number `place` of its word."""
+        positions = torch.full((len(written),), place + 2, device=written.device)
+        groups = [Rows(len(written), 1)]
+        return self.head(
+            self.decoder(self.decoder_embedding(written), groups, is_causal=True, positions=positions, cache=cache)
+        )
 
     def predictions(self, batch: WordBatch) -> Iterator[tuple[Tensor, TargetGroup]]:
         """Yield the logits (n, L, V) of each group of targets, in their order."""
@@ -149,7 +183,7 @@ class WordLatent(nn.Module):
         wanted = states.index_select(0, torch.cat([group.latents for group in batch.targets]))
         return self._decode(rms_norm(self.decoder_mapping(wanted)), [group.input_ids for group in batch.targets])
 
-    def _decode(self, mapped: Tensor, inputs: Sequence[Tensor]) -> Tensor:
+    def _decode(self, mapped: Tensor, inputs: Sequence[Tensor], cache: KeyValueCache | None = None) -> Tensor:
         """Return the logits (N, V) of the places of groups of words (n, L), each word after its vector of `mapped`."""
         ids = torch.cat([group.flatten() for group in inputs])
         embedded = self.decoder_embedding(ids).split([group.numel() for group in inputs])
@@ -159,8 +193,8 @@ class WordLatent(nn.Module):
             for first, each, group in zip(firsts, embedded, inputs, strict=True)
         ]
         groups = [Rows(group.shape[0], group.shape[1] + 1) for group in inputs]
-        states = self.decoder(torch.cat(parts), groups, is_causal=True, chosen=_all_but_starts(groups, ids.device))
-        return self.head(states)
+        wanted = _all_but_starts(groups, ids.device)
+        return self.head(self.decoder(torch.cat(parts), groups, is_causal=True, chosen=wanted, cache=cache))
 
 
 def _as_gpt(config: WordLatentConfig, shape: PartShape) -> GPTConfig:
