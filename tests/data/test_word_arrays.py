@@ -10,14 +10,12 @@ from hypothesis import strategies as st
 
 from hotlap.data.encoding import EncodedExample, encode
 from hotlap.data.tokenizers import ByteTokenizer
-from hotlap.data.word_arrays import IGNORED, Layout, WordArrays, WordLayout, arrange_words, shift_blocks, word_row
+from hotlap.data.word_arrays import IGNORED, WordArrays, WordLayout, arrange_words, shift_blocks, word_row
 from hotlap.data.word_batches import WordBatch, word_batch_of
 from hotlap.data.words import split_words
 from hotlap.tasks.examples import Example
 
-LAYOUTS = [
-    WordLayout(12, padding, distinct) for padding in ("max_length", "longest", "bucketed") for distinct in (0, 1)
-]
+LAYOUTS = [WordLayout(12, padded, distinct) for padded in (True, False) for distinct in (False, True)]
 TEXTS = st.lists(st.sampled_from(["a", "bc ", " ", "\x0e", "\x0f", "\x00", "é", "long-winded ", "👍🏽"])).map("".join)
 EXAMPLES = st.lists(st.builds(Example, TEXTS.map(lambda text: f"p{text}"), TEXTS), min_size=1, max_size=4).map(
     lambda examples: [encode(example, ByteTokenizer()) for example in examples]
@@ -54,7 +52,7 @@ def example_of(prefix: str, completion: str) -> EncodedExample:
 
 
 def test_a_row_is_the_start_and_the_words_and_predicts_each_next_one() -> None:
-    arrays = arrange_words([example_of("a ", "b")], WordLayout(12, "bucketed"))
+    arrays = arrange_words([example_of("a ", "b")], WordLayout(12))
     assert words_in(arrays) == [[b"\x02\x03", b"\x02a \x03", b"\x02b\x03"]]
     assert targets_in(arrays) == [(0, 1, b"\x02b", b"b\x03"), (0, 2, b"\x02", b"\x03")]
     assert arrays.is_real is arrays.blocks is None
@@ -85,18 +83,18 @@ def test_distinct_words_are_encoded_once(examples: list[EncodedExample]) -> None
     for layout in LAYOUTS:
         arrays = arrange_words(examples, layout)
         rows = [(*row, len(row)) for group in arrays.words for row in group.ids.tolist()]
-        if layout.encode_distinct and layout.padding == "bucketed":
+        if layout.encode_distinct and not layout.is_padded:
             assert len(set(rows)) == len(rows)
         if layout.encode_distinct:
             assert len(rows) <= len({word for row in words_in(arrays) for word in row}) + 1
         for group in arrays.words:
-            assert (group.is_real is None) == (layout.padding == "bucketed")
+            assert (group.is_real is None) == (not layout.is_padded)
 
 
-@pytest.mark.parametrize("padding", ["max_length", "longest", "bucketed"])
-def test_only_completions_are_learned_and_where_a_cut_word_ends_is_not(padding: Layout) -> None:
+@pytest.mark.parametrize("is_padded", [True, False])
+def test_only_completions_are_learned_and_where_a_cut_word_ends_is_not(is_padded: bool) -> None:
     window = EncodedExample(np.frombuffer(b"x of runn", dtype=np.uint8), 1)
-    arrays = arrange_words([window], WordLayout(12, padding))
+    arrays = arrange_words([window], WordLayout(12, is_padded))
     assert targets_in(arrays) == [
         (0, 1, b"\x02 ", b" \x03"),
         (0, 2, b"\x02of ", b"of \x03"),
@@ -105,8 +103,8 @@ def test_only_completions_are_learned_and_where_a_cut_word_ends_is_not(padding: 
     assert arrays.num_targets == 2 + 4 + 4
 
 
-def test_max_length_has_one_shape_whatever_the_words_are() -> None:
-    layout = WordLayout(16, "max_length", row_words=9)
+def test_padded_words_have_one_shape_whatever_the_words_are() -> None:
+    layout = WordLayout(16, is_padded=True, row_words=9)
     short, long = (arrange_words([example_of("a", text)], layout) for text in ("b", "one two three four five"))
     for arrays in (short, long):
         (group,), (targets,) = arrays.words, arrays.targets

@@ -1,6 +1,6 @@
 """Section `model` of the word-latent model: bytes encoder, transformer over words, bytes decoder; and its presets."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final, Literal, Self
 
 from pydantic import Field, model_validator
@@ -108,3 +108,13 @@ def forget_part_shapes(model: dict[str, Any], changed: Collection[str]) -> None:
         written = model.get(part)
         if isinstance(written, dict):
             model[part] = {key: value for key, value in written.items() if shapes.get(part, {}).get(key, ...) != value}
+
+
+def word_problems(tokenizer: str, padding: str, backend: str) -> Iterator[str]:
+    """Yield what a run with this model cannot have."""
+    if tokenizer != "byte":
+        yield f"model word_latent reads bytes, but tokenizer is {tokenizer}; leave it out, or write tokenizer: byte"
+    if padding == "packed":
+        yield "padding: packed: model word_latent has one example in a row; use padding: bucketed"
+    if backend != "fast":
+        yield f"backend: {backend} trains models of transformers, which has none like word_latent; use backend: fast"

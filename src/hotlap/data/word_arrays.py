@@ -6,9 +6,9 @@ into words by themselves, so no word is half asked and half answered. An example
 where its last word ends is not learned. Shapes: B rows, W words in the longest, n words in a group of L bytes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 from hotlap.data.encoding import PAD, EncodedExample
 from hotlap.data.words import BOS, EOS, SHIFT_IN, SHIFT_OUT, split_words
 
-Layout = Literal["max_length", "longest", "bucketed"]
-"""`training.padding` as words have it."""
 IGNORED: Final = -100
 """A target that nothing is learned from."""
 _EMPTY: Final = -1  # the number of an empty word
@@ -97,7 +95,9 @@ class WordLayout:
 
     max_word_length: int
     """Places of a word, with BOS and EOS."""
-    padding: Layout
+    is_padded: bool = False
+    """Whether every word takes all its places, and a word stands in every place of a row, as WeLT has it; else words
+    of one length lie together, and nothing is computed for what is not learned."""
     encode_distinct: bool = False
     """Whether each distinct word of a batch is encoded once."""
     row_words: int | None = None
@@ -113,6 +113,16 @@ def word_row(example: EncodedExample, max_word_length: int) -> WordRow:
     learned = split_words(content[example.prefix_length :].tobytes(), max_word_length)
     lengths = np.fromiter(map(len, (b"", *given, *learned)), dtype=np.int64, count=1 + len(given) + len(learned))
     return WordRow(content, lengths, 1 + len(given), has_end, shift_blocks([b"", *given], len(lengths)))
+
+
+def count_words(examples: Iterable[EncodedExample], max_word_length: int) -> _Numbers:
+    """Return the words of each example's row, the empty one at its start among them, (E,)."""
+    return np.array([len(word_row(example, max_word_length).lengths) for example in examples], dtype=np.int64)
+
+
+def count_targets(examples: Iterable[EncodedExample], max_word_length: int) -> int:
+    """Return the bytes and ends of words that are learned of all examples."""
+    return sum(word_row(example, max_word_length).num_targets for example in examples)
 
 
 def shift_blocks(words: Sequence[bytes], count: int | None = None) -> _Numbers | None:
@@ -148,16 +158,18 @@ def arrange_rows(rows: Sequence[WordRow], layout: WordLayout) -> WordArrays:
     number_at = np.zeros(is_real.shape, dtype=np.int64)
     number_at[is_real] = np.arange(len(lengths))
     num_tokens, learned = int(lengths.sum()), _learned(rows, width)
-    if layout.padding == "bucketed":
+    groups: tuple[WordGroupArrays, ...]
+    targets: tuple[TargetGroupArrays, ...]
+    if layout.is_padded:
+        most = layout.max_word_length - 2
+        group, word_at = _padded_group(words, np.where(is_real, number_at, _EMPTY), most, layout)
+        groups, targets = (group,), (_padded_targets(words, learned, is_real.size, most),)
+        num_slots = is_real.size * most
+    else:
         groups, row_of = _dense_groups(words, distinct=layout.encode_distinct)
         word_at = np.where(is_real, row_of[number_at], 0)
         targets = _dense_targets(words, learned)
         num_slots = num_tokens + int((~is_real).sum())
-    else:
-        most = layout.max_word_length - 2 if layout.padding == "max_length" else int(lengths.max())
-        group, word_at = _padded_group(words, np.where(is_real, number_at, _EMPTY), most, layout)
-        groups, targets = (group,), (_padded_targets(words, learned, is_real.size, most),)
-        num_slots = is_real.size * most
     return WordArrays(
         words=groups,
         word_at=word_at,

@@ -58,6 +58,8 @@ def hidden_at(
 
 def can_generate(model: nn.Module) -> bool:
     """Say whether a model can generate text position by position, which chrF, BLEU and exact match need."""
+    if not hasattr(model, "hidden"):
+        return False
     return _takes(model, "positions", "mask", "cache", "is_real")
 
 
