@@ -29,7 +29,7 @@ from hotlap.tasks.scoring import generation_scores
 from hotlap.train.distributed import gather_objects, sum_over_ranks
 from hotlap.train.generate import generate
 from hotlap.train.parts import Evaluable
-from hotlap.train.words import evaluation_batch, word_sums
+from hotlap.train.words import evaluation_batch, generated_texts, word_sums
 
 _NUM_SAMPLES = 5
 
@@ -137,9 +137,9 @@ class Evaluator:
         size = self._parts.config.training.per_device_eval_batch_size
         with evaluating(self._parts):
             mine = [
-                decode(ids)
+                text
                 for start in range(0, len(prompts), size)
-                for ids in generate(self._parts, prompts[start : start + size], longest + 8)
+                for text in self._generated(prompts[start : start + size], longest + 8)
             ]
         generated = [""] * len(examples)
         for rank, texts in enumerate(gather_objects(world, mine)):
@@ -150,6 +150,11 @@ class Evaluator:
             for i in range(min(_NUM_SAMPLES, len(examples)))
         ]
         return generation_scores(generated, expected), samples
+
+    def _generated(self, prompts: Sequence[NDArray[Any]], max_new_tokens: int) -> list[str]:
+        if self._has_words:
+            return generated_texts(self._parts, prompts, max_new_tokens)
+        return [self._parts.tokenizer.decode(ids) for ids in generate(self._parts, prompts, max_new_tokens)]
 
     def _prompt_text(self, example: EncodedExample) -> str:
         """Return the text of a prompt, in which the token that ends a text may end turns of a conversation."""

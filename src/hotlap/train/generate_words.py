@@ -12,13 +12,16 @@ of the longest, D width of the words' states.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hotlap.config.samples import GenerationSettings
 from hotlap.config.schema import RunConfig
+from hotlap.data.word_arrays import shift_blocks
+from hotlap.data.words import split_words
 from hotlap.models.gpt import KeyValueCache
 from hotlap.models.word_latent import BOS, EOS, PAD, WordLatent, block_mask
 from hotlap.train.sampling import Chooser
@@ -32,6 +35,13 @@ class WordPrompt:
     words: Sequence[bytes]
     blocks: Sequence[int] = ()
     """Number of the shift block that each word is in, -1 outside; empty: there is none."""
+
+
+def word_prompt(prompt: Sequence[int] | NDArray[Any], max_word_length: int) -> WordPrompt:
+    """Return the words of a prompt given as bytes, cut as they are in training."""
+    words = split_words(bytes(prompt), max_word_length)
+    blocks = shift_blocks([b"", *words])
+    return WordPrompt(words, () if blocks is None else blocks[1:].tolist())
 
 
 class WordSpeaker(Protocol):

@@ -1,10 +1,11 @@
 """What a model that reads words asks of its batches, and what it is measured by."""
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 
 from hotlap.config.schema import RunConfig, TrainingConfig
 from hotlap.config.word_latent import WordLatentConfig
@@ -13,6 +14,7 @@ from hotlap.data.streams import EndlessExamples
 from hotlap.data.word_arrays import WordLayout, arrange_words, count_words
 from hotlap.data.word_batches import WordBatch, word_batch_of
 from hotlap.models.word_latent import IGNORED, WordLatent
+from hotlap.train.generate_words import generate_words, word_prompt
 from hotlap.train.parts import Evaluable
 
 
@@ -44,6 +46,14 @@ def evaluation_batch(parts: Evaluable, examples: Sequence[EncodedExample]) -> Wo
     model = parts.config.model
     assert isinstance(model, WordLatentConfig)
     return word_batch_of(arrange_words(examples, WordLayout(model.max_word_length, False, model.encode_distinct)))
+
+
+def generated_texts(parts: Evaluable, prompts: Sequence[NDArray[Any]], max_new_bytes: int) -> list[str]:
+    """Return the likeliest text after each prompt, up to its end or to so many bytes."""
+    size = cast(WordLatent, parts.model).config.max_word_length
+    found = [word_prompt(prompt, size) for prompt in prompts]
+    texts = generate_words(parts, found, max_new_bytes, max_new_bytes)  # a word has a byte at least
+    return [text.decode() for text in texts]
 
 
 def word_sums(parts: Evaluable, batch: WordBatch) -> list[float]:
