@@ -1,18 +1,15 @@
 """The task string_repetition: template, split, cache and hash."""
 
-import random
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from hotlap.config.schema import StringRepetitionConfig
 from hotlap.core.errors import DataError
-from hotlap.tasks import string_repetition
+from hotlap.tasks import string_repetition, text_pieces
 from hotlap.tasks.examples import Example, TaskData, num_shared
-from hotlap.tasks.string_repetition import example_for, load_string_repetition, split_by_hash
+from hotlap.tasks.string_repetition import example_for, load_string_repetition
 
 SENTENCES = [f"sentence number {number} says hello" for number in range(200)]
 
@@ -72,29 +69,6 @@ def test_shared_examples_are_counted(corpus: Path) -> None:
     assert num_shared(TaskData(train=(*data.train, *data.eval[:3]), eval=data.eval, source="s")) == 3
 
 
-@given(numbers=st.sets(st.integers(0, 10**6), min_size=2, max_size=120), size=st.integers(1, 5), seed=st.integers(0, 9))
-@settings(deadline=None)
-def test_the_split_never_depends_on_the_order(numbers: set[int], size: int, seed: int) -> None:
-    ordered = [f"sentence {number}" for number in numbers]
-    shuffled = random.Random(seed).sample(ordered, len(ordered))
-    split = split_by_hash(set(ordered), size)
-    assert split_by_hash(set(shuffled), size) == split
-    train, evaluation = split
-    assert not set(train) & set(evaluation)
-    assert 1 <= len(evaluation) <= size
-    assert set(train) | set(evaluation) <= set(ordered)
-
-
-def test_new_sentences_move_none_from_evaluation_to_training_or_back() -> None:
-    """A sentence's rank is its hash, so a larger corpus only moves the border."""
-    sentences = {f"sentence {number}" for number in range(1000)}
-    train, evaluation = split_by_hash(sentences, 100)
-    ranked = [*evaluation, *train]
-    more = {*sentences, *(f"another {number}" for number in range(500))}
-    train, evaluation = split_by_hash(more, 100)
-    assert [sentence for sentence in [*evaluation, *train] if sentence in sentences] == ranked
-
-
 @pytest.mark.parametrize("text", ["", "short. a b. c d.", "only this one sentence is long enough"])
 def test_a_corpus_without_two_sentences_is_empty(tmp_path: Path, text: str) -> None:
     (tmp_path / "corpus.txt").write_text(text)
@@ -111,7 +85,7 @@ def library(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         assert texts, "the text was read again"
         yield texts.pop()
 
-    monkeypatch.setattr(string_repetition, "docstring_texts", read)
+    monkeypatch.setattr(text_pieces, "docstring_texts", read)
     return texts
 
 

@@ -8,6 +8,7 @@ from ruamel.yaml import YAML
 
 from hotlap.config.base import CUSTOM, PART_PATTERN, Section, check_variant, variant_of
 from hotlap.config.gpt2 import PRESETS, PresetName
+from hotlap.config.word_latent import WordLatentConfig, forget_part_shapes
 
 
 def _overrides(value: Any) -> Any:
@@ -143,7 +144,12 @@ class CustomModelConfig(Section):
     """The function, as `module:function`."""
 
 
-MODELS: Final[Mapping[str, type[Section]]] = {"gpt": GPTConfig, "hf": HFModelConfig, CUSTOM: CustomModelConfig}
+MODELS: Final[Mapping[str, type[Section]]] = {
+    "gpt": GPTConfig,
+    "word_latent": WordLatentConfig,
+    "hf": HFModelConfig,
+    CUSTOM: CustomModelConfig,
+}
 
 
 def _variant(value: Any) -> str:
@@ -155,7 +161,10 @@ def _check(value: Any) -> Any:
 
 
 ModelConfig = Annotated[
-    Annotated[GPTConfig, Tag("gpt")] | Annotated[HFModelConfig, Tag("hf")] | Annotated[CustomModelConfig, Tag(CUSTOM)],
+    Annotated[GPTConfig, Tag("gpt")]
+    | Annotated[WordLatentConfig, Tag("word_latent")]
+    | Annotated[HFModelConfig, Tag("hf")]
+    | Annotated[CustomModelConfig, Tag(CUSTOM)],
     Discriminator(_variant),
     BeforeValidator(_check),
 ]
@@ -171,6 +180,8 @@ def forget_shape(model: dict[str, Any], changed: Collection[str]) -> None:
 
     A shape that is written out would win over the new preset otherwise.
     """
+    if model.get("name") == "word_latent":
+        return forget_part_shapes(model, changed)
     if "model_name_or_path" in changed:
         doomed = {key for preset in PRESETS.values() for key in preset if key != "positions"}
     elif "preset" in changed:

@@ -34,6 +34,7 @@ from hotlap.config.tasks import (
     EndlessTaskConfig,
     GeneratorConfig,
     LanguageModelConfig,
+    LetterCountConfig,
     MixtureConfig,
     PromptCompletionConfig,
     StringRepetitionConfig,
@@ -42,6 +43,7 @@ from hotlap.config.tasks import (
 from hotlap.config.tokenizers import TOKENIZERS, ByteTokenizerConfig, TokenizerConfig
 from hotlap.config.training import TrainingConfig
 from hotlap.config.training_rules import streaming_problems
+from hotlap.config.word_latent import WordLatentConfig, word_problems
 from hotlap.core.clock import ClockName
 from hotlap.core.errors import ConfigError, unknown_name
 from hotlap.core.goals import parse_goal
@@ -67,6 +69,7 @@ __all__ = [
     "GPTConfig",
     "GeneratorConfig",
     "LanguageModelConfig",
+    "LetterCountConfig",
     "MixtureConfig",
     "ModelConfig",
     "PromptCompletionConfig",
@@ -217,6 +220,8 @@ class RunConfig(Section):
             yield "targets need evaluations, but training.eval_strategy is no; leave it out to evaluate on the clock"
         if isinstance(self.task, EndlessTaskConfig):
             yield from self._epochs_of_endless_data()
+        if isinstance(self.model, WordLatentConfig):
+            yield from word_problems(self.tokenizer.name, self.training.padding, self.backend)
         metric, known = self.training.metric_for_best_model, [*CHEAP_METRICS, *GENERATION_METRICS, *self.task_metrics]
         if metric is not None and metric not in known and not isinstance(self.task, CustomTaskConfig):
             yield str(unknown_name("metric in training.metric_for_best_model", metric, known))
@@ -233,7 +238,7 @@ class RunConfig(Section):
             known = [*CHEAP_METRICS, *GENERATION_METRICS, *self.task_metrics]
             yield f"targets: {unknown_name('metric', metric, known)} eval_NAME_loss is for the tasks of a mixture"
         tasks = [sub.task for sub in self.task.tasks.values()] if isinstance(self.task, MixtureConfig) else [self.task]
-        answering = StringRepetitionConfig | PromptCompletionConfig | GeneratorConfig
+        answering = StringRepetitionConfig | LetterCountConfig | PromptCompletionConfig | GeneratorConfig
         if metric == "bits_per_byte" and any(isinstance(task, answering) for task in tasks):
             yield "targets: bits_per_byte is measured on running text (task language_model); use eval_loss here"
         if metric in GENERATION_METRICS and any(isinstance(task, LanguageModelConfig) for task in tasks):

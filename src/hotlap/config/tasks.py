@@ -50,10 +50,33 @@ class StringRepetitionConfig(Section):
 
     @model_validator(mode="after")
     def _check_lengths(self) -> Self:
-        if self.min_length_bytes > self.max_length_bytes:
-            bounds = f"{self.min_length_bytes} is above max_length_bytes {self.max_length_bytes}"
-            raise ValueError(f"min_length_bytes {bounds}")
+        _check_bounds(self.min_length_bytes, self.max_length_bytes)
         return self
+
+
+class LetterCountConfig(Section):
+    """Count the letters of a word: N1 E1 U1 R1 O1 S2 I1 for neurosis. The answers are made here, from any words."""
+
+    name: Literal["letter_count"] = "letter_count"
+    text: str | None = None
+    """Glob of word lists or any other text, relative to the config; absent: the words of Python's own docstrings."""
+    min_length_bytes: int = Field(2, ge=1)
+    """Shortest word, in UTF-8 bytes."""
+    max_length_bytes: int = Field(14, ge=1)
+    """Longest word, in UTF-8 bytes."""
+    max_eval_samples: int = Field(64, ge=1)
+    """Words in the evaluation set."""
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> Self:
+        _check_bounds(self.min_length_bytes, self.max_length_bytes)
+        return self
+
+
+def _check_bounds(min_length_bytes: int, max_length_bytes: int) -> None:
+    """Raise ValueError for bounds that leave nothing between them."""
+    if min_length_bytes > max_length_bytes:
+        raise ValueError(f"min_length_bytes {min_length_bytes} is above max_length_bytes {max_length_bytes}")
 
 
 class LanguageModelConfig(Section):
@@ -187,6 +210,7 @@ class GeneratorConfig(Section):
 
 _SIMPLE: Final[Mapping[str, type[Section]]] = {
     "string_repetition": StringRepetitionConfig,
+    "letter_count": LetterCountConfig,
     "language_model": LanguageModelConfig,
     "prompt_completion": PromptCompletionConfig,
     "generator": GeneratorConfig,
@@ -205,6 +229,7 @@ def _check_simple(value: Any) -> Any:
 
 SimpleTaskConfig = Annotated[
     Annotated[StringRepetitionConfig, Tag("string_repetition")]
+    | Annotated[LetterCountConfig, Tag("letter_count")]
     | Annotated[LanguageModelConfig, Tag("language_model")]
     | Annotated[PromptCompletionConfig, Tag("prompt_completion")]
     | Annotated[GeneratorConfig, Tag("generator")]
@@ -274,6 +299,7 @@ def _check(value: Any) -> Any:
 
 TaskConfig = Annotated[
     Annotated[StringRepetitionConfig, Tag("string_repetition")]
+    | Annotated[LetterCountConfig, Tag("letter_count")]
     | Annotated[LanguageModelConfig, Tag("language_model")]
     | Annotated[PromptCompletionConfig, Tag("prompt_completion")]
     | Annotated[GeneratorConfig, Tag("generator")]

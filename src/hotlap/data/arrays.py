@@ -10,10 +10,13 @@ from numpy.typing import NDArray
 from hotlap.data.encoding import PAD, EncodedExample, Examples
 from hotlap.data.order import BatchOrder
 from hotlap.data.streaming import ShardOrder
+from hotlap.data.word_arrays import WordArrays, WordLayout, arrange_words
 
 PADDING_ID: Final = -1
 """Document number of padding."""
 
+RowLayout = int | WordLayout | None
+"""Tokens that each row is padded to (None: to the longest of the batch), or how rows of words are laid out."""
 PlainRows = Sequence[EncodedExample]
 PackedRows = Sequence[Sequence[EncodedExample]]
 
@@ -76,25 +79,33 @@ class BatchMaker:
 
     span: ClassVar[int] = 1
     """Batches in a row that one worker should make."""
-    knows_all_targets: ClassVar[bool] = True
-    """Whether the targets of all devices are known to each of them."""
 
     examples: Examples
     order: BatchOrder | ShardOrder
-    row_length: int | None
-    """Tokens that each row is padded to; None: to the longest of the batch."""
+    layout: RowLayout
     rank: int
     world_size: int
+
+    @property
+    def knows_all_targets(self) -> bool:
+        """Whether the targets of all devices are known to each of them; words are counted where they are cut."""
+        return not isinstance(self.layout, WordLayout) or self.world_size == 1
 
     def prepare(self, first: int) -> None:
         """Sort or pack what the batches from `first` on need."""
         self.order.rows(first)
 
-    def make(self, number: int) -> tuple[BatchArrays, int]:
-        """Return this device's rows of batch `number`, and how many targets the batch has on all devices."""
+    def make(self, number: int) -> tuple[BatchArrays | WordArrays, int]:
+        """Return this device's rows of batch `number`, and how many targets the batch has on all devices.
+
+        Of words, only this device's targets are known.
+        """
         rows = self.order.rows(number)
-        num_targets = int(self.examples.num_targets[np.concatenate(rows)].sum())
         own = rows[self.rank :: self.world_size]
+        if isinstance(self.layout, WordLayout):
+            arrays = arrange_words([self.examples[row[0]] for row in own], self.layout)
+            return arrays, arrays.num_targets
+        num_targets = int(self.examples.num_targets[np.concatenate(rows)].sum())
         if self.order.mode == "packed":
-            return arrange([[self.examples[place] for place in row] for row in own], self.row_length), num_targets
-        return arrange([self.examples[row[0]] for row in own], self.row_length), num_targets
+            return arrange([[self.examples[place] for place in row] for row in own], self.layout), num_targets
+        return arrange([self.examples[row[0]] for row in own], self.layout), num_targets

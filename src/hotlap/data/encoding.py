@@ -59,6 +59,8 @@ class Examples:
         """Tokens of each example that the loss is not on, shape (E,)."""
         self.num_targets = lengths - np.maximum(prefix_lengths, 1)
         """Tokens of each example that are predicted, shape (E,); a first token never is."""
+        self.sizes = lengths
+        """What rows of like size are found by, shape (E,): the tokens, or where a model reads words the words."""
         self._path = path
         self.num_bytes = num_bytes
         """Bytes of UTF-8 that each example's targets stand for, shape (E,); None where nobody asks."""

@@ -4,14 +4,17 @@ In place means while the training waits: on a CPU every core is busy with the tr
 microseconds. Workers pay on a GPU, whose host has cores to spare. Either way the batches are the same.
 """
 
-from hotlap.data.arrays import BatchArrays, BatchMaker
+from hotlap.data.arrays import BatchArrays, BatchMaker, RowLayout
 from hotlap.data.batches import Batch, batch_of
 from hotlap.data.encoding import Examples
 from hotlap.data.order import BatchOrder
 from hotlap.data.streaming import ShardOrder
 from hotlap.data.streams import EndlessExamples, StreamMaker, StreamOrder
+from hotlap.data.word_arrays import WordArrays
+from hotlap.data.word_batches import WordBatch, word_batch_of
 from hotlap.data.workers import Maker, WorkerPool
 
+AnyBatch = Batch | WordBatch
 Order = BatchOrder | ShardOrder | StreamOrder
 
 
@@ -22,7 +25,7 @@ class BatchSource:
         self,
         examples: Examples | EndlessExamples,
         order: Order,
-        row_width: int | None,
+        layout: RowLayout,
         *,
         rank: int = 0,
         world_size: int = 1,
@@ -32,13 +35,13 @@ class BatchSource:
     ) -> None:
         """Set up the source; workers are started with the first batch. Endless examples have an order of their own.
 
-        `row_width` is the length in tokens that rows are padded to (None: the longest of each batch), `prefetch` the
-        batches that each worker makes ahead of those asked for: then it waits, also while the clock is stopped.
+        `layout` says how rows become arrays, `prefetch` how many batches each worker makes ahead of those asked for:
+        then it waits, also while the clock is stopped.
         """
         self.order = order
-        self.row_length = row_width
-        """Tokens that every row is padded to; None: the longest of its batch."""
-        self._maker = _maker(examples, order, row_width, rank, world_size)
+        self.row_length = layout if isinstance(layout, int) else None
+        """Tokens that every row is padded to; None: the longest of its batch, or rows are words."""
+        self._maker = _maker(examples, order, layout, rank, world_size)
         self.num_refused = 0
         """Samples of generators that were drawn for the batches taken, and left out."""
         self._num_workers = workers
@@ -63,13 +66,13 @@ class BatchSource:
         """Whether `micro_batches` counts the targets of all devices, and not only those of this one."""
         return self._maker.knows_all_targets
 
-    def micro_batches(self, first: int, count: int) -> tuple[list[Batch], int]:
+    def micro_batches(self, first: int, count: int) -> tuple[list[AnyBatch], int]:
         """Return this device's part of batches `first` to `first` + `count`, and their targets on all devices.
 
         Raises RunFailedError when a worker has ended, DataError when a generator fails.
         """
         made = [self._make(number) for number in range(first, first + count)]
-        batches = [batch_of(arrays) for arrays, _ in made]
+        batches = [word_batch_of(arrays) if isinstance(arrays, WordArrays) else batch_of(arrays) for arrays, _ in made]
         self.num_refused += sum(arrays.num_refused for arrays, _ in made)
         if self._pin_memory:
             batches = [batch.pin_memory() for batch in batches]
@@ -90,7 +93,7 @@ class BatchSource:
             self._pool.close()
             self._pool = None
 
-    def _make(self, number: int) -> tuple[BatchArrays, int]:
+    def _make(self, number: int) -> tuple[BatchArrays | WordArrays, int]:
         if not self._num_workers:
             return self._maker.make(number)
         pool = self._request(number, number + 1)  # no more at once: orders fill a pipe before anybody reads results
@@ -110,9 +113,9 @@ class BatchSource:
         return self._pool
 
 
-def _maker(examples: Examples | EndlessExamples, order: Order, row_width: int | None, rank: int, size: int) -> Maker:
+def _maker(examples: Examples | EndlessExamples, order: Order, layout: RowLayout, rank: int, size: int) -> Maker:
     if isinstance(examples, EndlessExamples):
         assert isinstance(order, StreamOrder)
-        return StreamMaker(examples, order, row_width, rank, size)
+        return StreamMaker(examples, order, layout, rank, size)
     assert not isinstance(order, StreamOrder)
-    return BatchMaker(examples, order, row_width, rank, size)
+    return BatchMaker(examples, order, layout, rank, size)

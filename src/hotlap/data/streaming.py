@@ -310,4 +310,4 @@ def order_of(
     """Return the order of examples in batches of `batch_size` rows, whether all are there or more come."""
     if examples.stream is not None:
         return ShardOrder(examples.stream, batch_size, seed, mode)
-    return BatchOrder(examples.lengths, batch_size, seed, mode=mode, row_length=row_length, drop_last=drop_last)
+    return BatchOrder(examples.sizes, batch_size, seed, mode=mode, row_length=row_length, drop_last=drop_last)

@@ -21,10 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hotlap.core.errors import ConfigError, DataError
-from hotlap.data.arrays import BatchArrays, arrange
+from hotlap.data.arrays import BatchArrays, RowLayout, arrange
 from hotlap.data.encoding import EncodedExample, Examples, Limits, encode
 from hotlap.data.order import BatchOrder, OrderMode
 from hotlap.data.tokenizers import Tokenizer
+from hotlap.data.word_arrays import WordArrays, WordLayout, arrange_words
 from hotlap.tasks.examples import Example, GeneratorTask, SampleSource
 from hotlap.tasks.generator import shard_seed, stream_start, without
 
@@ -217,14 +218,14 @@ class StreamMaker:
     """Makes the batches of one device by their numbers; it can be sent to another process."""
 
     def __init__(
-        self, examples: EndlessExamples, order: StreamOrder, row_length: int | None, rank: int, world_size: int
+        self, examples: EndlessExamples, order: StreamOrder, layout: RowLayout, rank: int, world_size: int
     ) -> None:
-        """Take the stream and its layout; `row_length` is what rows are padded to (None: the longest of a batch)."""
+        """Take the stream, its order, and how its rows become arrays."""
         self.knows_all_targets = world_size == 1
         self.span = SPAN * order.accumulation
         self._examples = examples
         self._order = order
-        self._row_length = row_length
+        self._layout = layout
         self._rank = rank
         self._world_size = world_size
         self._shares = whole_shares(row_shares(examples, order))
@@ -250,14 +251,16 @@ class StreamMaker:
             for number in range(first - self._order.accumulation, first):
                 self._rows(number)
 
-    def make(self, number: int) -> tuple[BatchArrays, int]:
+    def make(self, number: int) -> tuple[BatchArrays | WordArrays, int]:
         """Return this device's rows of batch `number`, and how many targets they have."""
         self.prepare(number - number % self._order.accumulation)  # what was left out before has been counted before
         before = self._num_refused()
         rows = self._rows(number)
+        if isinstance(self._layout, WordLayout):
+            words = arrange_words([row[0] for row in rows], self._layout)
+            return replace(words, num_refused=self._num_refused() - before), words.num_targets
         num_targets = sum(example.num_targets for row in rows for example in row)
-        is_packed = self._order.mode == "packed"
-        arrays = arrange(rows if is_packed else [row[0] for row in rows], self._row_length)
+        arrays = arrange(rows if self._order.mode == "packed" else [row[0] for row in rows], self._layout)
         return replace(arrays, num_refused=self._num_refused() - before), num_targets
 
     def _num_refused(self) -> int:

@@ -17,6 +17,7 @@ from typing import Final, Protocol
 
 from hotlap.core.errors import HotlapError, RunFailedError
 from hotlap.data.arrays import BatchArrays
+from hotlap.data.word_arrays import WordArrays
 
 _JOIN_SECONDS: Final = 2.0
 _IGNORED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -39,7 +40,7 @@ class Maker(Protocol):
     def prepare(self, first: int) -> None:
         """Do what can be done before batch `first` is asked for."""
 
-    def make(self, number: int) -> tuple[BatchArrays, int]:
+    def make(self, number: int) -> tuple[BatchArrays | WordArrays, int]:
         """Return this device's rows of a batch, and how many targets it has: on all devices, where they are known."""
 
 
@@ -65,7 +66,7 @@ class WorkerPool:
         with suppress(OSError):  # the worker has ended: `take` will tell
             self._connection(number).send(number)
 
-    def take(self, number: int) -> tuple[BatchArrays, int]:
+    def take(self, number: int) -> tuple[BatchArrays | WordArrays, int]:
         """Return a batch that was asked for; those asked for before it and not taken are dropped.
 
         Raises RunFailedError when its worker has ended, and the error that kept the worker from making the batch.

@@ -7,11 +7,13 @@ from torch import nn
 
 from hotlap.config.models import HFModelConfig
 from hotlap.config.schema import GPTConfig, RunConfig
+from hotlap.config.word_latent import WordLatentConfig
 from hotlap.core.errors import ConfigError
 from hotlap.models.gpt import GPT
 from hotlap.models.gpt2 import read_gpt2
 from hotlap.models.hf_build import build_hf
 from hotlap.models.protocol import takes_documents
+from hotlap.models.word_latent import WordLatent
 
 
 def build_model(
@@ -30,6 +32,8 @@ def build_model(
         if section.model_name_or_path is not None and reads_weights:
             read_gpt2(gpt, section.model_name_or_path)
         return gpt
+    if isinstance(section, WordLatentConfig):
+        return WordLatent(section, gradient_checkpointing=checkpoints)
     if isinstance(section, HFModelConfig):
         model = build_hf(section, vocab_size, gradient_checkpointing=checkpoints)
     else:

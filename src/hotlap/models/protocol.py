@@ -5,6 +5,8 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from hotlap.models.word_latent import WordLatent
+
 
 class CausalLM(Protocol):
     """A language model in two halves, so that the head sees the tokens that count and no others.
@@ -57,8 +59,8 @@ def hidden_at(
 
 
 def can_generate(model: nn.Module) -> bool:
-    """Say whether a model can generate text position by position, which chrF, BLEU and exact match need."""
-    return _takes(model, "positions", "mask", "cache", "is_real")
+    """Say whether a model can generate text bit by bit, which chrF, BLEU and exact match need."""
+    return isinstance(model, WordLatent) or _takes(model, "positions", "mask", "cache", "is_real")
 
 
 def _takes(model: nn.Module, *names: str) -> bool:

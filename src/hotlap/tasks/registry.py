@@ -6,7 +6,14 @@ from pathlib import Path
 
 from hotlap.config.base import Section
 from hotlap.config.schema import CustomTaskConfig, LanguageModelConfig, StringRepetitionConfig
-from hotlap.config.tasks import GeneratorConfig, MixtureConfig, PromptCompletionConfig, SimpleTaskConfig, TaskConfig
+from hotlap.config.tasks import (
+    GeneratorConfig,
+    LetterCountConfig,
+    MixtureConfig,
+    PromptCompletionConfig,
+    SimpleTaskConfig,
+    TaskConfig,
+)
 from hotlap.config.tokenizers import ByteTokenizerConfig
 from hotlap.core.errors import ConfigError, DataError
 from hotlap.tasks.examples import (
@@ -21,6 +28,7 @@ from hotlap.tasks.examples import (
 )
 from hotlap.tasks.generator import load_generator
 from hotlap.tasks.language_model import load_language_model
+from hotlap.tasks.letter_count import load_letter_count
 from hotlap.tasks.prompt_completion import load_prompt_completion
 from hotlap.tasks.string_repetition import load_string_repetition
 
@@ -63,6 +71,8 @@ def _load(
     match config:
         case StringRepetitionConfig():
             return load_string_repetition(config, directory, cache)
+        case LetterCountConfig():
+            return load_letter_count(config, directory, cache)
         case LanguageModelConfig():
             return load_language_model(config, directory, cache)
         case PromptCompletionConfig():

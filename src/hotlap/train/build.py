@@ -13,13 +13,16 @@ from torch import nn
 from hotlap.config.parts import custom_parts
 from hotlap.config.schedule import schedule_of
 from hotlap.config.schema import RunConfig, TrainingConfig
+from hotlap.config.word_latent import WordLatentConfig
 from hotlap.core.errors import ConfigError, DataError
+from hotlap.data.arrays import RowLayout
 from hotlap.data.encoding import Examples
 from hotlap.data.load import load_data
 from hotlap.data.loader import BatchSource, Order
 from hotlap.data.streaming import order_of
 from hotlap.data.streams import EndlessExamples, StreamOrder
 from hotlap.models.build import build_model, longest_input
+from hotlap.models.word_latent import WordLatent
 from hotlap.optim.build import build_optimizers
 from hotlap.optim.measure import NoiseScale
 from hotlap.tasks.examples import TokenTask
@@ -35,9 +38,10 @@ from hotlap.train.memory import (
     refuse_model_too_big,
     size_of,
 )
-from hotlap.train.objective import Objective
+from hotlap.train.objective import Objective, WordObjective
 from hotlap.train.parts import Parts, bf16_is_fast
 from hotlap.train.trial_steps import probe, warm_up
+from hotlap.train.words import size_rows, word_layout
 
 _MEASURED_OVER_ESTIMATED: Final = 1.5
 """What a process on a CPU holds at most, with buffers of the backward pass and gaps: 1.3 to 1.5 times the estimate."""
@@ -63,6 +67,7 @@ def build_parts(
     custom = {key: load_part(directory, name) for key, name in custom_parts(config).items()}
     data = load_data(config, directory, cache, custom)
     train, vocab_size = data.train, data.tokenizer.vocab_size
+    size_rows(config, train)
     _seed(training.seed)
     model = build_model(config, vocab_size, custom.get("model.name"))
     _check_length(config, model, max(train.longest, data.eval.longest))
@@ -157,7 +162,10 @@ def _refuse_less_than_a_batch(parts: Parts) -> None:
 
 
 def _build_objective(model: nn.Module, vocab_size: int, training: TrainingConfig) -> nn.Module:
-    objective: nn.Module = Objective(model, vocab_size, training.label_smoothing_factor)
+    smoothing = training.label_smoothing_factor
+    objective: nn.Module = (
+        WordObjective(model, smoothing) if isinstance(model, WordLatent) else Objective(model, vocab_size, smoothing)
+    )
     if training.torch_compile:
         backend = training.torch_compile_backend or "inductor"
         objective = torch.compile(objective, backend=backend, mode=training.torch_compile_mode)  # type: ignore[assignment]
@@ -172,11 +180,7 @@ def _build_source(
     Where the data never end, what a step trains on does not depend on its `accumulation` batches, but on their rows.
     """
     training = config.training
-    has_width = training.padding in ("max_length", "packed")
-    longest = row_length = train.required_bound if isinstance(train, EndlessExamples) and has_width else train.longest
-    if training.padding == "packed":
-        limit = getattr(config.model, "max_position_embeddings", 0)
-        row_length = max(limit + 1, _EXAMPLES_PER_ROW * (longest - 1) + 1)  # positions start anew with each example
+    row_length, layout = _row_layout(config, train)
     rows, seed = batch_size * world.size, training.seed if training.data_seed is None else training.data_seed
     order: Order
     if isinstance(train, EndlessExamples):
@@ -187,13 +191,26 @@ def _build_source(
     return BatchSource(
         train,
         order,
-        row_width=row_length if has_width else None,
+        layout,
         rank=world.rank,
         world_size=world.size,
         workers=training.dataloader_num_workers,
         prefetch=training.dataloader_prefetch_factor or 2,
         pin_memory=training.dataloader_pin_memory and world.device.type == "cuda",
     )
+
+
+def _row_layout(config: RunConfig, train: Examples | EndlessExamples) -> tuple[int, RowLayout]:
+    """Return the tokens of a row that is filled, and how rows become arrays."""
+    training = config.training
+    if isinstance(config.model, WordLatentConfig):
+        return train.longest, word_layout(config.model, training, train)
+    has_width = training.padding in ("max_length", "packed")
+    longest = row_length = train.required_bound if isinstance(train, EndlessExamples) and has_width else train.longest
+    if training.padding == "packed":
+        limit = getattr(config.model, "max_position_embeddings", 0)
+        row_length = max(limit + 1, _EXAMPLES_PER_ROW * (longest - 1) + 1)  # positions start anew with each example
+    return row_length, row_length if has_width else None
 
 
 def _chosen_batch(parts: Parts) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from hotlap.config.models import HFModelConfig
 from hotlap.config.schema import GPTConfig, RunConfig
+from hotlap.config.word_latent import WordLatentConfig
 from hotlap.core.errors import ConfigError, StorageError
 from hotlap.data.load import Functions
 from hotlap.data.saved_tokenizer import load_saved_tokenizer
@@ -79,6 +80,10 @@ def _refuse(config: RunConfig, target: Path) -> None:
         raise ConfigError(f"{target} is there already; choose a new folder, or an empty one")
     if isinstance(config.model, GPTConfig):
         refuse_other_shapes(config.model)
+    elif isinstance(config.model, WordLatentConfig):
+        raise ConfigError(
+            "model.name word_latent: transformers has no architecture like it, so there is nothing to load"
+        )
     elif not isinstance(config.model, HFModelConfig):
         raise ConfigError(f"model.name {config.model.name} is code of the project's own: transformers has none like it")
 

@@ -8,6 +8,7 @@ A model reads what was said before once and remembers it, in a cache of keys and
 it again for each token. Shapes: B prompts, V tokens of the tokenizer.
 """
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, Protocol, cast
@@ -23,6 +24,8 @@ from hotlap.data.encoding import PAD
 from hotlap.data.tokenizers import Tokenizer
 from hotlap.models.gpt import KeyValueCache
 from hotlap.models.protocol import CausalLM, can_generate
+from hotlap.models.word_latent import WordLatent
+from hotlap.train.generate_words import next_words, word_prompt
 from hotlap.train.sampling import Chooser
 
 Row = Sequence[int] | NDArray[Any]
@@ -100,6 +103,9 @@ def next_tokens(parts: Speaker, prompts: Sequence[Sequence[int]], settings: Gene
     A row of more tokens than the model has learned positions for forgets the older half of them and goes on. A row's
     tokens do not depend on the rows beside it, but for rounding where the lengths differ.
     """
+    if isinstance(parts.model, WordLatent):
+        yield from _next_bytes(parts, parts.model, prompts, settings)
+        return
     limit = position_limit(parts)
     choose = Chooser(settings, prompts)
     reader: CachedReader | PlainReader = CachedReader(parts) if can_generate(parts.model) else PlainReader(parts)
@@ -116,6 +122,19 @@ def next_tokens(parts: Speaker, prompts: Sequence[Sequence[int]], settings: Gene
             logits = reader.read(windows)
         else:
             logits = reader.append(tokens)
+
+
+def _next_bytes(
+    parts: Speaker, model: WordLatent, prompts: Sequence[Sequence[int]], settings: GenerationSettings
+) -> Iterator[list[int]]:
+    """Yield the next byte of every prompt of a model that writes words: those of different rows are not in step."""
+    rounds = next_words(parts, [word_prompt(prompt, model.config.max_word_length) for prompt in prompts], settings)
+    waiting: list[deque[int]] = [deque() for _ in prompts]
+    while True:
+        while not all(waiting):
+            for row, word in zip(waiting, next(rounds), strict=True):
+                row.extend(word or [parts.tokenizer.eos])
+        yield [row.popleft() for row in waiting]
 
 
 def position_limit(parts: Speaker) -> int | None:

@@ -160,7 +160,7 @@ class TrainerBatches(IterableDataset[dict[str, Tensor]]):
             batches, _ = self._parts.source.micro_batches(step * count, count)
             self.num_tokens = sum(batch.num_tokens for batch in batches)
             self.num_slots = sum(batch.num_slots for batch in batches)
-            found = [trainer_batch(batch) for batch in batches]
+            found = [trainer_batch(batch) for batch in batches if isinstance(batch, Batch)]  # the config refuses words
             self._watch.book("data")
             yield from found
 

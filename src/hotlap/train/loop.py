@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hotlap.core.clock import TrainClock
 from hotlap.core.errors import DivergedError
-from hotlap.data.batches import Batch
+from hotlap.data.loader import AnyBatch
 from hotlap.optim.measure import UpdateNorm, clip_gradients, gradient_norm
 from hotlap.train.distributed import share_step, sum_over_ranks, syncing
 from hotlap.train.horizon import Position
@@ -146,7 +146,7 @@ def is_logged(parts: Parts, step: int) -> bool:
     )
 
 
-def _accumulate_gradients(parts: Parts, batches: list[Batch], num_targets: int, timer: StepTimer) -> Tensor:
+def _accumulate_gradients(parts: Parts, batches: list[AnyBatch], num_targets: int, timer: StepTimer) -> Tensor:
     """Add up the gradients of the mean over all target tokens of the step; return this device's share of that mean.
 
     The gradients are averaged over the processes when they are shared, hence the factor.

@@ -7,7 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from hotlap.data.word_batches import WordBatch
 from hotlap.models.protocol import CausalLM, hidden_at
+from hotlap.models.word_latent import WordLatent
 
 LARGE_VOCABULARY: Final = 8192
 """From this size on the logits are computed in pieces."""
@@ -52,6 +54,20 @@ class Objective(nn.Module):
     def _loss(self, chosen: Tensor, targets: Tensor) -> Tensor:
         logits = cast(CausalLM, self.model).logits(chosen).float()
         return F.cross_entropy(logits, targets, reduction="sum", label_smoothing=self.label_smoothing)
+
+
+class WordObjective(nn.Module):
+    """The cross-entropy of a word-latent model on the bytes and ends of words."""
+
+    def __init__(self, model: WordLatent, label_smoothing: float = 0.0) -> None:
+        """Wrap a model; `label_smoothing` is the share of the target spread evenly over the 256 bytes."""
+        super().__init__()
+        self.model = model
+        self.label_smoothing = label_smoothing
+
+    def forward(self, batch: WordBatch) -> Tensor:
+        """Return the sum over the batch's targets of their cross-entropy in nats, an fp32 scalar."""
+        return self.model.loss(batch, self.label_smoothing)
 
 
 def linear_cross_entropy(

@@ -3,17 +3,17 @@
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
 from hotlap.config.schema import RunConfig
-from hotlap.data.batches import Batch
 from hotlap.data.encoding import Examples
-from hotlap.data.loader import BatchSource
+from hotlap.data.loader import AnyBatch, BatchSource
 from hotlap.data.streams import EndlessExamples
 from hotlap.data.tokenizers import Tokenizer
+from hotlap.data.word_batches import WordBatch
 from hotlap.models.protocol import can_generate
 from hotlap.optim.build import Optimizers
 from hotlap.optim.measure import NoiseScale
@@ -102,10 +102,12 @@ class Parts:
         """Return bfloat16 autocast where the config asks for it."""
         return torch.autocast(self.device.type, torch.bfloat16) if self.config.training.bf16 else nullcontext()
 
-    def loss(self, batch: Batch) -> Tensor:
+    def loss(self, batch: AnyBatch) -> Tensor:
         """Return the summed loss over a batch's targets, as it is trained on."""
         here = batch.to(self.device)
         with self.autocast():
+            if isinstance(here, WordBatch):
+                return cast(Tensor, self.objective(here))
             summed: Tensor = self.objective(
                 here.input_ids, here.target_positions, here.targets, here.document_ids, here.positions
             )

@@ -17,8 +17,10 @@ from torch import Tensor
 from hotlap.data.batches import Batch, collate
 from hotlap.data.encoding import EncodedExample
 from hotlap.models.protocol import CausalLM, hidden_at
+from hotlap.models.word_latent import WordLatent
 from hotlap.train.evaluate import autocast_of, evaluating, target_loss
 from hotlap.train.parts import Evaluable
+from hotlap.train.probe_words import probe_words
 
 ROUNDING: Final = 2e-3
 """Largest difference, in nats, of a log-probability that comes of adding the same numbers in another order."""
@@ -51,6 +53,8 @@ def probe_model(parts: Evaluable, seed: int = 0) -> dict[str, Any]:
     `normalisation` the probability of all tokens that were tried in one place together. Each is None where it was not
     measured: the first problem is enough.
     """
+    if isinstance(parts.model, WordLatent):
+        return probe_words(parts, _rounding(parts), MASS_TOLERANCE, seed)
     draw = Random(seed)
     found: dict[str, Any] = {"problems": [], "causality": None, "normalisation": None}
     examples = _some_examples(parts, draw)

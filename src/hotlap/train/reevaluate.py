@@ -12,7 +12,7 @@ from torch import nn
 
 from hotlap.config.parts import custom_parts
 from hotlap.config.schema import RunConfig
-from hotlap.data.encoding import Examples, evaluation_facts
+from hotlap.data.encoding import Examples
 from hotlap.data.load import load_held_out
 from hotlap.data.tokenizers import Tokenizer
 from hotlap.models.build import build_model
@@ -22,7 +22,7 @@ from hotlap.train.build import set_up_device
 from hotlap.train.checkpoint import load_weights
 from hotlap.train.custom import load_part
 from hotlap.train.distributed import World, pick_device
-from hotlap.train.evaluate import Evaluator
+from hotlap.train.evaluate import Evaluator, evaluated_data
 from hotlap.train.probe import probe_model
 
 
@@ -79,4 +79,4 @@ def _measure(saved: SavedModel, *, generates: bool) -> dict[str, Any]:
     metrics = evaluator.cheap_metrics()
     if generates and evaluator.can_generate:
         metrics |= evaluator.generation_metrics()[0]
-    return {**evaluation_facts(saved.eval), "metrics": metrics}
+    return {**evaluated_data(saved), "metrics": metrics}

@@ -4,7 +4,7 @@ Shapes: B rows, V tokens of the tokenizer. The random numbers are generators of 
 training's numbers nor the rows beside it have a part in what a row says.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import torch
@@ -22,11 +22,15 @@ class Chooser:
         is_greedy = settings.temperature == 0
         self._draws = [] if is_greedy else [np.random.default_rng([settings.seed, *prompt]) for prompt in prompts]
 
-    def __call__(self, logits: Tensor) -> Tensor:
-        """Return the token that follows each row, (B,), by its logits (B, V)."""
+    def __call__(self, logits: Tensor, waiting: Collection[int] = ()) -> Tensor:
+        """Return the token that follows each row, (B,), by its logits (B, V).
+
+        Rows that are `waiting` have no use for theirs, and draw no number for it.
+        """
         if not self._draws:
             return logits.argmax(-1)
-        uniforms = torch.tensor([draw.random() for draw in self._draws], dtype=torch.float64, device=logits.device)
+        numbers = [0.0 if row in waiting else draw.random() for row, draw in enumerate(self._draws)]
+        uniforms = torch.tensor(numbers, dtype=torch.float64, device=logits.device)
         return draw_tokens(logits, uniforms, self._settings)
 
 

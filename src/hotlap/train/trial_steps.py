@@ -6,8 +6,8 @@ from typing import Final
 import numpy as np
 import torch
 
-from hotlap.data.batches import Batch
-from hotlap.data.loader import BatchSource
+from hotlap.data.loader import AnyBatch, BatchSource
+from hotlap.data.word_batches import WordBatch
 from hotlap.train.batch_size import is_out_of_memory, unchanged
 from hotlap.train.distributed import any_rank, sum_over_ranks, syncing
 from hotlap.train.parts import Parts
@@ -64,7 +64,7 @@ def warm_up(parts: Parts) -> None:
     batches = [parts.source.micro_batches(number, 1) for number in range(_BATCHES_LOOKED_AT)]
     here = [(batch.to(parts.device), num_targets) for (batch,), num_targets in batches]
     # The first one is what is compiled for; the narrowest and the widest show whether it holds.
-    by_width = sorted(here, key=lambda item: (item[0].input_ids.shape[1], len(item[0].targets)))
+    by_width = sorted(here, key=lambda item: _width(item[0]))
     with unchanged(parts.model, parts.optimizers, parts.device):
         for batch, num_targets in (here[0], by_width[0], by_width[-1]):
             _mark_what_varies(parts, batch)
@@ -73,8 +73,16 @@ def warm_up(parts: Parts) -> None:
         parts.synchronize()
 
 
-def _mark_what_varies(parts: Parts, batch: Batch) -> None:
+def _width(batch: AnyBatch) -> tuple[int, int]:
+    if isinstance(batch, WordBatch):
+        return batch.word_at.shape[1], batch.num_targets
+    return batch.input_ids.shape[1], len(batch.targets)
+
+
+def _mark_what_varies(parts: Parts, batch: AnyBatch) -> None:
     """Tell the compiler which sizes will differ, also where the first batches are all alike."""
+    if isinstance(batch, WordBatch):
+        return  # nearly all do
     if parts.source.row_length is None and np.ptp(parts.train.lengths):
         torch._dynamo.maybe_mark_dynamic(batch.input_ids, 1)
     if batch.document_ids is not None or np.ptp(parts.train.num_targets):
