@@ -19,6 +19,7 @@ class ProjectFolder:
         self.project = project
         self.path = project / ".hotlap"
         self.runs_path = self.path / "runs"
+        self.benches_path = self.path / "benches"
         self.cache_path = self.path / "cache"
         self.index_path = self.path / "index.sqlite"
         self.notes_path = self.path / "notes.jsonl"
