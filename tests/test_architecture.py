@@ -62,7 +62,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 
 ONLY_IN: dict[str, set[str]] = {
     "torch": TRAINING_SIDE - {"tasks"},
-    "numpy": TRAINING_SIDE | {"search", "analysis"},
+    "numpy": TRAINING_SIDE | {"search", "analysis", "bench"},
     "sacrebleu": TRAINING_SIDE,
     "safetensors": TRAINING_SIDE,
     "transformers": {"train", "models"},
