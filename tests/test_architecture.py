@@ -52,7 +52,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "search": {"core", "config"},
     "policies": {"core", "config", "search"},
     "bench": {"core", "config", "runs", "launch", "report"},
-    "study": {"core", "config", "capture", "knobs", "runs", "launch", "search", "policies", "analysis", "report"},
+    "study": {
+        *("core", "config", "capture", "knobs", "runs", "launch", "bench", "search", "policies", "analysis", "report"),
+    },
     "inspect_script": {"core", "config", "knobs", "launch"},
     "analysis": {"core", "config", "runs"},
     "report": {"core", "config", "runs", "analysis"},

@@ -107,7 +107,7 @@ def answers_from(
     measured = [cell for cell in cells if cell.is_measured]
     model = StepTimes.fit(measured, axes) if measured and axes else None
     lines, left_out = memory_lines(cells, axes, limit_bytes), leave_out_errors(cells, axes)
-    suggestion = suggest(cells, axes, own, noise, model)
+    suggestion = suggest(cells, axes, base, noise, model)
     untested = predictions(cells, axes, model, lines) if model is not None else ()
     chosen = next((cell for cell in cells if suggestion is not None and cell.number == suggestion.cell), None)
     return Answers(

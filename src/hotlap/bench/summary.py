@@ -101,13 +101,14 @@ def render_bench(answers: Answers, picture: str | None) -> str:
     title = f"# Bench {answers.bench_id}: {answers.name}".replace(" :", ":")
     names = names_of(answers)
     short = [f"{names[axis.key]}: `{axis.key}`" for axis in answers.axes if names[axis.key] != axis.key]
+    change = "\n".join(patch_lines(answers))
     parts = [
         MARKER,
         one_line(title),
         f"**{one_line(headline(answers))}**",
         _bullets(facts_of(answers)),
         f"![Throughput over the settings; the tables hold the numbers]({picture})" if picture else "",
-        _patch(answers),
+        f"## Suggested change\n\n{fenced(change, 'diff')}" if change else "",
         "## Cells",
         _markdown(cell_grid(answers)) or "None yet.",
         f"{'; '.join(short)}." if short else "",
@@ -121,15 +122,16 @@ def render_bench(answers: Answers, picture: str | None) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _patch(answers: Answers) -> str:
-    if answers.suggestion is None or not answers.suggestion.patch:
-        return ""
+def patch_lines(answers: Answers) -> list[str]:
+    """Return what is suggested as lines of a diff of settings; empty where nothing changes."""
+    if answers.suggestion is None:
+        return []
     lines = []
     for key, value in answers.suggestion.patch.items():
         before = answers.base.get(key)
         lines += [] if before is None else [f"- {key}: {value_text(before)}"]
         lines.append(f"+ {key}: {value_text(value)}")
-    return f"## Suggested change\n\n{fenced(chr(10).join(lines), 'diff')}"
+    return lines
 
 
 def _section(title: str, grid: Grid) -> list[str]:
