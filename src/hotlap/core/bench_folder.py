@@ -26,6 +26,9 @@ class BenchFolder:
         self.lock_path = path / "lock"
         self.scratch_path = path / "scratch"
         """What the process of the cell at hand reads and writes; of no worth once its line is written."""
+        self.logs_path = path / "logs"
+        self.runs_path = path / "runs"
+        """The run folders of a command's cells."""
         self.summary_path = path / "summary.json"
         self.markdown_path = path / "bench.md"
         self.csv_path = path / "bench.csv"
@@ -59,6 +62,10 @@ class BenchFolder:
     def bench_id(self) -> str:
         """The bench's id, `b0001`."""
         return self.path.name
+
+    def log_path(self, cell: int, repeat: int) -> Path:
+        """Return where the process of a repeat prints to."""
+        return self.logs_path / f"{cell:04}-{repeat}.log"
 
     def write_plan(self, plan: Mapping[str, Any]) -> None:
         """Store what is to be measured: axes, cells, order, device, when it was begun."""
