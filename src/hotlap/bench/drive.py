@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 import hotlap
 from hotlap.bench.cell_process import bench_mark, measure_cell
 from hotlap.bench.plan import BenchPlan, GridCell, cells_of, next_repeat, planned_repeats
+from hotlap.bench.summary import Written, write_summary
 from hotlap.config.load import config_from_values, config_text, load_config
 from hotlap.config.schema import RunConfig
 from hotlap.core.bench_folder import BenchFolder, bench_folders
@@ -158,6 +159,15 @@ def _prepare(project: ProjectFolder, bench: OpenBench, screen: BenchScreen) -> N
         if about not in seen:
             seen.add(about)
             screen.says(f"{config.subject}: {prepare_data(project, config)}")
+
+
+def conclude(bench: OpenBench) -> Written:
+    """Write the answers of a bench into its folder, also of one that was stopped, and return them."""
+    done = bench.folder.repeats()
+    sizes = [repeat.evidence["device_memory_bytes"] for repeat in done if "device_memory_bytes" in repeat.evidence]
+    known = {"num_repeats": planned_repeats(bench.plan, done), "memory_bytes": int(min(sizes)) if sizes else None}
+    bench.folder.write_plan({**bench.folder.plan(), **known})
+    return write_summary(bench.folder)
 
 
 def machine_facts() -> dict[str, Any]:

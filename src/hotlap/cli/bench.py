@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from hotlap.bench.drive import OpenBench
     from hotlap.core.study_folder import ProjectFolder
 
-SCHEMA = "hotlap/bench/1"
 DEFAULT_CONFIG = Path("hotlap.yaml")
 _VALUES = "VALUES"
 
@@ -91,26 +90,24 @@ def bench(  # noqa: PLR0913  an option of the command is an argument
 
 def drive_bench(project: "ProjectFolder", opened: "OpenBench", *, as_json: bool) -> int:
     """Run or go on with a bench, show it and its answers, and return the exit code."""
-    from hotlap.bench.drive import run_bench
-    from hotlap.cli.bench_screen import BenchLines
+    from hotlap.bench.drive import conclude, run_bench
+    from hotlap.bench.summary import summary_document
+    from hotlap.cli.bench_screen import BenchLines, answer_lines
     from hotlap.cli.errors import EXIT_INTERRUPTED
+    from hotlap.cli.screen import print_json
     from hotlap.core.errors import RunFailedError
 
     screen = BenchLines(opened, quiet=as_json)
     ending = run_bench(project, opened, screen)
-    screen.finish(ending)
-    _tell(opened, ending, as_json=as_json)
+    screen.close()
+    written = conclude(opened)
+    if as_json:
+        print_json({**summary_document(written.answers), "ending": ending})
+    else:
+        typer.echo("\n".join(answer_lines(written, ending)))
     if ending == "interrupted":
         return EXIT_INTERRUPTED
-    return 0 if any(repeat.is_measured for repeat in opened.folder.repeats()) else RunFailedError.exit_code
-
-
-def _tell(opened: "OpenBench", ending: str, *, as_json: bool) -> None:
-    from hotlap.cli.screen import print_json
-
-    if as_json:
-        measured = [repeat.to_json() for repeat in opened.folder.repeats()]
-        print_json({"schema": SCHEMA, "bench": opened.folder.bench_id, "ending": ending, "repeats": measured})
+    return 0 if written.answers.measured else RunFailedError.exit_code
 
 
 def _limit_seconds(text: str) -> float:

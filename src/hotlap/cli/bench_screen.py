@@ -4,12 +4,14 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from hotlap.cli.progress import LiveLine
+from hotlap.cli.screen import bold, table_lines
 from hotlap.core.bench_records import CellRepeat, median
 from hotlap.core.durations import format_seconds
 
 if TYPE_CHECKING:
     from hotlap.bench.drive import OpenBench
     from hotlap.bench.plan import GridCell
+    from hotlap.bench.summary import Written
 
 _SHORT = {
     "training.per_device_train_batch_size": "batch",
@@ -55,11 +57,27 @@ class BenchLines:
         """Print what was measured."""
         self.says(f"{self._place:>7}  {settings_text(repeat.settings):<40}  {measured_text(repeat)}")
 
-    def finish(self, ending: str) -> None:
-        """Print where everything is."""
+    def close(self) -> None:
+        """Take the line that changes away."""
         self._line.clear()
-        if ending == "interrupted":
-            self.says(f"interrupted; go on with: hotlap bench --resume {self._bench.folder.bench_id}")
+
+
+def answer_lines(written: "Written", ending: str) -> list[str]:
+    """Return what a bench ends with: its cells, what they say, and where everything is."""
+    from hotlap.bench.tables import cell_grid
+    from hotlap.bench.words import facts_of, headline
+
+    answers = written.answers
+    grid = cell_grid(answers)
+    left = sum(header in grid.words for header in grid.headers[: len(answers.axes)])
+    lines = ["", *table_lines(grid.headers, grid.rows, left), ""] if grid.rows else []
+    lines.append(bold(headline(answers)))
+    lines += [f"  {label:<16} {text}" for label, text in facts_of(answers)]
+    lines += [f"  {written.not_drawn}"] if written.not_drawn else []
+    lines.append(f"  files {', '.join(str(path) for path in written.paths)}")
+    if ending == "interrupted":
+        lines.append(f"interrupted; go on with: hotlap bench --resume {answers.bench_id}")
+    return lines
 
 
 def settings_text(settings: Any) -> str:

@@ -94,6 +94,7 @@ def _measure(job: dict[str, Any], empty: CellRepeat) -> tuple[World, CellRepeat]
     measured = measure_steps(parts, plan)
     peak = peak_memory_bytes(parts.device)
     evidence = step_evidence(parts) if job["is_explained"] else {}
+    evidence |= {"device_memory_bytes": float(device_memory_bytes(world.device, world.local_size))}
     parts.source.close()
     return world, replace(
         empty,
