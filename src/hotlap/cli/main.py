@@ -20,6 +20,7 @@ from hotlap.cli.export import export
 from hotlap.cli.generate import generate
 from hotlap.cli.import_runs import import_runs
 from hotlap.cli.init import init
+from hotlap.cli.profile import profile
 from hotlap.cli.propose import propose
 from hotlap.cli.reindex import reindex
 from hotlap.cli.replay import replay
@@ -32,7 +33,7 @@ from hotlap.cli.sweep import sweep
 from hotlap.cli.train import train
 
 COMMANDS = (
-    *(demo, init, train, exec, bench, speedrun, sweep, ablate, generate, analyze, report, status),
+    *(demo, init, train, exec, bench, profile, speedrun, sweep, ablate, generate, analyze, report, status),
     *(propose, apply, rerun, replay, export, import_runs, doctor, reindex),
 )
 """In the order in which the help lists them."""

@@ -20,6 +20,7 @@ class ProjectFolder:
         self.path = project / ".hotlap"
         self.runs_path = self.path / "runs"
         self.benches_path = self.path / "benches"
+        self.profiles_path = self.path / "profiles"
         self.cache_path = self.path / "cache"
         self.index_path = self.path / "index.sqlite"
         self.notes_path = self.path / "notes.jsonl"
