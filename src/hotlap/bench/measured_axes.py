@@ -77,6 +77,8 @@ class Effect(NamedTuple):
     worst: Any
     is_visible: bool
     """Whether that is more than the noise."""
+    is_everywhere: bool
+    """Whether the best value is so at every setting of the others."""
 
 
 def role_of(key: str) -> Role:
@@ -177,6 +179,7 @@ def _effect(
         axis.values[best],
         axis.values[worst],
         ratio > visible,
+        all(known[best] == max(known.values()) for known in logs if best in known),
     )
 
 

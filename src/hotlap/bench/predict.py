@@ -4,13 +4,14 @@ model = StepTimes.fit(cells, axes)
 model.seconds({"training.per_device_train_batch_size": 12, "training.bf16": True})
 leave_out_errors(cells, axes)                              # how wrong it is where it could be looked up
 
-    seconds = exp(overhead + Σ u[value]) + exp(work + Σ v[value] + Σ a[axis] · log(value / middle))
+    seconds = exp(overhead + Σ u[value] + Σ b[axis] · log(value / middle))
+            + exp(work     + Σ v[value] + Σ a[axis] · log(value / middle))
 
 after the roofline's idea (Williams et al. 2009) that a step has a fixed cost and one in proportion to its work. A
-setting that is no number (precision, compile) scales both parts; a number (batch, length) scales the work, by about its
-first power, which the cells may correct. All of this is fitted at once, on log seconds, by damped least squares, with
-priors that hold what few cells cannot tell. What remains is smoothed over near settings by a Gaussian process: caches
-and kernels that change their way at some size make it.
+setting that is no number (precision, compile) scales both parts; a number (batch, length) scales the work by about its
+first power and the rest by about none, which the cells may correct. All of this is fitted at once, on log seconds, by
+damped least squares, with priors that hold what few cells cannot tell. What remains is smoothed over near settings by a
+Gaussian process: caches and kernels that change their way at some size make it.
 """
 
 import math
@@ -30,6 +31,9 @@ FEWEST_CELLS: Final = 6
 _EXPONENTS: Final[Mapping[Role, tuple[float, float]]] = {"batch": (1.0, 0.15), "length": (1.1, 0.3)}
 """Mean and spread of what is believed of the power by which work grows; other numbers (1, 0.7)."""
 _OTHER: Final = (1.0, 0.7)
+_FIXED: Final[Mapping[Role, tuple[float, float]]] = {"batch": (0.0, 0.08), "length": (0.0, 0.15)}
+"""The same of the power by which the rest of a step grows: more different shapes, more layers."""
+_FIXED_OTHER: Final = (0.3, 0.4)
 _SCALE: Final = 0.7
 """Spread of what is believed of a value's log factor."""
 _ACCURACY: Final = 0.04
@@ -89,7 +93,7 @@ class StepTimes:
 
     _shape: _Shape
     _beliefs: Vector
-    """overhead, work, u of each level, v of each level, a of each number."""
+    """overhead, work, u of each level, v of each level, b of each number, a of each number."""
     _marks: Vector
     _logs: Vector
     _rest: Vector
@@ -173,14 +177,16 @@ def _middle(axis: Axis) -> float:
 def _log_seconds(beliefs: Vector, marks: Vector, logs: Vector) -> tuple[Vector, Vector]:
     """Return log seconds per step of each row, and log seconds of its overhead alone."""
     num = marks.shape[1]
-    overhead = beliefs[0] + marks @ beliefs[2 : 2 + num]
-    work = beliefs[1] + marks @ beliefs[2 + num : 2 + 2 * num] + logs @ beliefs[2 + 2 * num :]
+    fixed, grown = np.split(beliefs[2 + 2 * num :], 2)
+    overhead = beliefs[0] + marks @ beliefs[2 : 2 + num] + logs @ fixed
+    work = beliefs[1] + marks @ beliefs[2 + num : 2 + 2 * num] + logs @ grown
     return np.logaddexp(overhead, work), overhead
 
 
 def _fitted(marks: Vector, logs: Vector, seconds: Vector, shape: _Shape) -> Vector:
     """Return the likeliest beliefs: cells and priors weighed against each other (Levenberg and Marquardt)."""
-    num, powers = marks.shape[1], [_EXPONENTS.get(axis.role, _OTHER) for axis in shape.numbers]
+    num, roles = marks.shape[1], [axis.role for axis in shape.numbers]
+    powers = [_FIXED.get(role, _FIXED_OTHER) for role in roles] + [_EXPONENTS.get(role, _OTHER) for role in roles]
     at = np.array([seconds.min() - 1.0, seconds.mean() - 0.2, *[0.0] * (2 * num), *(mean for mean, _ in powers)])
     spread = np.array([2.0, 2.0, *[_SCALE] * (2 * num), *(width for _, width in powers)])
     prior, damping = at.copy(), 1e-2
@@ -205,8 +211,8 @@ def _slopes(
     """Return half the sum of squares, its gradient and its (Gauss–Newton) curvature."""
     found, overhead = _log_seconds(at, marks, logs)
     share = np.exp(overhead - found)[:, None]
-    ones = np.ones_like(share)
-    slope = np.hstack([share * ones, (1 - share) * ones, share * marks, (1 - share) * marks, (1 - share) * logs])
+    rows = [np.ones_like(share), marks, logs]
+    slope = np.hstack([part * row for row in rows for part in (share, 1 - share)])
     misses, pulls = (found - seconds) / _ACCURACY, (at - prior) / spread
     cost = 0.5 * float(misses @ misses + pulls @ pulls)
     pull = slope.T @ misses / _ACCURACY + pulls / spread

@@ -31,6 +31,8 @@ BOUND_NAMES: Final[Mapping[Bound, str]] = {
 _CLEAR: Final = 0.1
 """Share by which the largest cause has to lead to stand alone."""
 _WORTH_TELLING: Final = 0.01
+_UNLIKE: Final = 0.3
+"""Spread of single steps from which on it is told."""
 _ADVICE: Final[Mapping[Bound, str]] = {
     "data": "more data workers or tokenising beforehand make it faster; `hotlap bench data` looks closer",
     "communication": "larger batches or accumulation per device, or fewer devices, make less of it",
@@ -87,6 +89,11 @@ def verdict_of(cell: Cell, cells: Sequence[Cell], axes: Sequence[Axis], model: S
     near = [bound for bound in others if shares[bound] > shares[first] - _CLEAR]
     if rest == "memory_bandwidth" and shares[rest] >= _WORTH_TELLING:
         sentences.append(f"the other {_percent(shares[rest])} moves data more than it computes")
+    if cell.step_spread > _UNLIKE:
+        sentences.append(
+            f"single steps differ by {_percent(cell.step_spread)} (90th less 10th percentile): batches of different "
+            "shapes, or something else on the machine"
+        )
     if "launch_overhead" not in seconds:
         sentences.append("launch overhead is not told apart: that takes more than one batch or length")
     return Verdict(cell.number, first, near[0] if near else None, shares, tuple(sentences))
@@ -129,7 +136,10 @@ def _overhead(
         count = facts["num_operations"]
         started = count * facts["operation_seconds"]
         text = f"starting {count:,.0f} operations takes about {_ms(started)} of {_ms(step)}"
-        yield "launch_overhead", started, text
+        gap = step - (cell.loading_ratio or 0.0) * step - optimizer - (step if busy is None else busy)
+        if gap > max(started, _WORTH_TELLING * step):
+            text += f", and none of them computes for {_ms(gap)} beside data and optimizer"
+        yield "launch_overhead", max(started, gap), text
     elif model is not None and _tells_overhead(axes):
         fixed = model.overhead_ratio(cell.settings)
         text = f"{_percent(fixed)} of the step does not grow with its work (fitted over the grid)"

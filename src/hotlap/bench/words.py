@@ -26,6 +26,8 @@ _SHORTER: Final[Mapping[str, str]] = {
     "attn_implementation": "attention",
 }
 _MANY: Final = 3
+_LOUD: Final = 0.05
+"""Standard deviation between repeats from which on a bench is called loud."""
 _GOOD_ERROR: Final = 0.1
 """Median error up to which predictions are called good."""
 
@@ -99,6 +101,14 @@ def method_facts(answers: Answers) -> list[tuple[str, str]]:
         ("Noise", _noise_text(answers)),
         ("Times", "medians over the measured steps of a repeat, then over repeats; start, compilation, warm-up apart"),
     ]
+    if answers.noise.sigma > _LOUD:
+        facts.append(
+            (
+                "Loud",
+                "repeats differ so much that small differences cannot be told apart: did something else run? "
+                "More `--repeats` or `--seconds` on a quiet machine help",
+            )
+        )
     if answers.drift is not None:
         change = abs(100 * (answers.drift - 1))
         word = "slower" if answers.drift > 1 else "faster"
@@ -171,9 +181,11 @@ def _effect_texts(answers: Answers) -> Iterator[str]:
             yield f"{name}: no difference beyond the noise ({ratio_text(effect.ratio)})"
             continue
         best, worst = setting_text(effect.best), setting_text(effect.worst)
-        spread = f", {ratio_text(effect.low)} to {ratio_text(effect.high)}" if effect.high > 1.05 * effect.low else ""
         first = "most: " if number == 0 and len(answers.effects) > 1 else ""
-        yield f"{first}{name}: {ratio_text(effect.ratio)} between {worst} and {best}{spread}"
+        text = f"{first}{name}: {best} is {ratio_text(effect.ratio)} as fast as {worst}"
+        if effect.high > 1.05 * effect.low:
+            text += f" on average (its values differ by {ratio_text(effect.low)} to {ratio_text(effect.high)})"
+        yield text if effect.is_everywhere else f"{text}, but not everywhere the best"
 
 
 def knee_text(answers: Answers, knee: Knee) -> str:
