@@ -20,7 +20,19 @@ MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
 
 TRAINING_SIDE = {"tasks", "data", "models", "optim", "train", "worker"}
-LAB_SIDE = {"inspect_script", "runs", "launch", "search", "policies", "study", "analysis", "report", "cli", "api"}
+LAB_SIDE = {
+    "inspect_script",
+    "runs",
+    "launch",
+    "bench",
+    "search",
+    "policies",
+    "study",
+    "analysis",
+    "report",
+    "cli",
+    "api",
+}
 
 MAY_IMPORT: dict[str, set[str]] = {
     "core": set(),
@@ -39,7 +51,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "launch": {"core", "config"},
     "search": {"core", "config"},
     "policies": {"core", "config", "search"},
-    "study": {"core", "config", "capture", "knobs", "runs", "launch", "search", "policies", "analysis", "report"},
+    "bench": {"core", "config", "runs", "launch", "report"},
+    "study": {
+        *("core", "config", "capture", "knobs", "runs", "launch", "bench", "search", "policies", "analysis", "report"),
+    },
     "inspect_script": {"core", "config", "knobs", "launch"},
     "analysis": {"core", "config", "runs"},
     "report": {"core", "config", "runs", "analysis"},
@@ -49,7 +64,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 
 ONLY_IN: dict[str, set[str]] = {
     "torch": TRAINING_SIDE - {"tasks"},
-    "numpy": TRAINING_SIDE | {"search", "analysis"},
+    "numpy": TRAINING_SIDE | {"search", "analysis", "bench"},
     "sacrebleu": TRAINING_SIDE,
     "safetensors": TRAINING_SIDE,
     "transformers": {"train", "models"},

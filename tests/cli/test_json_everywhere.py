@@ -46,7 +46,10 @@ CALLS: dict[str, tuple[str, ...]] = {
 }
 """What is called here, in this order after two runs; each prints one document."""
 NEED_TRAINING = frozenset(
-    ("demo", "train", "sweep", "ablate", "generate", "apply", "rerun", "replay", "export", "runs check", "runs samples")
+    (
+        *("demo", "train", "bench", "profile", "sweep", "ablate", "generate", "apply", "rerun", "replay", "export"),
+        *("runs check", "runs samples"),
+    )
 )
 """What needs a study or a trained model: their own tests call them. All print by `print_json`, which wants a schema."""
 

@@ -11,6 +11,7 @@ import hotlap
 from hotlap.cli.ablate import ablate
 from hotlap.cli.analyze import analyze
 from hotlap.cli.apply import apply
+from hotlap.cli.bench import bench
 from hotlap.cli.demo import demo
 from hotlap.cli.doctor import doctor
 from hotlap.cli.errors import exit_plainly
@@ -19,6 +20,7 @@ from hotlap.cli.export import export
 from hotlap.cli.generate import generate
 from hotlap.cli.import_runs import import_runs
 from hotlap.cli.init import init
+from hotlap.cli.profile import profile
 from hotlap.cli.propose import propose
 from hotlap.cli.reindex import reindex
 from hotlap.cli.replay import replay
@@ -31,7 +33,7 @@ from hotlap.cli.sweep import sweep
 from hotlap.cli.train import train
 
 COMMANDS = (
-    *(demo, init, train, exec, speedrun, sweep, ablate, generate, analyze, report, status),
+    *(demo, init, train, exec, bench, profile, speedrun, sweep, ablate, generate, analyze, report, status),
     *(propose, apply, rerun, replay, export, import_runs, doctor, reindex),
 )
 """In the order in which the help lists them."""

@@ -19,6 +19,8 @@ class ProjectFolder:
         self.project = project
         self.path = project / ".hotlap"
         self.runs_path = self.path / "runs"
+        self.benches_path = self.path / "benches"
+        self.profiles_path = self.path / "profiles"
         self.cache_path = self.path / "cache"
         self.index_path = self.path / "index.sqlite"
         self.notes_path = self.path / "notes.jsonl"

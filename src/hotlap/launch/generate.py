@@ -5,29 +5,25 @@ with closing(generated(folder, weights.path, request, project)) as events:
     for event in events: ...
 """
 
-import json
 import os
-import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Generator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from hotlap.config.load import load_config
-from hotlap.core.errors import ConfigError, DataError, HotlapError, NotSupportedError, RunFailedError, StorageError
+from hotlap.core.errors import ConfigError
 from hotlap.core.records import Outcome
 from hotlap.core.run_folder import WEIGHTS_NAME, RunFolder, checkpoint_state
 from hotlap.core.study_folder import ProjectFolder
 from hotlap.launch.devices import run_devices
-from hotlap.launch.environment import worker_environment
-from hotlap.launch.evaluate import is_own, what_it_said
+from hotlap.launch.evaluate import is_own
 from hotlap.launch.locks import device_lock
+from hotlap.launch.verbs import answers
 
 GENERATOR: Final = (sys.executable, "-P", "-m", "hotlap.worker.generate")
-_KINDS: Final[tuple[type[HotlapError], ...]] = (ConfigError, DataError, NotSupportedError, StorageError)
 _KEEP_WEIGHTS: Final = ("reached", "missed", "out_of_budget")
 """Outcomes with which a run leaves its last weights behind."""
 
@@ -136,53 +132,7 @@ def generated(
     """
     directory, cache = _places(folder, project)
     words = [str(folder.path.absolute()), str(weights.absolute()), str(cache.absolute()), str(os.getpid())]
-    with tempfile.TemporaryFile() as errors:
-        try:
-            process = subprocess.Popen(
-                [*GENERATOR, *words],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                cwd=directory,
-                env=worker_environment(os.environ),
-                text=True,
-                encoding="utf-8",
-                start_new_session=True,  # Ctrl-C is for the process that shows the text
-            )
-        except OSError as error:
-            raise RunFailedError(f"cannot start {GENERATOR[0]}: {error.strerror or error}") from error
-        told = ""
-        with process:
-            try:
-                for event in _answers(process, request):
-                    if event["event"] == "error":
-                        told = event["text"]
-                    else:
-                        yield event
-            finally:
-                if process.poll() is None:
-                    process.kill()
-        if process.returncode:
-            raise _failure(process.returncode, told or what_it_said(errors))
-
-
-def _answers(process: "subprocess.Popen[str]", request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Hand the request over and yield the answers until the process has ended."""
-    assert process.stdin is not None and process.stdout is not None
-    with suppress(BrokenPipeError):  # it has ended already, and has said why
-        process.stdin.write(json.dumps(request))
-        process.stdin.close()
-    for line in process.stdout:
-        yield json.loads(line)
-    process.wait()
-
-
-def _failure(code: int, said: str) -> HotlapError:
-    """Return the error that a process ended with."""
-    for kind in _KINDS:
-        if kind.exit_code == code:
-            return kind(said)
-    return RunFailedError(said or f"generating ended with exit code {code}")
+    yield from answers([*GENERATOR, *words], request, directory, "generating")
 
 
 def _places(folder: RunFolder, project: ProjectFolder) -> tuple[Path, Path]:

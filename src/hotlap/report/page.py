@@ -22,7 +22,7 @@ from hotlap.report.charts import (
     importance_figure,
     ladder_figure,
 )
-from hotlap.report.report_data import MARKER, Change, ReportData
+from hotlap.report.report_data import MARKER, Cells, Change, ReportData
 from hotlap.report.report_tables import (
     Grid,
     best_title,
@@ -77,6 +77,23 @@ class Section(NamedTuple):
     """Captions and tables that stand open."""
 
 
+class Page(NamedTuple):
+    """Everything that a page shows."""
+
+    name: str
+    kind: str
+    headline: str
+    facts: Sequence[tuple[str, str]]
+    measured: Sequence[tuple[str, str]]
+    sections: Sequence[Section]
+    changes: Sequence[Change]
+    rows: Cells
+    """The large table at the end, with its exact values."""
+    rows_name: str = "runs"
+    order: Sequence[str] = ()
+    """Runs in the order of the chart of all parameters."""
+
+
 def write_page(data: ReportData, path: Path) -> Path:
     """Write the page and return where.
 
@@ -93,6 +110,13 @@ def plotly_script() -> str:
 
 def render_page(data: ReportData, script: str) -> str:
     """Return the page; `script` is plotly.js. Raises MissingExtraError when jinja2 is not installed."""
+    order = data.analysis.table.run_ids if data.analysis else ()
+    head = (data.name, data.kind, data.headline, data.facts, data.measured)
+    return render(Page(*head, list(page_sections(data)), data.changes, data.runs, order=order), script)
+
+
+def render(page: Page, script: str) -> str:
+    """Return a page of any kind; `script` is plotly.js. Raises MissingExtraError when jinja2 is not installed."""
     jinja2 = import_optional("jinja2", "report")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(str(_TEMPLATES)),
@@ -101,23 +125,22 @@ def render_page(data: ReportData, script: str) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    sections = list(page_sections(data))
-    shown = first_changes(data.changes)
-    page: str = environment.get_template("report.html.jinja").render(
+    shown = first_changes(page.changes)
+    text: str = environment.get_template("report.html.jinja").render(
         marker=MARKER,
-        data=data,
-        sections=sections,
-        figures=finite({chart.key: chart.figure for section in sections for chart in section.charts}),
-        runs=run_grid(data.runs),
-        run_values=finite({"headers": data.runs.headers, "rows": data.runs.rows}),
-        run_order=data.analysis.table.run_ids if data.analysis else (),
+        data=page,
+        sections=page.sections,
+        figures=finite({chart.key: chart.figure for section in page.sections for chart in section.charts}),
+        runs=run_grid(page.rows),
+        run_values=finite({"headers": page.rows.headers, "rows": page.rows.rows}),
+        run_order=page.order,
         changes=[(change, list(diff_lines(change.diff))) for change in shown],
-        left_out=len(data.changes) - len(shown),
+        left_out=len(page.changes) - len(shown),
         plotly=script,
         style=(_TEMPLATES / "report.css").read_text(encoding="utf-8"),
         program=(_TEMPLATES / "report.js").read_text(encoding="utf-8"),
     )
-    return page
+    return text
 
 
 def page_sections(data: ReportData) -> Iterator[Section]:

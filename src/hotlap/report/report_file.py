@@ -29,7 +29,7 @@ SUFFIXES: Final[Mapping[str, Form]] = {
 _OURS: Final[Mapping[Form, re.Pattern[str]]] = {
     "html": re.compile(rf"<!doctype html>\s*{re.escape(MARKER)}"),
     "md": re.compile(re.escape(MARKER)),
-    "json": re.compile(r'\{\s*"schema": "hotlap/report/'),
+    "json": re.compile(r'\{\s*"schema": "hotlap/(?:report|bench-summary)/'),
 }
 """How each form begins."""
 _HEAD: Final = 200

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -30,8 +30,9 @@ class Application:
     """What applying makes of a file."""
 
     study: str
+    """Name of the study, or id of the bench."""
     numbers: tuple[int, ...]
-    """The kept proposals, oldest first."""
+    """The kept proposals, oldest first; none for a bench."""
     patch: Mapping[str, Any]
     before: str
     after: str
@@ -61,7 +62,7 @@ def plan_application(project: ProjectFolder, path: Path, what: str, study: str |
 
     Raises ConfigError when the file or the number cannot be used, StudyError when there is no such study.
     """
-    before = _read(path)
+    before = read_config_text(path)
     config, _ = as_studied(config_from_text(before, path))
     name = study or _study_named(project, config.name, path)
     base, history, _ = read_study(project, name)
@@ -90,8 +91,8 @@ def plan_application(project: ProjectFolder, path: Path, what: str, study: str |
     )
 
 
-def _read(path: Path) -> str:
-    """Return the text of a config with its line ends as they are."""
+def read_config_text(path: Path) -> str:
+    """Return the text of a config with its line ends as they are; raises ConfigError when it cannot be read."""
     try:
         return path.read_bytes().decode("utf-8")
     except FileNotFoundError:
@@ -149,6 +150,13 @@ def _other_file(
 ) -> Iterator[str]:
     """Say where the file is another than the one that the study began with, apart from kept changes."""
     applied = flatten(history.config_of(history.incumbent)).keys()
+    return other_settings(path, values, base, applied, f"the study {study} began with")
+
+
+def other_settings(
+    path: Path, values: Mapping[str, Any], base: Mapping[str, Any], applied: Container[str], whose: str
+) -> Iterator[str]:
+    """Say where a file is another than the one that was measured, apart from what is applied."""
     differences = config_differences([base, values])
     rows = [
         f"{key} {value_text(then)} → {value_text(now)}"
@@ -157,4 +165,4 @@ def _other_file(
     ]
     if rows:
         shown = "; ".join(rows[:3]) + (f"; {len(rows) - 3} more" if len(rows) > 3 else "")
-        yield f"{path} is not what the study {study} began with, so its times may not hold: {shown}"
+        yield f"{path} is not what {whose}, so its times may not hold: {shown}"

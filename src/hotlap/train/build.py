@@ -3,6 +3,7 @@
 import math
 import os
 import random
+import time
 from pathlib import Path
 from typing import Final
 
@@ -105,7 +106,9 @@ def build_parts(
     schedule = schedule_of(config, max_steps=max_steps, custom=custom.get("training.lr_scheduler_type"))
     parts.horizon = Horizon(schedule, max_steps)
     if training.torch_compile or (world.device.type == "cuda" and training.padding == "packed"):
+        start = time.perf_counter()
         warm_up(parts)  # FlexAttention compiles, too
+        parts.compile_seconds = time.perf_counter() - start
     return parts
 
 

@@ -87,6 +87,8 @@ class Parts:
     """Measures the gradient's noise where that is asked for."""
     batch_size_trials: tuple[BatchSizeTrial, ...] = ()
     """What `per_device_train_batch_size: auto` measured."""
+    compile_seconds: float = 0.0
+    """What compiling took before the first step."""
 
     @property
     def device(self) -> torch.device:

@@ -68,7 +68,7 @@ class Session:
             threading.Thread(target=watch_parent, args=(os.getppid(),), daemon=True).start()
         driver = self.command.get("driver")
         if driver is not None:
-            threading.Thread(target=_watch_driver, args=(driver, before_end), daemon=True).start()
+            threading.Thread(target=watch_driver, args=(driver, before_end), daemon=True).start()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._signal = number
@@ -81,7 +81,7 @@ def watch_parent(parent: int) -> None:
     _end_now()
 
 
-def _watch_driver(driver: dict[str, Any], before_end: Callable[[], object]) -> None:
+def watch_driver(driver: dict[str, Any], before_end: Callable[[], object]) -> None:
     """End the whole process group once the driver is gone: nobody would read the result."""
     while is_alive(driver):
         time.sleep(_WATCH_SECONDS)

@@ -1,0 +1,1 @@
+"""Benches: grids of configs measured for their speed, and what the figures say."""

@@ -1,0 +1,103 @@
+"""The folder of a bench, `.hotlap/benches/b0001`: its plan, one line for every measured repeat, and its answers.
+
+This module owns the file names; no other module spells them.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from hotlap.core.bench_records import CellRepeat
+from hotlap.core.errors import StorageError, StudyError
+from hotlap.core.files import append_json_line, read_json, read_json_lines, sync_name, write_atomic, write_json
+
+BENCH_ID: Final = re.compile(r"b(\d{4,})")
+
+
+class BenchFolder:
+    """One bench's folder; every method reads or writes one file of it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.plan_path = path / "bench.json"
+        self.cells_path = path / "cells.jsonl"
+        self.config_path = path / "config.yaml"
+        self.lock_path = path / "lock"
+        self.scratch_path = path / "scratch"
+        """What the process of the cell at hand reads and writes; of no worth once its line is written."""
+        self.logs_path = path / "logs"
+        self.runs_path = path / "runs"
+        """The run folders of a command's cells."""
+        self.summary_path = path / "summary.json"
+        self.markdown_path = path / "bench.md"
+        self.csv_path = path / "bench.csv"
+        self.svg_path = path / "bench.svg"
+
+    @classmethod
+    def create(cls, benches_directory: Path) -> "BenchFolder":
+        """Take the next free id by making its folder, which only one process can do.
+
+        Raises StorageError when the folder cannot be made.
+        """
+        try:
+            benches_directory.mkdir(parents=True, exist_ok=True)
+            number = max((int(found[1]) for found in map(_match, benches_directory.iterdir()) if found), default=0)
+            while True:
+                number += 1
+                path = benches_directory / f"b{number:04}"
+                try:
+                    path.mkdir()
+                except FileExistsError:
+                    continue
+                sync_name(path)
+                return cls(path)
+        except OSError as error:
+            raise StorageError(
+                f"cannot make a bench folder in {benches_directory}: {error.strerror or error}; "
+                "choose another project folder with -p"
+            ) from error
+
+    @property
+    def bench_id(self) -> str:
+        """The bench's id, `b0001`."""
+        return self.path.name
+
+    def log_path(self, cell: int, repeat: int) -> Path:
+        """Return where the process of a repeat prints to."""
+        return self.logs_path / f"{cell:04}-{repeat}.log"
+
+    def write_plan(self, plan: Mapping[str, Any]) -> None:
+        """Store what is to be measured: axes, cells, order, device, when it was begun."""
+        write_json(self.plan_path, plan)
+
+    def plan(self) -> dict[str, Any]:
+        """Return the stored plan; raises StudyError where there is none."""
+        plan = read_json(self.plan_path)
+        if plan is None:
+            raise StudyError(f"{self.path} holds no bench: it has no {self.plan_path.name}")
+        return plan
+
+    def write_config(self, text: str) -> None:
+        """Store the config that the cells start from."""
+        write_atomic(self.config_path, text)
+
+    def append(self, repeat: CellRepeat) -> None:
+        """Append a measured repeat and wait until it is on the disk."""
+        append_json_line(self.cells_path, repeat.to_json(), durable=True)
+
+    def repeats(self) -> tuple[CellRepeat, ...]:
+        """Return what was measured, in the order in which it was; a line that a kill cut off is not there."""
+        return tuple(map(CellRepeat.from_json, read_json_lines(self.cells_path)))
+
+
+def bench_folders(benches_directory: Path) -> list[BenchFolder]:
+    """Return the benches of a project, oldest first."""
+    if not benches_directory.is_dir():
+        return []
+    named = sorted((int(found[1]), path) for path in benches_directory.iterdir() if (found := _match(path)))
+    return [BenchFolder(path) for _, path in named]
+
+
+def _match(path: Path) -> re.Match[str] | None:
+    return BENCH_ID.fullmatch(path.name)

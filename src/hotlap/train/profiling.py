@@ -1,0 +1,214 @@
+"""Look at a few steps of a training with the PyTorch profiler.
+
+    profile = profile_steps(parts, num_steps=10, num_warmup=3, trace_path=Path("trace.json.gz"))
+
+The steps are those of `train_steps`, with nothing between them. They are timed without the profiler first, since
+watching every operator makes short ones longer; what the two say of a step's length stands beside each other.
+"""
+
+import gc
+import re
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+import torch
+from torch.autograd import DeviceType  # type: ignore[attr-defined]
+from torch.autograd.profiler_util import FunctionEvent
+from torch.profiler import ProfilerActivity, profile, record_function
+
+from hotlap.core.bench_records import STEP_PARTS
+from hotlap.core.clock import TrainClock
+from hotlap.core.errors import StorageError
+from hotlap.train.horizon import Horizon, Position
+from hotlap.train.loop import Signs, Step, StepTimer, train_steps
+from hotlap.train.memory import device_name, peak_memory_bytes
+from hotlap.train.parts import Parts
+from hotlap.train.profiled_events import Event, Region, summarise
+
+_PREFIX: Final = "hotlap."
+"""Of the names by which the trace shows the parts of a step."""
+_WRAPPER: Final = re.compile(r"autograd::engine::|ProfilerStep|Optimizer\.|(?!Compiled)_?[A-Z][A-Za-z]*\d*$")
+"""Names of what surrounds operators and does no work of its own: the engine, a node of the graph such as MulBackward0,
+a function of Python's in it."""
+
+
+class _Unending(Horizon):
+    """A training's schedule without its end: a profile may take more steps than the config asks for."""
+
+    def factor(self, position: Position) -> float:
+        """Return the factor of the step that comes next; past the end, that of the last one."""
+        if not super().is_over(position):
+            return super().factor(position)
+        end = self.schedule.horizon
+        return super().factor(Position(max(0, self.max_steps - 1), int(end), float(end)))
+
+    def is_over(self, position: Position) -> bool:
+        """Say that it goes on."""
+        return False
+
+
+class RegionTimer(StepTimer):
+    """A step timer that also marks the parts of the step for the profiler, while it `marks`."""
+
+    def __init__(self, num_batches: int) -> None:
+        """Set up the timer of steps of so many micro-batches."""
+        super().__init__()
+        self.marks = False
+        self._num_batches = num_batches
+        self._done = 0
+        self._open: record_function | None = None
+
+    def start(self) -> None:
+        """Start to count."""
+        self._done = 0
+        super().start()
+        self._enter("waiting")
+
+    def book(self, part: str) -> None:
+        """Book the time since the last call on a part."""
+        self._leave()
+        super().book(part)
+        self._done += part == "backward"
+        follows = {"waiting": "data", "data": "forward", "forward": "backward"}
+        follows["backward"] = "forward" if self._done < self._num_batches else "optimizer"
+        if part in follows:
+            self._enter(follows[part])
+
+    def _enter(self, part: str) -> None:
+        if self.marks:
+            self._open = record_function(_PREFIX + part)
+            self._open.__enter__()
+
+    def _leave(self) -> None:
+        if self._open is not None:
+            self._open.__exit__(None, None, None)
+            self._open = None
+
+
+def profile_steps(
+    parts: Parts, *, num_steps: int = 10, num_warmup: int = 3, trace_path: Path | None = None
+) -> dict[str, Any]:
+    """Take steps and return where their time went; the figures of `summarise` and what else `hotlap profile` tells.
+
+    `step_seconds` are those without the profiler, `profiled_seconds` the mean of those with it. The trace goes to
+    `trace_path`, compressed where the name ends in .gz; raises StorageError when it cannot be written. Weights and
+    optimizer are trained on; the source of the batches is closed in the end. Raises DivergedError as the training does.
+    """
+    gc.collect()
+    gc.disable()  # as in a training
+    timer = RegionTimer(parts.accumulation_steps)
+    parts.horizon = _Unending(parts.horizon.schedule, parts.horizon.max_steps)
+    signs = Signs(lambda: 0.0, lambda: False)
+    parts.source.start()
+    try:
+        steps = train_steps(parts, TrainClock(), timer, signs)
+        list(islice(steps, num_warmup))
+        before = dict(timer.seconds)
+        taken, seconds = _timed(steps, num_steps)
+        by_part = {part: (timer.seconds[part] - before[part]) / num_steps for part in STEP_PARTS}
+        figures, profiled = _profiled(parts, timer, steps, num_steps, trace_path)
+    finally:
+        parts.source.close()
+        gc.enable()
+    training = parts.config.training
+    return {
+        "device": parts.device.type,
+        "device_name": device_name(parts.device, parts.world.local_size),
+        "threads": torch.get_num_threads(),
+        "steps": num_steps,
+        "step_seconds": seconds,
+        "seconds_by_part": by_part | {"between": max(0.0, sum(seconds) / num_steps - sum(by_part.values()))},
+        "profiled_seconds": profiled,
+        "samples_per_step": parts.batch_size * parts.accumulation_steps * parts.world.size,
+        "tokens_per_step": sum(step.num_tokens for step in taken) / num_steps,
+        "slots_per_step": sum(step.num_slots for step in taken) / num_steps,
+        "num_workers": training.dataloader_num_workers,
+        "optimizers": [type(member).__name__ for member in parts.optimizers.members],
+        "compiled": training.torch_compile,
+        "peak_memory_bytes": peak_memory_bytes(parts.device),
+        **figures,
+    }
+
+
+def _timed(steps: Iterator[Step], count: int) -> tuple[list[Step], list[float]]:
+    """Take steps; return them and the seconds of each, what lies between them included."""
+    taken, seconds = [], []
+    last = time.perf_counter()
+    for step in islice(steps, count):
+        now = time.perf_counter()
+        taken.append(step)
+        seconds.append(now - last)
+        last = now
+    return taken, seconds
+
+
+def _profiled(
+    parts: Parts, timer: RegionTimer, steps: Iterator[Step], count: int, trace_path: Path | None
+) -> tuple[dict[str, Any], float]:
+    """Take steps under the profiler; return the figures and the mean seconds of a step."""
+    is_gpu = parts.device.type == "cuda"
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if is_gpu else [])]
+    timer.marks = True
+    parts.synchronize()
+    with profile(activities=activities, profile_memory=True, acc_events=False) as profiler:
+        _, seconds = _timed(steps, count)
+    timer.marks = False
+    if trace_path is not None:
+        _write_trace(profiler, trace_path)
+    events, regions = _read(profiler.events())
+    return summarise(events, regions, parts.device.type), median(seconds)
+
+
+def _write_trace(profiler: profile, path: Path) -> None:
+    problem = "the profiler wrote nothing"  # it only prints what went wrong
+    try:
+        profiler.export_chrome_trace(str(path))
+        if path.exists() and path.stat().st_size:
+            return
+    except OSError as error:
+        problem = error.strerror or str(error)
+    with suppress(OSError):
+        path.unlink()
+    raise StorageError(f"cannot write the trace {path}: {problem}; free space, or choose another folder with -p")
+
+
+def _read(found: Any) -> tuple[list[Event], list[Region]]:
+    """Return the profiler's events without those that only surround others, and the parts of the steps."""
+    events, regions = [], []
+    for one in found:
+        on_device = one.device_type != DeviceType.CPU
+        if one.name.startswith(_PREFIX):
+            if not on_device:
+                regions.append(Region(one.name.removeprefix(_PREFIX), one.time_range.start, one.time_range.end))
+            continue
+        if _surrounds(one) and (not on_device or one.is_user_annotation):
+            continue
+        start, end = one.time_range.start, one.time_range.end
+        events.append(
+            Event(
+                name=one.name,
+                start=start,
+                end=end,
+                self_micros=end - start if on_device else one.self_cpu_time_total,
+                num_bytes=_bytes_of(one),
+                on_device=on_device,
+                is_outermost=not on_device and (one.cpu_parent is None or _surrounds(one.cpu_parent)),
+            )
+        )
+    return events, regions
+
+
+def _surrounds(event: FunctionEvent) -> bool:
+    """Say whether an event is a range that somebody named, or the engine around an operator."""
+    name = event.name
+    return bool(event.is_user_annotation) or name.startswith(_PREFIX) or _WRAPPER.match(name) is not None
+
+
+def _bytes_of(event: FunctionEvent) -> int:
+    """Return what an operator, with those that it called, took of the memory of the device that it works for."""
+    return int(event.device_memory_usage or event.cpu_memory_usage)

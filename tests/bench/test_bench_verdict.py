@@ -1,0 +1,81 @@
+"""What bounds a step, from the figures of its cell."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from synthetic_bench import BATCH, measure
+
+from hotlap.bench.answers import answers_from
+from hotlap.bench.verdict import Verdict
+
+PARTS = {"waiting": 0.0, "data": 0.0002, "forward": 0.004, "backward": 0.005, "optimizer": 0.0008}
+CPU = {"num_operations": 400.0, "operation_seconds": 2e-6, "busy_seconds": 0.0095, "product_seconds": 0.002}
+
+
+def verdict(parts: dict[str, float] | None = None, **more: Any) -> Verdict:
+    """The verdict on a step of 10 ms with such parts and facts."""
+    facts: dict[str, Any] = {"seconds_by_part": parts or {}, "flops_per_step": 1e9, "matmul_flops": 1e12, **more}
+    (found,) = answers_from(measure({BATCH: [8]}, lambda _: 0.01, noise=0.0, **facts), {BATCH: 8}).verdicts
+    return found
+
+
+def told(found: Verdict) -> str:
+    return "; ".join(found.evidence)
+
+
+def test_a_slow_loader_is_data() -> None:
+    found = verdict({**PARTS, "waiting": 0.03})
+    assert found.bound == "data" and "of the step is spent waiting for the loader" in told(found)
+    found = verdict({**PARTS, "data": 0.03})
+    assert found.bound == "data" and "making batches in the training process" in told(found)
+
+
+def test_a_sleep_in_the_optimizer_is_named() -> None:
+    facts = {"gradient_bytes": 4e6, "copy_bytes_per_second": 1e10}
+    found = verdict({**PARTS, "optimizer": 0.05}, evidence={**CPU, **facts})
+    assert found.bound == "optimizer"
+    assert "reading and writing weights, gradients and moments once would take 2.8 ms" in told(found)
+
+
+def test_tiny_kernels_are_launch_overhead() -> None:
+    found = verdict(PARTS, evidence={**CPU, "num_operations": 4000.0})
+    assert found.bound == "launch_overhead" and "starting 4,000 operations takes about 8 ms" in told(found)
+    assert "larger batches" in found.advice
+
+
+def test_an_idle_gpu_is_launch_overhead_and_its_optimizer_is_not_told_apart() -> None:
+    evidence = {"num_kernels": 900.0, "busy_seconds": 0.003, "product_seconds": 0.002, "small_ratio": 0.8}
+    found = verdict({**PARTS, "optimizer": 0.05}, evidence=evidence, peak_flops=1e15)
+    assert found.bound == "launch_overhead" and "optimizer" not in found.shares
+    assert "80 % of its kernels are below 10 µs" in told(found)
+
+
+def test_large_products_are_compute() -> None:
+    found = verdict(PARTS, evidence={**CPU, "product_seconds": 0.008})
+    assert found.bound == "compute" and "matrix products take 8 ms of 10 ms" in told(found)
+    without_profile = verdict(PARTS, flops_per_step=8e9)
+    assert without_profile.bound == "compute"
+
+
+def test_the_rest_is_memory_bandwidth() -> None:
+    found = verdict(PARTS, evidence=CPU)
+    assert found.bound == "memory_bandwidth"
+    assert found.shares["memory_bandwidth"] == pytest.approx(1 - 0.02 - 0.08 - 0.08 - 0.2)
+    assert "moves data more than it computes" in told(found)
+
+
+def test_two_causes_of_nearly_the_same_size_are_both_named() -> None:
+    found = verdict(PARTS, evidence={**CPU, "product_seconds": 0.004})
+    assert {found.bound, found.second} == {"compute", "memory_bandwidth"} and "nearly as much by" in found.text
+
+
+def test_without_flops_nobody_says_compute() -> None:
+    found = verdict(PARTS, flops_per_step=None)
+    assert found.bound == "work" and "more than one batch or length" in told(found)
+
+
+def test_what_does_not_grow_with_the_batch_is_launch_overhead() -> None:
+    repeats = measure({BATCH: [1, 2, 4, 8]}, lambda setting: 0.01 + 0.0005 * setting[BATCH], noise=0.002)
+    first = answers_from([replace(one, flops_per_step=None) for one in repeats], {BATCH: 1}).verdicts[0]
+    assert first.bound == "launch_overhead" and "does not grow with its work" in told(first)
