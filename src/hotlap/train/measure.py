@@ -4,7 +4,7 @@ measured = measure_steps(parts, StepPlan(steps=10, seconds=3.0))
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -12,12 +12,15 @@ import torch
 
 from hotlap.core.clock import TrainClock
 from hotlap.data.batches import Batch
-from hotlap.data.loader import BatchSource
+from hotlap.data.loader import AnyBatch, BatchSource
+from hotlap.data.word_batches import WordBatch
+from hotlap.models.word_latent import WordLatent
 from hotlap.train.distributed import sum_over_ranks
 from hotlap.train.flops import model_flops, row_lengths
 from hotlap.train.horizon import Horizon, Position
 from hotlap.train.loop import Signs, Step, StepTimer, train_steps
 from hotlap.train.parts import Parts
+from hotlap.train.word_flops import WordFlops
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +71,9 @@ class _Watched:
 
     def __init__(self, source: BatchSource) -> None:
         self._source = source
-        self.batches: list[Batch] = []
+        self.batches: list[AnyBatch] = []
 
-    def micro_batches(self, first: int, count: int) -> tuple[list[Batch], int]:
+    def micro_batches(self, first: int, count: int) -> tuple[list[AnyBatch], int]:
         """Return what the source does."""
         self.batches, num_targets = self._source.micro_batches(first, count)
         return self.batches, num_targets
@@ -95,7 +98,7 @@ def measure_steps(parts: Parts, plan: StepPlan) -> MeasuredSteps:
     watched = _Watched(parts.source)
     parts.source = cast(BatchSource, watched)
     timer = StepTimer()
-    found, flops = MeasuredSteps(), model_flops(parts.model)
+    found, work = MeasuredSteps(), _work_of(parts)
     sums = torch.zeros(2, dtype=torch.float64)  # samples and FLOPs of this process
     tokens = slots = 0
     before: dict[str, float] = {}
@@ -109,7 +112,7 @@ def measure_steps(parts: Parts, plan: StepPlan) -> MeasuredSteps:
         clock_before = step.train_seconds
         tokens, slots = tokens + step.num_tokens, slots + step.num_slots
         for batch in watched.batches:
-            sums += torch.tensor([len(row_lengths(batch)), flops.of_batch(batch)], dtype=torch.float64)
+            sums += torch.tensor(work(batch), dtype=torch.float64)
         if _is_enough(found.step_seconds, step.wall_seconds, plan):
             break
     count = len(found.step_seconds)
@@ -118,6 +121,15 @@ def measure_steps(parts: Parts, plan: StepPlan) -> MeasuredSteps:
     found.tokens_per_step, found.slots_per_step = tokens / count, slots / count
     found.seconds_by_part = {name: (now - before.get(name, 0.0)) / count for name, now in timer.seconds.items()}
     return found
+
+
+def _work_of(parts: Parts) -> Callable[[AnyBatch], tuple[int, float]]:
+    """Return what tells the samples of a batch, and its FLOPs."""
+    if isinstance(parts.model, WordLatent):
+        of_words = WordFlops(parts.model)
+        return lambda batch: (len(cast(WordBatch, batch).word_at), of_words.of_batch(cast(WordBatch, batch)))
+    of_tokens = model_flops(parts.model)
+    return lambda batch: (len(row_lengths(cast(Batch, batch))), of_tokens.of_batch(cast(Batch, batch)))
 
 
 def _is_enough(step_seconds: list[float], wall_seconds: float, plan: StepPlan) -> bool:
