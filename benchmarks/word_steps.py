@@ -80,7 +80,7 @@ def measure(text: str, repeats: int) -> tuple[dict[str, list[float]], dict[str, 
     from hotlap.optim.build import build_optimizers
 
     torch.manual_seed(0)
-    config = WordLatentConfig(preset="tiny", max_word_length=LONGEST, zero_init_projections=False)
+    config = WordLatentConfig(preset="tiny", max_word_length=LONGEST)
     model = WordLatent(config)
     training = TrainingConfig(optim="adamw_torch_fused", learning_rate=1e-4)
     optimizers = build_optimizers(model, training, bf16_is_fast=True)
