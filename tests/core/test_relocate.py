@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hotlap.core.relocate import relocate
+from hotlap.core.relocate import relocate, within
 
 
 @pytest.fixture
@@ -43,3 +43,20 @@ def test_what_the_worktree_lacks_stays_and_is_told(places: tuple[Path, Path]) ->
     assert [move.is_done for move in moves] == [False, True]
     assert "edits.link would bring it there" in str(moves[0])
     assert str(moves[1]) == f"{project}/train.py -> {worktree}/train.py"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("{p}/data/a.txt", "data/a.txt"),
+        ("words: {p}/a.txt, pairs: {p}/b c.jsonl", "words: a.txt, pairs: b c.jsonl"),
+        ("{p}2/a.txt", "{p}2/a.txt"),
+        ("/mnt{p}/a.txt", "/mnt{p}/a.txt"),
+        ("docstrings of Python 3.11", "docstrings of Python 3.11"),
+    ],
+)
+def test_people_are_told_paths_from_the_project_on(tmp_path: Path, before: str, after: str) -> None:
+    (tmp_path / "project").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "project")
+    for place in ("project", "link"):
+        assert within(before.format(p=tmp_path / place), tmp_path / "link") == after.format(p=tmp_path / place)

@@ -13,8 +13,10 @@ import torch
 from torch import nn
 
 from hotlap.config.schema import GPTConfig, TrainingConfig
+from hotlap.config.word_latent import WordLatentConfig
 from hotlap.core.errors import ConfigError
 from hotlap.models.gpt import GPT
+from hotlap.models.word_latent import WordLatent
 from hotlap.train import memory
 from hotlap.train.memory import (
     MemoryEstimate,
@@ -258,3 +260,17 @@ def test_an_older_glibc_takes_the_largest_threshold_it_knows(monkeypatch: pytest
     monkeypatch.setenv("MALLOC_ARENA_MAX", "2")
     assert not keep_freed_memory()
     assert len(asked) == 3
+
+
+def test_words_count_bytes_in_encoder_and_decoder_and_words_between_them() -> None:
+    with torch.device("meta"):
+        size = size_of(WordLatent(WordLatentConfig(preset="tiny")))
+    assert size.trained_bytes == 4 * 6_946_816
+    bf16 = memory_estimate(size, TrainingConfig(bf16=True), MicroBatch(8, 1000))
+    per_width = 2 * 4 + 7 * 2 + 2 * 2 * 4
+    assert bf16.activations == per_width * (12_000 * 2 * 128 + 2_000 * 4 * 256 + 12_000 * 4 * 256)
+    assert bf16.logits == 12_000 * 256 * (2 + 4 + 4)
+    padded = memory_estimate(size, TrainingConfig(bf16=True, padding="max_length"), MicroBatch(8, 1000))
+    assert padded.activations == per_width * (34_000 * 2 * 128 + 2_000 * 4 * 256 + 34_000 * 4 * 256)
+    kept = memory_estimate(size, TrainingConfig(bf16=True, gradient_checkpointing=True), MicroBatch(8, 1000))
+    assert kept.activations < bf16.activations / 2

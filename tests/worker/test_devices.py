@@ -32,6 +32,11 @@ CURVE = {
     "model.attn_pdrop": 0.0,
     "model.resid_pdrop": 0.0,
 }
+PART = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+WORDS = {
+    **{key: value for key, value in CURVE.items() if not key.startswith("model.")},
+    "model": {"name": "word_latent", "encoder": PART, "latent": PART, "decoder": PART},
+}
 ENDLESS = {"training.max_steps": 1_000_000, "training.logging_steps": 1}
 WALL_SECONDS = 200.0
 
@@ -103,6 +108,21 @@ def test_each_example_is_evaluated_exactly_once(curves: dict[str, RunFolder]) ->
     metrics = [result_of(curves[name])["metrics"] for name in ("one", "two")]
     for metric in ("eval_chrf", "eval_exact_match"):
         assert metrics[0][metric] == pytest.approx(metrics[1][metric], abs=1e-5)
+
+
+def test_words_are_trained_and_evaluated_on_two_processes_as_on_one(module_project: ProjectFolder) -> None:
+    one, two = (
+        finished(launch(module_project, devices, {**WORDS, "training.per_device_train_batch_size": 16 // devices}))
+        for devices in (1, 2)
+    )
+    assert len(values(one, "train_loss")) == 20
+    assert values(two, "train_loss") == pytest.approx(values(one, "train_loss"), abs=1e-5)
+    for metric in ("eval_loss", "eval_byte_accuracy", "eval_word_accuracy"):
+        assert values(two, metric) == pytest.approx(values(one, metric), abs=1e-4)
+    results = [result_of(folder) for folder in (one, two)]
+    assert results[0]["tokens"] == results[1]["tokens"]
+    assert results[0]["evaluated_tokens"] == results[1]["evaluated_tokens"] > 0
+    assert results[0]["metrics"]["eval_chrf"] == pytest.approx(results[1]["metrics"]["eval_chrf"], abs=1e-5)
 
 
 def test_the_processes_count_together(curves: dict[str, RunFolder]) -> None:

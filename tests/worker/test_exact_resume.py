@@ -39,6 +39,13 @@ SETTINGS = {
     "model.embd_pdrop": 0.1,
     "model.resid_pdrop": 0.1,
 }
+PART = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+WORDS = {
+    **{key: value for key, value in SETTINGS.items() if not key.startswith("model.")},
+    "training.padding": "bucketed",
+    "model": {"name": "word_latent", "encoder": PART, "latent": PART, "decoder": PART, "encode_distinct": True},
+}
+"""The same with a model that reads words."""
 CURVE = ("step", "tokens", "train_loss", "grad_norm", "learning_rate", "gradient_noise_scale", "eval_loss")
 """What has to be equal in the points; the clocks are not."""
 
@@ -197,6 +204,17 @@ def test_killed_and_resumed_twice(make_shared_run: MakeRun, straight: RunFolder)
     assert_same_training(folder, straight)
     assert_clocks_go_on(folder, plan)
     assert {point["step"] for point in read_json_lines(folder.lost_metrics_path)} == {25, 35}
+
+
+def test_a_model_of_words_goes_on_after_two_kills(tmp_path: Path) -> None:
+    project = make_project(tmp_path)
+    straight, folder = (fill_run(project, WORDS, {}) for _ in range(2))
+    assert work(straight) == 0, straight.log_tail()
+    for at in (25, 35):
+        assert work(folder, at=at) == -signal.SIGKILL
+        assert resume(folder).num_lost_steps == 5
+    assert work(folder) == 0, folder.log_tail()
+    assert_same_training(folder, straight)
 
 
 def test_killed_in_the_middle_of_saving(make_shared_run: MakeRun, straight: RunFolder) -> None:

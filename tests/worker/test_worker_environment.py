@@ -41,7 +41,8 @@ def test_the_facts_are_true(parts: Parts, project: ProjectFolder) -> None:
     assert facts["num_parameters"] == sum(p.numel() for p in parts.model.parameters())
     assert facts["data"]["hash"] == parts.task.hash
     assert (facts["data"]["num_train"], facts["data"]["num_eval"]) == (len(parts.task.train), len(parts.task.eval))
-    assert facts["data"]["source"] == str(project.project / "corpus.txt")
+    assert facts["data"]["source"] == "corpus.txt"  # as people know it, wherever the project lies
+    assert environment_facts(parts, project.project / "elsewhere")["data"]["source"] == parts.task.source
 
 
 def test_the_commit_is_that_of_the_users_repository(parts: Parts, tmp_path: Path) -> None:

@@ -221,7 +221,7 @@ class RunConfig(Section):
         if isinstance(self.task, EndlessTaskConfig):
             yield from self._epochs_of_endless_data()
         if isinstance(self.model, WordLatentConfig):
-            yield from word_problems(self.tokenizer.name, self.training.padding, self.backend)
+            yield from word_problems(self.model, self.tokenizer.name, self.training, self.backend)
         metric, known = self.training.metric_for_best_model, [*CHEAP_METRICS, *GENERATION_METRICS, *self.task_metrics]
         if metric is not None and metric not in known and not isinstance(self.task, CustomTaskConfig):
             yield str(unknown_name("metric in training.metric_for_best_model", metric, known))

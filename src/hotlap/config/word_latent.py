@@ -6,6 +6,7 @@ from typing import Any, Final, Literal, Self
 from pydantic import Field, model_validator
 
 from hotlap.config.base import Section
+from hotlap.config.training import TrainingConfig
 
 WordPreset = Literal["tiny", "mini", "micro"]
 PARTS: Final = ("encoder", "latent", "decoder")
@@ -72,12 +73,13 @@ class WordLatentConfig(Section):
     """Base of the rotary frequencies, in all parts."""
     norm: Literal["layer_norm", "rms_norm"] = "rms_norm"
     """Normalisation before attention, MLP and head; rms_norm carries no weights (arXiv 1910.07467)."""
-    hidden_act: Literal["gelu_new", "gelu", "relu_squared", "swiglu"] = "relu_squared"
-    """Activation of the MLPs; relu_squared is from Primer (arXiv 2109.08668)."""
+    hidden_act: Literal["gelu_new", "gelu", "relu_squared", "swiglu"] = "gelu_new"
+    """Activation of the MLPs; copying words is learned far sooner with gelu_new than with relu_squared."""
     qk_norm: bool = True
-    """Normalise queries and keys per head before attention (arXiv 2010.04245)."""
-    zero_init_projections: bool = True
-    """Start the projections back into the residual stream, and the head, at zero."""
+    """Normalise queries and keys per head before attention (arXiv 2010.04245); copying is learned sooner with it."""
+    zero_init_projections: bool = False
+    """Start the projections back into the residual stream, and the head, at zero. Encoder and decoder then know
+    nothing of each other at first, and learn later that words differ."""
     use_bias: bool = False
     """Biases in the linear layers."""
     initializer_range: float = Field(0.02, gt=0)
@@ -110,11 +112,16 @@ def forget_part_shapes(model: dict[str, Any], changed: Collection[str]) -> None:
             model[part] = {key: value for key, value in written.items() if shapes.get(part, {}).get(key, ...) != value}
 
 
-def word_problems(tokenizer: str, padding: str, backend: str) -> Iterator[str]:
+def word_problems(model: WordLatentConfig, tokenizer: str, training: TrainingConfig, backend: str) -> Iterator[str]:
     """Yield what a run with this model cannot have."""
     if tokenizer != "byte":
         yield f"model word_latent reads bytes, but tokenizer is {tokenizer}; leave it out, or write tokenizer: byte"
-    if padding == "packed":
+    if training.padding == "packed":
         yield "padding: packed: model word_latent has one example in a row; use padding: bucketed"
+    if training.torch_compile and (training.padding != "max_length" or model.encode_distinct):
+        yield (
+            "torch_compile: model word_latent is compiled anew for every shape, and batches of words have ever other "
+            "ones; use padding: max_length without model.encode_distinct, where all have one"
+        )
     if backend != "fast":
         yield f"backend: {backend} trains models of transformers, which has none like word_latent; use backend: fast"

@@ -56,3 +56,9 @@ def relocate(text: str, project: Path, worktree: Path) -> tuple[str, tuple[Move,
 
     pattern = rf"(?<![\w./~-]){re.escape(root)}{_END}{_REST}"
     return re.sub(pattern, moved, text), tuple(moves.values())
+
+
+def within(text: str, project: Path) -> str:
+    """Return a text for people in which absolute paths below `project` start from there."""
+    roots = "|".join(re.escape(str(root)) for root in dict.fromkeys((project.absolute(), project.resolve())))
+    return re.sub(rf"(?<![\w./~-])(?:{roots})/(?=\S)", "", text)

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from hotlap.config.models import GPTConfig
 from hotlap.models.fused import Rotation, rms_norm, rotate
 from hotlap.models.gpt import MLP, KeyValueCache, Norm
+from hotlap.models.row_attention import row_attention
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +72,9 @@ class RowAttention(nn.Module):
         if self.qk_norm:
             query, key = rms_norm(query), rms_norm(key)
         query, key = rotate(query, layout.rotation), rotate(key, layout.rotation)
-        mixed, first = [], 0
-        for rows in layout.groups:
-            here = slice(first, first := first + rows.places)
-            mixed.append(self._mix(query[here], key[here], value[here], rows, layout))
+        sizes = [rows.places for rows in layout.groups]
+        parts = zip(query.split(sizes), key.split(sizes), value.split(sizes), layout.groups, strict=True)
+        mixed = [self._mix(*part, layout) for part in parts]
         joined = mixed[0] if len(mixed) == 1 else torch.cat(mixed)
         return self.projection(joined if chosen is None else joined.index_select(0, chosen))
 
@@ -85,8 +84,8 @@ class RowAttention(nn.Module):
         q, k, v = (part.view(rows.count, rows.length, *part.shape[1:]).transpose(1, 2) for part in parts)
         if layout.cache is not None:
             k, v = layout.cache.extend(self.layer, k, v)
-        is_causal = layout.is_causal and rows.mask is None and rows.length > 1  # a single one sees all of the cache
-        mixed = F.scaled_dot_product_attention(q, k, v, rows.mask, is_causal=is_causal)
+        is_causal = layout.is_causal and rows.length > 1  # a single place sees all of the cache
+        mixed = row_attention(q, k, v, rows.mask, is_causal=is_causal)
         return mixed.transpose(1, 2).reshape(rows.places, -1)
 
 

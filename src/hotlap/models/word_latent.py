@@ -8,7 +8,6 @@ Shapes: B rows, W words of the longest row, D width of the transformer over word
 of them, V = 256 bytes. What the batches hold is described by the protocols below, which `data/word_batches.py` fills.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
@@ -106,12 +105,10 @@ class WordLatent(nn.Module):
                 nn.init.normal_(module.weight, std=config.initializer_range)
             if isinstance(module, nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
-        for part in (self.encoder, self.latent, self.decoder):
-            for name, weight in part.named_parameters():
-                if name.endswith("projection.weight"):  # what is added 2·layers times starts smaller, as in GPT-2
-                    std = 0.0 if config.zero_init_projections else config.initializer_range
-                    nn.init.normal_(weight, std=std / math.sqrt(2 * len(part.blocks)))
         if config.zero_init_projections:
+            for name, weight in self.named_parameters():
+                if name.endswith("projection.weight"):
+                    nn.init.zeros_(weight)
             nn.init.zeros_(self.head.weight)
 
     def encode(self, words: Sequence[WordGroup]) -> Tensor:

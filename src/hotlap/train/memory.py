@@ -20,11 +20,14 @@ from hotlap.config.schema import GPTConfig, TrainingConfig
 from hotlap.core.errors import ConfigError
 from hotlap.models.attention import kept_weights
 from hotlap.models.gpt import GPT
+from hotlap.models.word_latent import WordLatent
 from hotlap.train.objective import LARGE_VOCABULARY, PIECE
 
 _MOMENT_BYTES: Final = {"adamw_torch": 8, "adamw_torch_fused": 8, "muon": 4, "sgd": 0, "adafactor": 0}
 """Bytes of optimizer state per fp32 parameter; 0 for one of the user's own, of which nothing is known."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # <malloc.h>
+_BYTES_PER_WORD: Final = 4
+"""Of a word with its space, rather too few: English has five to six. More words need more memory."""
 _LARGEST_INT: Final = 2**31 - 1
 _LARGEST_MMAP_THRESHOLD: Final = 2**25
 
@@ -46,6 +49,10 @@ class ModelSize:
     """Width inside the MLP; 0: 4 x hidden_size."""
     is_gated: bool = False
     """Whether the MLP multiplies two projections."""
+    word_parts: tuple["ModelSize", ...] = ()
+    """Encoder, transformer over words and decoder of a model that reads words, in place of layers of its own."""
+    max_word_length: int = 0
+    """Places of such a word, with its marks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,20 +107,45 @@ def memory_estimate(
     size: ModelSize, training: TrainingConfig, batch: MicroBatch, *, on_cpu: bool = False
 ) -> MemoryEstimate:
     """Return what one process needs for a transformer and a micro-batch."""
-    per_layer = batch.tokens * _bytes_per_token(size, is_bf16=training.bf16)
-    if on_cpu:
-        per_layer += _attention_bytes(size, batch, is_bf16=training.bf16)
-    if training.gradient_checkpointing:  # the inputs of all blocks in fp32, and one block that is computed again
-        activations = size.num_layers * batch.tokens * 4 * size.hidden_size + per_layer
+    if size.word_parts:
+        places, words = _word_places(size, training, batch)
+        counts = (places, words, places)
+        activations = sum(
+            _activation_bytes(part, training, MicroBatch(1, count), on_cpu=False)
+            for part, count in zip(size.word_parts, counts, strict=True)
+        )
     else:
-        activations = size.num_layers * per_layer
+        places = batch.tokens
+        activations = _activation_bytes(size, training, batch, on_cpu=on_cpu)
     return MemoryEstimate(
         weights=size.trained_bytes + size.frozen_bytes,
         gradients=size.trained_bytes,
         optimizer=_optimizer_bytes(size, training),
-        activations=activations if size.num_layers else 0,
-        logits=_logit_bytes(size, batch.tokens, is_bf16=training.bf16),
+        activations=activations,
+        logits=_logit_bytes(size, places, is_bf16=training.bf16),
     )
+
+
+def _activation_bytes(size: ModelSize, training: TrainingConfig, batch: MicroBatch, *, on_cpu: bool) -> int:
+    """Return what the blocks keep for the way back."""
+    per_layer = batch.tokens * _bytes_per_token(size, is_bf16=training.bf16)
+    if on_cpu:
+        per_layer += _attention_bytes(size, batch, is_bf16=training.bf16)
+    if not size.num_layers:
+        return 0
+    if training.gradient_checkpointing:  # the inputs of all blocks in fp32, and one block that is computed again
+        return size.num_layers * batch.tokens * 4 * size.hidden_size + per_layer
+    return size.num_layers * per_layer
+
+
+def _word_places(size: ModelSize, training: TrainingConfig, batch: MicroBatch) -> tuple[int, int]:
+    """Return the places for bytes that encoder and decoder each compute, and the words, for bytes of text.
+
+    Each word has two places more than bytes; padded, all words have as many as the longest may have.
+    """
+    words = -(-batch.tokens // _BYTES_PER_WORD)
+    places = words * (size.max_word_length + 1) if training.padding == "max_length" else batch.tokens + 2 * words
+    return places, words
 
 
 def _bytes_per_token(size: ModelSize, *, is_bf16: bool) -> int:
@@ -174,6 +206,8 @@ def size_of(model: nn.Module) -> ModelSize:
 
     The largest table is the embedding then, and blocks are in module lists.
     """
+    if isinstance(model, WordLatent):
+        return _size_of_words(model)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
     tables = [module.weight.shape for module in model.modules() if isinstance(module, nn.Embedding)]
@@ -191,6 +225,30 @@ def size_of(model: nn.Module) -> ModelSize:
         num_heads=config.num_attention_heads if is_own else 0,
         inner_size=_number(config, "intermediate_size") or (_inner_of(model) if isinstance(model, GPT) else 0),
         is_gated=config.hidden_act == "swiglu" if is_own else hasattr(config, "rms_norm_eps"),
+    )
+
+
+def _size_of_words(model: WordLatent) -> ModelSize:
+    """Return the size of a model over words; all of it is trained."""
+    count, is_gated = sum(parameter.numel() for parameter in model.parameters()), model.config.hidden_act == "swiglu"
+    parts = (
+        ModelSize(
+            num_trained=0,
+            trained_bytes=0,
+            hidden_size=shape.hidden_size,
+            num_layers=shape.num_hidden_layers,
+            inner_size=shape.intermediate_size or (8 * shape.hidden_size // 3 if is_gated else 0),
+            is_gated=is_gated,
+        )
+        for shape in (model.config.encoder, model.config.latent, model.config.decoder)
+    )
+    return ModelSize(
+        num_trained=count,
+        trained_bytes=4 * count,
+        hidden_size=model.config.decoder.hidden_size,
+        vocab_size=model.vocab_size,
+        word_parts=tuple(parts),
+        max_word_length=model.config.max_word_length,
     )
 
 

@@ -11,6 +11,7 @@ import torch
 import hotlap
 from hotlap.config.parts import source_hashes
 from hotlap.core.processes import processor_name
+from hotlap.core.relocate import within
 from hotlap.data.streams import EndlessExamples
 from hotlap.train.evaluate import evaluated_data
 from hotlap.train.memory_advice import demand_of
@@ -46,7 +47,7 @@ def environment_facts(parts: Parts, directory: Path) -> dict[str, Any]:
             "hash": parts.task.hash,
             "num_train": None if isinstance(parts.train, EndlessExamples) else len(parts.train),
             "num_eval": len(parts.eval),
-            "source": parts.task.source,
+            "source": within(parts.task.source, directory),
             "files": [str(path) for path in parts.task.files],
             "tokenizer": parts.tokenizer.hash,
             "document_start": document_start(parts),
