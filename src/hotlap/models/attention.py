@@ -78,11 +78,14 @@ def has_own_attention(x: Tensor) -> bool:
     return x.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
-def kept_weights(length: int, dtype: torch.dtype) -> int:
-    """Return how many weights each head of a row of so many tokens keeps for the way back, without dropout."""
-    if length > _LONGEST.get(dtype, 0):
+def kept_weights(length: int, dtype: torch.dtype, *, has_dropout: bool = False) -> int:
+    """Return how many weights each head of a row of so many tokens keeps for the way back, with dropout their factors,
+    too.
+    """
+    if length > _LONGEST.get(dtype, 0) and not has_dropout:
         return 0
-    return sum((last - first) * last for first, last in pairwise(_cuts(length)))
+    kept = sum((last - first) * last for first, last in pairwise(_cuts(length)))
+    return 2 * kept if has_dropout else kept
 
 
 def _cuts(queries: int) -> list[int]:

@@ -2,7 +2,9 @@
 
 Weights, gradients and optimizer state follow from the parameters, frozen ones counting as weights alone. Activations
 are what the backward pass of a block keeps, counted tensor by tensor (the way of Korthikanti et al. 2022, arXiv
-2205.05198), without the attention's weights where those are computed again; logits follow from the vocabulary.
+2205.05198), without the attention's weights where those are computed again; logits follow from the vocabulary. On a CPU
+the process holds more than its tensors: the gaps between them, and the libraries that the first step loads.
+`benchmarks/memory_estimates.py` compares all that with what processes held.
 """
 
 import ctypes
@@ -24,9 +26,16 @@ from hotlap.train.objective import LARGE_VOCABULARY, PIECE
 
 _MOMENT_BYTES: Final = {"adamw_torch": 8, "adamw_torch_fused": 8, "muon": 4, "sgd": 0, "adafactor": 0}
 """Bytes of optimizer state per fp32 parameter; 0 for one of the user's own, of which nothing is known."""
+_GAPS: Final = 0.3
+"""Memory between a CPU's tensors, relative to those of a step: glibc seldom puts an aligned block where one was."""
+_GAPS_WHEN_TIGHT: Final = 0.5
+"""The same where only small blocks leave gaps, and there is less to relate them to."""
+_LIBRARY_BYTES: Final = 28 * 2**20
+"""What the first step reads of torch's libraries."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # <malloc.h>
 _LARGEST_INT: Final = 2**31 - 1
 _LARGEST_MMAP_THRESHOLD: Final = 2**25
+_TIGHT_MMAP_THRESHOLD: Final = 2**22
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +55,16 @@ class ModelSize:
     """Width inside the MLP; 0: 4 x hidden_size."""
     is_gated: bool = False
     """Whether the MLP multiplies two projections."""
+    num_copied: int = 0
+    """Weights that bf16 autocast makes copies of."""
+    is_gpt: bool = False
+    """Whether it is hotlap's own, whose last block goes on with the targets' positions alone."""
+    has_rms_norm: bool = False
+    has_qk_norm: bool = False
+    has_residual_dropout: bool = False
+    has_attention_dropout: bool = False
+    num_kept_embeddings: int = 0
+    """Tensors of the embedding's size that are kept: by its dropout, by the look back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +73,8 @@ class MicroBatch:
 
     rows: int
     length: int
+    target_ratio: float = 1.0
+    """Share of the tokens that something is predicted for."""
 
     @property
     def tokens(self) -> int:
@@ -72,6 +93,8 @@ class MemoryEstimate:
     """Kept between forward and backward pass of one micro-batch."""
     logits: int
     """With their gradients."""
+    overhead: int = 0
+    """What a process on a CPU holds besides: gaps between its tensors, libraries."""
 
     @property
     def state(self) -> int:
@@ -81,7 +104,7 @@ class MemoryEstimate:
     @property
     def total(self) -> int:
         """Everything together."""
-        return self.state + self.activations + self.logits
+        return self.state + self.activations + self.logits + self.overhead
 
     def describe(self) -> str:
         """Return the parts in words; those of a micro-batch only where they are known."""
@@ -90,8 +113,8 @@ class MemoryEstimate:
             f"gradients {show_bytes(self.gradients)}",
             f"optimizer state {show_bytes(self.optimizer)}",
         ]
-        for name, size in (("activations", self.activations), ("logits", self.logits)):
-            if size:
+        for name in ("activations", "logits", "overhead"):
+            if size := getattr(self, name):
                 parts.append(f"{name} about {show_bytes(size)}")
         return ", ".join(parts)
 
@@ -99,38 +122,62 @@ class MemoryEstimate:
 def memory_estimate(
     size: ModelSize, training: TrainingConfig, batch: MicroBatch, *, on_cpu: bool = False
 ) -> MemoryEstimate:
-    """Return what one process needs for a transformer and a micro-batch."""
-    per_layer = batch.tokens * _bytes_per_token(size, is_bf16=training.bf16)
-    if on_cpu:
-        per_layer += _attention_bytes(size, batch, is_bf16=training.bf16)
-    if training.gradient_checkpointing:  # the inputs of all blocks in fp32, and one block that is computed again
-        activations = size.num_layers * batch.tokens * 4 * size.hidden_size + per_layer
-    else:
-        activations = size.num_layers * per_layer
+    """Return what one process needs for a transformer and a micro-batch; without rows, what it needs for any."""
+    activations = _activation_bytes(size, training, batch, on_cpu=on_cpu) if size.num_layers and batch.tokens else 0
+    logits = _logit_bytes(size, round(batch.target_ratio * batch.tokens), is_bf16=training.bf16)
+    gaps = _GAPS_WHEN_TIGHT if training.gradient_checkpointing else _GAPS
+    has_overhead = on_cpu and batch.tokens > 0
     return MemoryEstimate(
         weights=size.trained_bytes + size.frozen_bytes,
         gradients=size.trained_bytes,
         optimizer=_optimizer_bytes(size, training),
-        activations=activations if size.num_layers else 0,
-        logits=_logit_bytes(size, batch.tokens, is_bf16=training.bf16),
+        activations=activations,
+        logits=logits,
+        overhead=_LIBRARY_BYTES + int(gaps * (activations + logits)) if has_overhead else 0,
     )
 
 
-def _bytes_per_token(size: ModelSize, *, is_bf16: bool) -> int:
-    """Return what the backward pass of a block keeps for a token.
+def _activation_bytes(size: ModelSize, training: TrainingConfig, batch: MicroBatch, *, on_cpu: bool) -> int:
+    """Return what is held when the backward pass begins, and what it adds in the first block."""
+    width = 2 if training.bf16 else 4
+    before, after = _bytes_per_token(size, is_bf16=training.bf16)
+    attention = before * batch.tokens
+    if on_cpu and not training.torch_compile:
+        attention += _attention_bytes(size, batch, is_bf16=training.bf16)
+    whole, ratio = attention + after * batch.tokens, batch.target_ratio if size.is_gpt else 1.0
+    last = attention + int(ratio * after * batch.tokens)
+    if training.gradient_checkpointing:  # the inputs of all blocks in fp32, and one block that is computed again
+        blocks = size.num_layers * batch.tokens * 4 * size.hidden_size + (whole if size.num_layers > 1 else last)
+    else:
+        blocks = (size.num_layers - 1) * whole + last
+    inner = size.inner_size or 4 * size.hidden_size
+    passing = int(ratio * batch.tokens) * (width * inner + 2 * 4 * size.hidden_size)
+    ends = (4 + width) * size.hidden_size * int(ratio * batch.tokens)  # the last norm's input and the head's
+    ends += 4 * size.num_kept_embeddings * size.hidden_size * batch.tokens
+    return blocks + passing + ends + (2 * size.num_copied if training.bf16 else 0)
 
-    In units of the width: the inputs of both norms (fp32 always, as autocast leaves the residual stream), and what goes
-    into each matrix product and into the attention: 7 widths; and 2 of the MLP's inner width, 4 where it is gated.
+
+def _bytes_per_token(size: ModelSize, *, is_bf16: bool) -> tuple[int, int]:
+    """Return what the backward pass of a block keeps for a token, up to the attention's weights and after them.
+
+    Each norm's input in fp32 (autocast leaves the residual stream so), the norm of RMS its result; what goes into each
+    matrix product, where that is another tensor; queries, keys and values; and 2 of the MLP's inner width, 4 where it
+    is gated.
     """
     width = 2 if is_bf16 else 4
     inner = size.inner_size or 4 * size.hidden_size
-    return (2 * 4 + 7 * width) * size.hidden_size + (4 if size.is_gated else 2) * width * inner
+    normed = 4 + (0 if size.has_rms_norm and not is_bf16 else width)
+    dropped = width if size.has_residual_dropout else 0
+    before = (normed + (5 if size.has_qk_norm else 3) * width) * size.hidden_size
+    mixed = (width + normed + 2 * dropped) * size.hidden_size
+    return before, mixed + (4 if size.is_gated else 2) * width * inner
 
 
 def _attention_bytes(size: ModelSize, batch: MicroBatch, *, is_bf16: bool) -> int:
-    """Return the attention weights that a layer keeps on a CPU."""
+    """Return the attention weights that a layer keeps on a CPU; with dropout always, and what they are dropped by."""
     dtype = torch.bfloat16 if is_bf16 else torch.float32
-    return batch.rows * size.num_heads * kept_weights(batch.length, dtype) * dtype.itemsize
+    kept = kept_weights(batch.length, dtype, has_dropout=size.has_attention_dropout)
+    return batch.rows * size.num_heads * kept * dtype.itemsize
 
 
 def _logit_bytes(size: ModelSize, tokens: int, *, is_bf16: bool) -> int:
@@ -138,9 +185,9 @@ def _logit_bytes(size: ModelSize, tokens: int, *, is_bf16: bool) -> int:
 
     Such a piece-wise loss keeps a gradient of the head beside, and a copy of it in bf16.
     """
-    each = 2 + 4 + 4 if is_bf16 else 4 + 4
     if size.vocab_size < LARGE_VOCABULARY:
-        return tokens * size.vocab_size * each
+        return tokens * size.vocab_size * (2 + 4 + 4 if is_bf16 else 4 + 4)
+    each = 4 + 4  # the logits of one piece, and what their logarithm takes
     head = size.vocab_size * size.hidden_size * (4 + 2 if is_bf16 else 4)
     return min(tokens, max(1, PIECE // size.vocab_size)) * size.vocab_size * each + (head if tokens else 0)
 
@@ -180,18 +227,39 @@ def size_of(model: nn.Module) -> ModelSize:
     rows, width = max(tables, key=lambda shape: shape.numel(), default=(0, 1))
     lists = [len(module) for module in model.modules() if isinstance(module, nn.ModuleList)]
     config: Any = getattr(model, "config", None)
-    is_own = isinstance(config, GPTConfig)
+    own = config if isinstance(config, GPTConfig) else None
+    embedded = 0 if own is None else int(own.embd_pdrop > 0) + int(own.smear)
+    vocab_size = _number(model, "vocab_size") or rows
     return ModelSize(
         num_trained=sum(parameter.numel() for parameter in trained),
         trained_bytes=sum(parameter.numel() * parameter.element_size() for parameter in trained),
         frozen_bytes=sum(parameter.numel() * parameter.element_size() for parameter in frozen),
         hidden_size=_number(config, "hidden_size") or width,
         num_layers=_number(config, "num_hidden_layers") or max(lists, default=0),
-        vocab_size=_number(model, "vocab_size") or rows,
-        num_heads=config.num_attention_heads if is_own else 0,
+        vocab_size=vocab_size,
+        num_heads=own.num_attention_heads if own is not None else 0,
         inner_size=_number(config, "intermediate_size") or (_inner_of(model) if isinstance(model, GPT) else 0),
-        is_gated=config.hidden_act == "swiglu" if is_own else hasattr(config, "rms_norm_eps"),
+        is_gated=own.hidden_act == "swiglu" if own is not None else hasattr(config, "rms_norm_eps"),
+        num_copied=_num_copied(model, is_head_copied=vocab_size < LARGE_VOCABULARY),
+        is_gpt=own is not None,
+        has_rms_norm=own is not None and own.norm == "rms_norm",
+        has_qk_norm=own is not None and own.qk_norm,
+        has_residual_dropout=own is not None and own.resid_pdrop > 0,
+        has_attention_dropout=own is not None and own.attn_pdrop > 0,
+        num_kept_embeddings=embedded,
     )
+
+
+def _num_copied(model: nn.Module, *, is_head_copied: bool) -> int:
+    """Return the weights that bf16 autocast copies: those of matrix products in fp32, a tied table's among them."""
+    head = getattr(model, "head_weight", None)
+    head = head if isinstance(head, torch.Tensor) else None
+    found = {id(module.weight): module.weight for module in model.modules() if isinstance(module, nn.Linear)}
+    if head is not None and is_head_copied:
+        found[id(head)] = head
+    elif head is not None:
+        found.pop(id(head), None)
+    return sum(weight.numel() for weight in found.values() if weight.dtype == torch.float32)
 
 
 def _number(owner: object, name: str) -> int:
@@ -254,14 +322,34 @@ def peak_memory_bytes(device: torch.device) -> int:
     """Return the most that this process held so far: of a GPU's memory in tensors, or of the machine's memory."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # kibibytes on Linux
+    # Where /proc does not tell, what getrusage says: that counts what was this process before it became Python, too.
+    return _status_bytes("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # kibibytes on Linux
 
 
-def keep_freed_memory() -> bool:
+def held_memory_bytes(device: torch.device) -> int:
+    """Return what this process holds now, counted as the peak is."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device)
+    return _status_bytes("VmRSS") or int(psutil.Process().memory_info().rss)
+
+
+def _status_bytes(name: str) -> int:
+    """Return a size from /proc/self/status, 0 where there is none."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return 0
+    found = (line.split()[1] for line in lines if line.startswith(f"{name}:"))
+    return int(next(found, "0")) * 1024
+
+
+def keep_freed_memory(*, is_tight: bool = False) -> bool:
     """Let glibc keep the memory that tensors gave back, and say whether it does.
 
     It would return blocks of some megabytes to the system at once, and the next step would wait for the same pages to
-    be handed out and zeroed again. Other C libraries are left alone, and so is who has set glibc's variables.
+    be handed out and zeroed again. Where memory is scarcer than time (`is_tight`) it goes on to do so: blocks that come
+    and go among others that stay leave gaps, with gradient checkpointing twice as large as the blocks. Other C
+    libraries are left alone, and so is who has set glibc's variables.
     """
     if any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ):
         return False
@@ -269,6 +357,7 @@ def keep_freed_memory() -> bool:
     if mallopt is None:
         return False
     # Before glibc 2.35 the first value is refused. Setting either ends glibc's own adapting, so the order matters.
-    if not any(mallopt(_M_MMAP_THRESHOLD, size) for size in (_LARGEST_INT, _LARGEST_MMAP_THRESHOLD)):
+    sizes = (_TIGHT_MMAP_THRESHOLD,) if is_tight else (_LARGEST_INT, _LARGEST_MMAP_THRESHOLD)
+    if not any(mallopt(_M_MMAP_THRESHOLD, size) for size in sizes):
         return False
     return bool(mallopt(_M_TRIM_THRESHOLD, _LARGEST_INT))

@@ -81,7 +81,7 @@ def _failure(error: Exception) -> tuple[CellOutcome, str]:
 def _measure(job: dict[str, Any], empty: CellRepeat) -> tuple[World, CellRepeat]:
     """Build the parts, take the steps, and say what the machine could do."""
     config = load_config(Path(job["config"]))
-    keep_freed_memory()
+    keep_freed_memory(is_tight=config.training.gradient_checkpointing)
     world = join_world(config.training)
     if world.device.type == "cpu":
         _bound_memory(config, world)
