@@ -68,10 +68,7 @@ def build_parts(
     _seed(training.seed)
     model = build_model(config, vocab_size, custom.get("model.name"))
     _check_length(config, model, max(train.longest, data.eval.longest))
-    refuse_model_too_big(model, training, world.device, world.local_size)
-    model = model.to(world.device)
-    if world.size > 1:
-        torch.manual_seed(training.seed + 1_000_003 * world.rank)  # dropout differs between the devices
+    model = _moved(model, training, world)
     optimizers = build_optimizers(
         model, training, bf16_is_fast=bf16_is_fast(world.device), custom=custom.get("training.optim")
     )
@@ -107,6 +104,15 @@ def build_parts(
         warm_up(parts)  # FlexAttention compiles, too
         parts.compile_seconds = time.perf_counter() - start
     return parts
+
+
+def _moved(model: nn.Module, training: TrainingConfig, world: World) -> nn.Module:
+    """Return a model on its device, with other random numbers on each for its dropout."""
+    refuse_model_too_big(model, training, world.device, world.local_size)
+    model = model.to(world.device)
+    if world.size > 1:
+        torch.manual_seed(training.seed + 1_000_003 * world.rank)
+    return model
 
 
 def _steps_per_epoch(parts: Parts) -> int:
