@@ -154,6 +154,12 @@ def test_longer_inputs_get_positions_in_every_cell_and_a_note_says_so() -> None:
     assert plan_bench(base, {"seq": "32,512"}, (), BenchPlan(axes=()), notices)[0] == base
 
 
+def test_other_axes_ask_for_no_positions() -> None:
+    axes = ["training.padding=longest,packed", "task.block_size=null", "training.tf32=null,true"]
+    config = config_from_values({"task": {"name": "language_model"}})
+    assert plan_bench(config, {"attention": "auto,sdpa"}, axes, BenchPlan(axes=()), [])[0] == config
+
+
 def test_a_total_batch_gives_way_to_the_axis() -> None:
     training = {"per_device_train_batch_size": "auto", "total_batch_size": 64}
     notices: list[str] = []

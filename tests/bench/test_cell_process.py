@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from hotlap.bench.cell_process import measure_cell
+from hotlap.bench.cell_process import measure_cell, with_disturbance
 from hotlap.bench.plan import BenchPlan, GridCell
 from hotlap.config.load import config_from_values
 from hotlap.core.bench_folder import BenchFolder
@@ -103,3 +103,11 @@ def test_a_program_that_is_not_there_is_told(project: ProjectFolder) -> None:
     bench = BenchFolder.create(project.benches_path)
     with pytest.raises(LaunchError, match="cannot start /nowhere"):
         measure_cell(bench, config_from_values({}), (CELL, 0), BenchPlan(axes=()), project, program=("/nowhere",))
+
+
+def test_a_busy_neighbour_is_told_and_a_quiet_machine_is_not() -> None:
+    repeat = CellRepeat(0, 0, {}, "measured", step_seconds=(0.1,))
+    busy = [{"seconds": 4.0 + n, "cores": 2, "other_cores": 1.5, "steal_percent": 0.0} for n in range(4)]
+    assert "1.50 cores busy" in with_disturbance(repeat, busy).message
+    assert not with_disturbance(repeat, [{**sample, "other_cores": 0.0} for sample in busy]).message
+    assert not with_disturbance(CellRepeat(0, 0, {}, "out_of_memory"), busy).message

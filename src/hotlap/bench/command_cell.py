@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from hotlap.bench.axes import DEVICES_KEY
+from hotlap.bench.cell_process import with_disturbance
 from hotlap.bench.command_figures import peak_memory, samples_of, steps_of, tokens_of, told_rate
 from hotlap.bench.launcher_devices import with_devices
 from hotlap.bench.plan import BenchPlan, GridCell
@@ -67,7 +68,8 @@ def measure_command(
     finally:
         job.stop("interrupted", "measured enough", 5.0)  # nothing happens to a run that has ended
     empty = CellRepeat(cell.number, number, dict(cell.settings), "failed", num_devices=_devices(config, cell.settings))
-    return _told(folder, config, replace(empty, **_machine()), plan)
+    found = _told(folder, config, replace(empty, **_machine()), plan)
+    return with_disturbance(found, read_json_lines(folder.system_path))
 
 
 def _follow(job: Job, plan: BenchPlan, tick: Callable[[], object]) -> None:
