@@ -138,7 +138,7 @@ def _overhead(
         text = f"starting {count:,.0f} operations takes about {_ms(started)} of {_ms(step)}"
         gap = step - (cell.loading_ratio or 0.0) * step - optimizer - (step if busy is None else busy)
         if gap > max(started, _WORTH_TELLING * step):
-            text += f", and none of them computes for {_ms(gap)} beside data and optimizer"
+            text += f"; for {_ms(gap)} beside data and optimizer nothing computes"
         yield "launch_overhead", max(started, gap), text
     elif model is not None and _tells_overhead(axes):
         fixed = model.overhead_ratio(cell.settings)

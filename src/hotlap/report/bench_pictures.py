@@ -23,6 +23,7 @@ _PALE: Final = "#eef4fa"
 _DARK: Final = "#08519c"
 _PANEL: Final = 4.6
 """Width of a panel in inches."""
+_WIDEST_MAP: Final = 9.2
 
 
 class Heat(NamedTuple):
@@ -82,27 +83,28 @@ def draw_bench(heats: Sequence[Heat], panels: Sequence[Lines], shares: Shares | 
 
     Raises MissingExtraError when matplotlib is not installed, StorageError when the file cannot be written.
     """
-    heats = heats[:MOST_MAPS]
-    wanted: list[Lines | Shares] = [panel for panel in panels if panel.lines]
-    wanted += [shares] if shares is not None else []
-    if not heats and not wanted:
+    heats, panels = heats[:MOST_MAPS], [panel for panel in panels if panel.lines]
+    if not heats and not panels and shares is None:
         return None
     matplotlib = import_optional("matplotlib", "report")
     figures = import_optional("matplotlib.figure", "report")
-    columns = max(len(heats), len(wanted), 1)
-    heights = [*([_heat_height(heats)] if heats else []), *([3.7] if wanted else [])]
+    names = list(dict.fromkeys(line.name for panel in panels for line in panel.lines))
+    lower = [*([float(len(panels))] if panels else []), *([1.2] if shares is not None else [])]
+    heights = [*([_heat_height(heats)] if heats else []), *([3.4 + 0.2 * math.ceil(len(names) / 4)] if lower else [])]
     with matplotlib.rc_context(dict(STYLE)):
-        figure = figures.Figure(figsize=(_PANEL * columns, sum(heights)), layout="constrained")
+        width = _PANEL * max(float(len(heats)), sum(lower), 1.0)
+        figure = figures.Figure(figsize=(width, sum(heights)), layout="constrained")
         rows = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
         if heats:
-            _draw_heats(rows[0], heats)
-        if wanted:
-            places = rows[-1].subplots(1, len(wanted), squeeze=False)[0]
-            for axes, panel in zip(places, wanted, strict=True):
-                if isinstance(panel, Lines):
-                    _draw_lines(axes, panel)
-                else:
-                    _draw_shares(axes, panel)
+            room = max(width - _WIDEST_MAP * len(heats), 0.0)
+            places = rows[0].subfigures(1, 2 if room else 1, width_ratios=[width - room, room] if room else None)
+            _draw_heats(places[0] if room else places, heats)
+        if lower:
+            places = rows[-1].subfigures(1, len(lower), width_ratios=lower, squeeze=False)[0]
+            if panels:
+                _draw_panels(places[0], panels, names)
+            if shares is not None:
+                _draw_shares(places[-1], shares)
         save_figure(figure, path)
     return path
 
@@ -147,17 +149,29 @@ def _write(axes: Any, place: tuple[int, int], text: str, color: str) -> None:
     axes.annotate(text, at, ha="center", va="center", color=color, fontsize=7.5)
 
 
-def _draw_lines(axes: Any, panel: Lines) -> None:
-    for number, line in enumerate(panel.lines):
-        color, mark = OKABE_ITO[number % len(OKABE_ITO)], MARKS[number % len(MARKS)]
-        style = DASHES[number % len(DASHES)]
-        name = cut(line.name) or "_nolegend_"
-        joined = style if not line.fit else "none"
-        axes.plot(line.x, line.y, color=color, marker=mark, markersize=4.5, linestyle=joined, label=name)
+def _draw_panels(figure: Any, panels: Sequence[Lines], names: Sequence[str]) -> None:
+    """Draw panels side by side; a name has one colour, sign and dash in all of them, and stands below them once."""
+    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        _draw_lines(axes, panel, names)
+    if any(names):
+        lines = import_optional("matplotlib.lines", "report")
+        keys = [lines.Line2D([], [], **_look(number), label=cut(name, 48)) for number, name in enumerate(names)]
+        figure.legend(handles=keys, loc="outside lower center", ncols=4, frameon=False, fontsize=7.5)
+
+
+def _look(number: int) -> dict[str, Any]:
+    color, mark = OKABE_ITO[number % len(OKABE_ITO)], MARKS[number % len(MARKS)]
+    return {"color": color, "marker": mark, "markersize": 4.5, "linestyle": DASHES[number % len(DASHES)]}
+
+
+def _draw_lines(axes: Any, panel: Lines, names: Sequence[str]) -> None:
+    for line in panel.lines:
+        look = _look(names.index(line.name))
+        axes.plot(line.x, line.y, **look | ({"linestyle": "none"} if line.fit else {}))
         if line.fit:
-            axes.plot(*zip(*line.fit, strict=True), color=color, linestyle=style, linewidth=1.2)
+            axes.plot(*zip(*line.fit, strict=True), color=look["color"], linestyle=look["linestyle"], linewidth=1.2)
         for x, y, reach in zip(line.x, line.y, line.reach, strict=False):
-            axes.plot([x, x], [y - reach, y + reach], color=color, linewidth=1.0)
+            axes.plot([x, x], [y - reach, y + reach], color=look["color"], linewidth=1.0)
     if panel.limit is not None:
         axes.axhline(panel.limit[0], color=BLACK, linewidth=0.8, linestyle=(0, (4, 3)))
         at = ((0.02, panel.limit[0]), (0, 3))
@@ -166,17 +180,19 @@ def _draw_lines(axes: Any, panel: Lines) -> None:
         axes.set_xscale("log")
         axes.set_yscale("log")
         _plain_ticks(axes.yaxis)
+    else:
+        heights = [y for line in panel.lines for y in line.y]
+        axes.set_ylim(0, 1.12 * max([*heights, panel.limit[0] if panel.limit is not None else 0.0]))
     ticks = sorted({x for line in panel.lines for x in line.x})
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.set_xticks([], minor=True)
     axes.set_xlabel(panel.x_name)
     axes.set_ylabel(panel.y_name)
     axes.set_title(panel.title, fontsize=9.5)
-    if any(line.name for line in panel.lines):
-        axes.legend(frameon=False, fontsize=7.5)
 
 
-def _draw_shares(axes: Any, panel: Shares) -> None:
+def _draw_shares(figure: Any, panel: Shares) -> None:
+    axes = figure.subplots()
     starts = [0.0] * len(panel.rows)
     for number, part in enumerate(panel.parts):
         widths = [100 * shares[number] for shares in panel.shares]
@@ -191,13 +207,13 @@ def _draw_shares(axes: Any, panel: Shares) -> None:
                 at = (starts[row] + width / 2, row)
                 axes.annotate(f"{width:.0f} %", at, ha="center", va="center", fontsize=7.5, bbox=box)
         starts = [start + width for start, width in zip(starts, widths, strict=True)]
-    axes.set_yticks(range(len(panel.rows)), [cut(row, 30) for row in panel.rows])
+    axes.set_yticks(range(len(panel.rows)), [cut(row, 40) for row in panel.rows], fontsize=7.5)
     axes.invert_yaxis()
     axes.tick_params(axis="y", length=0)
     axes.set_xlim(0, 100)
     axes.set_xlabel("share of the step, %")
     axes.set_title(panel.title, fontsize=9.5)
-    axes.legend(frameon=False, fontsize=7.5, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.18))
+    figure.legend(loc="outside lower center", frameon=False, fontsize=7.5, ncols=3)
 
 
 def _plain_ticks(axis: Any) -> None:
