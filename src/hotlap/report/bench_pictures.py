@@ -24,6 +24,18 @@ _DARK: Final = "#08519c"
 _PANEL: Final = 4.6
 """Width of a panel in inches."""
 _WIDEST_MAP: Final = 9.2
+_SHARES: Final = 1.25
+"""Width of the bars' panel in panels."""
+_BAR: Final = 0.95
+_LEFT: Final = 0.75
+_GAP: Final = 0.25
+_ABOVE: Final = 0.35
+_BELOW: Final = 0.55
+_ROW: Final = 0.5
+_LINES_HEIGHT: Final = 2.5
+"""Inches: the scale of shades with its numbers, what is left, right, above and below of axes, a row, a panel."""
+_KEYS_A_ROW: Final = 4
+_LONGEST_ROW: Final = 40
 
 
 class Heat(NamedTuple):
@@ -89,38 +101,53 @@ def draw_bench(heats: Sequence[Heat], panels: Sequence[Lines], shares: Shares | 
     matplotlib = import_optional("matplotlib", "report")
     figures = import_optional("matplotlib.figure", "report")
     names = list(dict.fromkeys(line.name for panel in panels for line in panel.lines))
-    lower = [*([float(len(panels))] if panels else []), *([1.2] if shares is not None else [])]
-    heights = [*([_heat_height(heats)] if heats else []), *([3.4 + 0.2 * math.ceil(len(names) / 4)] if lower else [])]
+    upper = _ABOVE + _BELOW + _ROW * max(len(heat.y_values) for heat in heats) if heats else 0.0
+    key = 0.2 * max(math.ceil(len(names) / _KEYS_A_ROW), 2)
+    lower = _ABOVE + _LINES_HEIGHT + _BELOW + key if panels or shares is not None else 0.0
+    width = max(_PANEL * (len(panels) + (_SHARES if shares is not None else 0.0)), _PANEL * len(heats) + _BAR)
     with matplotlib.rc_context(dict(STYLE)):
-        width = _PANEL * max(float(len(heats)), sum(lower), 1.0)
-        figure = figures.Figure(figsize=(width, sum(heights)), layout="constrained")
-        rows = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
+        figure = figures.Figure(figsize=(width, upper + lower))
+        sheet = _Sheet(figure, width, upper + lower)
         if heats:
-            room = max(width - _WIDEST_MAP * len(heats), 0.0)
-            places = rows[0].subfigures(1, 2 if room else 1, width_ratios=[width - room, room] if room else None)
-            _draw_heats(places[0] if room else places, heats)
-        if lower:
-            places = rows[-1].subfigures(1, len(lower), width_ratios=lower, squeeze=False)[0]
-            if panels:
-                _draw_panels(places[0], panels, names)
-            if shares is not None:
-                _draw_shares(places[-1], shares)
+            _draw_heats(sheet, heats, lower)
+        if panels:
+            _draw_panels(sheet, panels, names, key)
+        if shares is not None:
+            _draw_shares(sheet, shares, _PANEL * len(panels), key)
         save_figure(figure, path)
     return path
 
 
-def _heat_height(heats: Sequence[Heat]) -> float:
-    return 1.5 + 0.42 * max(len(heat.y_values) for heat in heats)
+class _Sheet(NamedTuple):
+    """A figure with places in inches from its lower left corner: a solved layout differs in its last digits."""
+
+    figure: Any
+    width: float
+    height: float
+
+    def axes(self, left: float, bottom: float, width: float, height: float) -> Any:
+        """Return axes in a place."""
+        box = (left / self.width, bottom / self.height, width / self.width, height / self.height)
+        return self.figure.add_axes(box)
+
+    def key(self, handles: Sequence[Any], left: float, columns: int) -> None:
+        """Write what signs mean at the lower edge, to the right of a place."""
+        at = (left / self.width, 0.02 / self.height)
+        self.figure.legend(
+            handles=handles, loc="lower left", bbox_to_anchor=at, ncols=columns, frameon=False, fontsize=7.5
+        )
 
 
-def _draw_heats(figure: Any, heats: Sequence[Heat]) -> None:
+def _draw_heats(sheet: _Sheet, heats: Sequence[Heat], bottom: float) -> None:
     """Draw maps side by side on one scale of shades."""
     colors = import_optional("matplotlib.colors", "report")
     known = [value for heat in heats for row in heat.values for value in row if value is not None]
     shades = colors.LinearSegmentedColormap.from_list("hotlap-heat", [_PALE, _DARK])
     scale = colors.LogNorm(min(known), max(max(known), 1.001 * min(known))) if known else colors.Normalize()
-    places = figure.subplots(1, len(heats), squeeze=False)[0]
-    for axes, heat in zip(places, heats, strict=True):
+    wide = min((sheet.width - _BAR) / len(heats), _WIDEST_MAP)
+    for number, heat in enumerate(heats):
+        high = _ROW * len(heat.y_values)
+        axes = sheet.axes(number * wide + _LEFT, bottom + _BELOW, wide - _LEFT - _GAP, high)
         numbers = [[math.nan if value is None else value for value in row] for row in heat.values]
         mesh = axes.pcolormesh(numbers, cmap=shades, norm=scale, edgecolors="white", linewidth=1.0)
         for row, texts in enumerate(heat.texts):
@@ -140,8 +167,9 @@ def _draw_heats(figure: Any, heats: Sequence[Heat]) -> None:
         axes.set_ylabel(heat.y_name)
         axes.set_title(cut(heat.title, 60), fontsize=9.5)
     if known:
-        bar = figure.colorbar(mesh, ax=list(places), label=heats[0].unit, shrink=0.9, pad=0.02)
-        _plain_ticks(bar.ax.yaxis)
+        high = _ROW * max(len(heat.y_values) for heat in heats)
+        bar = sheet.axes(len(heats) * wide + 0.05, bottom + _BELOW, 0.14, high)
+        _plain_ticks(sheet.figure.colorbar(mesh, cax=bar, label=heats[0].unit).ax.yaxis)
 
 
 def _write(axes: Any, place: tuple[int, int], text: str, color: str) -> None:
@@ -149,14 +177,15 @@ def _write(axes: Any, place: tuple[int, int], text: str, color: str) -> None:
     axes.annotate(text, at, ha="center", va="center", color=color, fontsize=7.5)
 
 
-def _draw_panels(figure: Any, panels: Sequence[Lines], names: Sequence[str]) -> None:
+def _draw_panels(sheet: _Sheet, panels: Sequence[Lines], names: Sequence[str], key: float) -> None:
     """Draw panels side by side; a name has one colour, sign and dash in all of them, and stands below them once."""
-    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        _draw_lines(axes, panel, names)
+    for number, panel in enumerate(panels):
+        place = (number * _PANEL + _LEFT, key + _BELOW, _PANEL - _LEFT - _GAP, _LINES_HEIGHT)
+        _draw_lines(sheet.axes(*place), panel, names)
     if any(names):
         lines = import_optional("matplotlib.lines", "report")
-        keys = [lines.Line2D([], [], **_look(number), label=cut(name, 48)) for number, name in enumerate(names)]
-        figure.legend(handles=keys, loc="outside lower center", ncols=4, frameon=False, fontsize=7.5)
+        looks = [lines.Line2D([], [], **_look(number), label=cut(name, 48)) for number, name in enumerate(names)]
+        sheet.key(looks, _LEFT, _KEYS_A_ROW)
 
 
 def _look(number: int) -> dict[str, Any]:
@@ -191,29 +220,31 @@ def _draw_lines(axes: Any, panel: Lines, names: Sequence[str]) -> None:
     axes.set_title(panel.title, fontsize=9.5)
 
 
-def _draw_shares(figure: Any, panel: Shares) -> None:
-    axes = figure.subplots()
+def _draw_shares(sheet: _Sheet, panel: Shares, left: float, key: float) -> None:
+    """Draw bars of 100 %, with room for their names at the left."""
+    room = 0.35 + 0.056 * max(len(cut(row, _LONGEST_ROW)) for row in panel.rows)
+    axes = sheet.axes(left + room, key + _BELOW, _PANEL * _SHARES - room - _GAP, _LINES_HEIGHT)
+    bars = []
     starts = [0.0] * len(panel.rows)
     for number, part in enumerate(panel.parts):
         widths = [100 * shares[number] for shares in panel.shares]
         color = OKABE_ITO[number % len(OKABE_ITO)] if number else BLUE
         hatch = HATCHES[number % len(HATCHES)] or None
-        axes.barh(
-            range(len(widths)), widths, left=starts, color=color, hatch=hatch, edgecolor="white", label=part, height=0.7
-        )
+        look = {"color": color, "hatch": hatch, "edgecolor": "white", "height": 0.7}
+        bars.append(axes.barh(range(len(widths)), widths, left=starts, label=part, **look))
         for row, width in enumerate(widths):
             if width >= 12:
                 box = {"facecolor": "white", "edgecolor": "none", "pad": 1.0, "alpha": 0.8}
                 at = (starts[row] + width / 2, row)
                 axes.annotate(f"{width:.0f} %", at, ha="center", va="center", fontsize=7.5, bbox=box)
         starts = [start + width for start, width in zip(starts, widths, strict=True)]
-    axes.set_yticks(range(len(panel.rows)), [cut(row, 40) for row in panel.rows], fontsize=7.5)
+    axes.set_yticks(range(len(panel.rows)), [cut(row, _LONGEST_ROW) for row in panel.rows], fontsize=7.5)
     axes.invert_yaxis()
     axes.tick_params(axis="y", length=0)
     axes.set_xlim(0, 100)
     axes.set_xlabel("share of the step, %")
     axes.set_title(panel.title, fontsize=9.5)
-    figure.legend(loc="outside lower center", frameon=False, fontsize=7.5, ncols=3)
+    sheet.key(bars, left + 0.3, 3)
 
 
 def _plain_ticks(axis: Any) -> None:
