@@ -110,6 +110,21 @@ def test_the_same_bench_goes_on_and_a_finished_or_other_one_begins_anew(
     assert open_bench(project, other, PLAN).folder.bench_id == "b0003"
 
 
+def test_a_bench_without_a_measurement_has_answers_too_and_a_finished_one_is_told_again(
+    project: ProjectFolder, measured: list[RunConfig]
+) -> None:
+    bench = open_bench(project, CONFIG, PLAN)
+    written = conclude(bench)
+    assert not written.answers.measured and not written.answers.is_complete
+    assert bench.folder.markdown_path.exists()
+    run_bench(project, bench, Quiet())
+    count = len(measured)
+    again = find_bench(project, "b0001")
+    assert run_bench(project, again, Quiet()) == "done"
+    assert len(measured) == count
+    assert conclude(again).answers.is_complete
+
+
 def test_a_bench_of_another_machine_does_not_go_on(project: ProjectFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     open_bench(project, CONFIG, PLAN)
     monkeypatch.setattr(drive, "processor_name", lambda: "another")
