@@ -51,7 +51,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "launch": {"core", "config"},
     "search": {"core", "config"},
     "policies": {"core", "config", "search"},
-    "bench": {"core", "config", "runs", "launch", "report"},
+    "bench": {"core", "config", "knobs", "runs", "launch", "report"},
     "study": {
         *("core", "config", "capture", "knobs", "runs", "launch", "bench", "search", "policies", "analysis", "report"),
     },

@@ -31,6 +31,7 @@ def config_of(**task: Any) -> RunConfig:
         ("precision", "fp32,bf16", Axis("training.bf16", (False, True))),
         ("compile", "on,off", Axis("training.torch_compile", (True, False))),
         ("optim", "muon,adamw_torch", Axis("training.optim", ("muon", "adamw_torch"))),
+        ("attention", "auto,sdpa", Axis("model.attn_implementation", (None, "sdpa"))),
         ("workers", "0,2", Axis("training.dataloader_num_workers", (0, 2))),
         ("seq", "16,32", Axis("task.max_length_bytes", (16, 32))),
     ],

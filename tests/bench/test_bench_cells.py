@@ -106,3 +106,10 @@ def test_drift_is_seen_by_cells_that_were_measured_again() -> None:
 def test_quantiles_lie_among_the_values_and_in_order(values: list[float], one: float, other: float) -> None:
     low, high = sorted((one, other))
     assert min(values) <= quantile(values, low) <= quantile(values, high) * (1 + 1e-12) <= max(values) * (1 + 2e-12)
+
+
+def test_without_repeats_unlike_steps_are_a_warning() -> None:
+    quiet = replace(ONE, step_seconds=(0.2, 0.2, 0.2))
+    loud = replace(ONE, step_seconds=(0.1, 0.2, 0.9))
+    assert noise_of(summarise([quiet])).sigma == 0.02
+    assert noise_of(summarise([loud])).sigma == pytest.approx(0.1 * (0.76 - 0.12) / 0.2)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from hotlap.core.errors import ConfigError
 from hotlap.models import attention
 from hotlap.models.attention import _CausalAttention, _cuts, causal_attention
 
@@ -109,3 +110,20 @@ def test_dropout_keeps_the_mean() -> None:
 def test_no_rows_are_no_error() -> None:
     query, key, value = (x[:0] for x in parts(9, 9))
     assert causal_attention(query, key, value).shape == (0, 3, 9, 8)
+
+
+@pytest.mark.parametrize("name", ["eager", "sdpa", "flash"])
+def test_a_named_implementation_gives_the_same(name: str) -> None:
+    torch.manual_seed(1)
+    inputs = parts(9, 9)
+    mixed, expected = causal_attention(*inputs, 0.0, name), reference(*inputs)
+    torch.testing.assert_close(mixed, expected, rtol=1e-5, atol=1e-5)
+    for got, wanted in zip(gradients(mixed, inputs), gradients(expected, inputs), strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", ["efficient", "cudnn"])
+@pytest.mark.filterwarnings("ignore")  # torch lists why each of its kernels does not fit
+def test_a_kernel_that_the_device_has_not_is_told(name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"attn_implementation: {name} is not there on cpu .*use sdpa"):
+        causal_attention(*parts(9, 9), 0.0, name)

@@ -330,3 +330,20 @@ def test_additions_to_bfloat16_are_fp32(tmp_path: Path) -> None:
     kinds = {parameter.requires_grad: parameter.dtype for parameter in model.parameters()}
     assert kinds == {True: torch.float32, False: torch.bfloat16}
     train(model, 1)
+
+
+@pytest.mark.parametrize("name", ["eager", "sdpa"])
+def test_attention_is_computed_as_it_is_asked_for(tmp_path: Path, name: str) -> None:
+    folder = str(saved(tmp_path))
+    fresh = HFModelConfig(name="hf", model_type="llama", config_overrides=LLAMA, attn_implementation=name)
+    pretrained = HFModelConfig(name="hf", model_name_or_path=folder, attn_implementation=name)
+    for section in (fresh, pretrained):
+        model = build_hf(section, SIZE)
+        assert model.config._attn_implementation == name
+        assert takes_documents(model)
+
+
+def test_an_attention_that_transformers_has_not_is_told() -> None:
+    section = HFModelConfig(name="hf", model_type="llama", config_overrides=LLAMA, attn_implementation="quickest")
+    with pytest.raises(ConfigError, match="transformers cannot build this model"):
+        build_hf(section, SIZE)

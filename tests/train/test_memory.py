@@ -21,15 +21,15 @@ from hotlap.train import memory
 from hotlap.train.memory import (
     MemoryEstimate,
     MicroBatch,
-    ModelSize,
     device_memory_bytes,
+    held_memory_bytes,
     keep_freed_memory,
     memory_estimate,
     peak_memory_bytes,
     refuse_if_too_big,
     refuse_model_too_big,
-    size_of,
 )
+from hotlap.train.model_size import ModelSize, size_of
 
 GPT2 = ModelSize(
     num_trained=124_000_000, trained_bytes=496_000_000, hidden_size=768, num_layers=12, vocab_size=50_257, num_heads=12
@@ -46,21 +46,21 @@ def test_adamw_keeps_16_bytes_a_parameter() -> None:
     found = estimate(bf16=True, optim="adamw_torch_fused")
     assert (found.weights, found.gradients, found.optimizer) == (496_000_000, 496_000_000, 992_000_000)
     assert found.state == 16 * 124_000_000
-    assert found.activations == 2_868_903_936  # (2·4 + 7·2 + 2·2·4) bytes × 8192 × 768 × 12
-    assert found.logits == 566_798_446 == 667 * 50_257 * (2 + 4 + 4) + 50_257 * 768 * (4 + 2)  # in pieces of 667 rows
+    assert found.activations == 2_856_321_024  # 12 blocks × (2·(4 + 2) + 4·2 + 2·2·4) and 22 more bytes, × 8192 × 768
+    assert found.logits == 499_755_608 == 667 * 50_257 * (4 + 4) + 50_257 * 768 * (4 + 2)  # in pieces of 667 rows
     assert found.total == found.state + found.activations + found.logits
 
 
 def test_fp32_keeps_more_activations() -> None:
     full = estimate()
-    assert full.activations == 5_133_828_096  # (2·4 + 7·4 + 2·4·4) bytes × 8192 × 768 × 12
+    assert full.activations == 5_033_164_800  # 12 blocks × (2·(4 + 4) + 4·4 + 2·4·4) and 32 more bytes, × 8192 × 768
     assert full.logits == 667 * 50_257 * (4 + 4) + 50_257 * 768 * 4
     assert full.state == estimate(bf16=True).state, "weights are fp32 in both"
 
 
 def test_checkpointing_keeps_the_inputs_of_the_blocks() -> None:
     found = estimate(bf16=True, gradient_checkpointing=True)
-    assert found.activations == 541_065_216  # (4 × 12 + 38) × 8192 × 768
+    assert found.activations == 666_894_336  # (4 × 12 + 36 + 22) × 8192 × 768
 
 
 def test_a_small_vocabulary_has_its_logits_at_once() -> None:
@@ -73,7 +73,7 @@ def test_a_gated_mlp_and_its_width_count() -> None:
     wide = ModelSize(
         num_trained=1000, trained_bytes=4000, hidden_size=8, num_layers=1, vocab_size=256, inner_size=48, is_gated=True
     )
-    assert estimate(wide).activations == 8192 * (8 * (2 * 4 + 7 * 4) + 4 * 4 * 48)
+    assert estimate(wide).activations == 8192 * (8 * (2 * 8 + 4 * 4 + 8 + 8) + (4 + 1) * 4 * 48)
 
 
 @pytest.mark.parametrize(("length", "kept"), [(64, 64**2), (256, 128 * (128 + 256)), (512, 163_840), (1024, 0)])
@@ -164,6 +164,8 @@ def test_the_size_of_a_gpt_is_that_of_its_config() -> None:
         num_heads=2,
         inner_size=96,
         is_gated=True,
+        num_copied=3 * (32 * 96 + 32 * 32 + 32 * 192 + 96 * 32) + 320 * 32,  # the tied table has rows to spare
+        is_gpt=True,
     )
     for parameter in model.blocks.parameters():
         parameter.requires_grad_(False)
@@ -173,7 +175,16 @@ def test_the_size_of_a_gpt_is_that_of_its_config() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"hidden_act": "swiglu"}, {"hidden_act": "relu_squared"}, {"intermediate_size": 48}], ids=str
+    "changes",
+    [
+        {},
+        {"hidden_act": "swiglu"},
+        {"hidden_act": "relu_squared"},
+        {"intermediate_size": 48},
+        {"norm": "rms_norm", "qk_norm": True, "positions": "rope", "smear": True},
+        {"embd_pdrop": 0.1, "attn_pdrop": 0.1, "resid_pdrop": 0.1},
+    ],
+    ids=str,
 )
 @pytest.mark.parametrize("bf16", [False, True])
 def test_what_a_backward_pass_keeps_is_as_estimated(changes: dict[str, Any], bf16: bool) -> None:
@@ -200,13 +211,34 @@ def test_what_a_backward_pass_keeps_is_as_estimated(changes: dict[str, Any], bf1
         model.hidden(ids)
     training = TrainingConfig(bf16=bf16)
     expected = memory_estimate(size_of(model), training, MicroBatch(4, 128), on_cpu=True).activations
-    assert 0.75 < expected / sum(kept.values()) < 1.33
+    passing = 4 * 128 * ((2 if bf16 else 4) * size_of(model).inner_size + 2 * 4 * 64)  # the first block backwards
+    head = 256 * 64 * 2 if bf16 else 0  # is not asked for here
+    assert expected - passing - head == pytest.approx(sum(kept.values()), rel=0.1)
 
 
 def test_the_peak_is_at_least_what_is_held() -> None:
-    before = peak_memory_bytes(CPU)
+    before, held_before = peak_memory_bytes(CPU), held_memory_bytes(CPU)
     held = torch.ones(64 << 20, dtype=torch.uint8)
+    assert held_memory_bytes(CPU) >= held_before + held.numel() // 2  # the rest may lie where something lay before
     assert peak_memory_bytes(CPU) >= max(before, held.numel())
+
+
+def test_a_cpu_holds_gaps_and_libraries_besides() -> None:
+    plain, on_cpu = estimate(bf16=True), estimate(bf16=True, on_cpu=True)
+    tensors = on_cpu.activations + on_cpu.logits
+    assert plain.overhead == 0
+    assert on_cpu.overhead == 28 * 2**20 + int(0.3 * tensors)
+    assert on_cpu.total == on_cpu.state + tensors + on_cpu.overhead
+    assert "overhead about" in on_cpu.describe()
+    assert memory_estimate(GPT2, TrainingConfig(), MicroBatch(0, 0), on_cpu=True).total == on_cpu.state
+
+
+def test_the_last_block_of_a_gpt_goes_on_with_the_targets_alone() -> None:
+    size = ModelSize(num_trained=1, trained_bytes=4, hidden_size=8, num_layers=1, vocab_size=256, is_gpt=True)
+    whole, half = (memory_estimate(size, TrainingConfig(), MicroBatch(2, 64, ratio)) for ratio in (1.0, 0.5))
+    before = 128 * 8 * (4 + 4 + 3 * 4)  # norm, its result, queries, keys and values
+    assert half.activations - before == (whole.activations - before) / 2
+    assert half.logits == whole.logits / 2
 
 
 def test_processes_share_the_memory_of_a_machine() -> None:
@@ -257,9 +289,11 @@ def test_an_older_glibc_takes_the_largest_threshold_it_knows(monkeypatch: pytest
         monkeypatch.delenv(name)
     assert keep_freed_memory()
     assert asked == [(-3, 2**31 - 1), (-3, 2**25), (-1, 2**31 - 1)]
+    assert keep_freed_memory(is_tight=True)
+    assert asked[3:] == [(-3, 2**22), (-1, 2**31 - 1)]
     monkeypatch.setenv("MALLOC_ARENA_MAX", "2")
     assert not keep_freed_memory()
-    assert len(asked) == 3
+    assert len(asked) == 5
 
 
 def test_words_count_bytes_in_encoder_and_decoder_and_words_between_them() -> None:
@@ -267,10 +301,15 @@ def test_words_count_bytes_in_encoder_and_decoder_and_words_between_them() -> No
         size = size_of(WordLatent(WordLatentConfig(preset="tiny")))
     assert size.trained_bytes == 4 * 6_946_816
     bf16 = memory_estimate(size, TrainingConfig(bf16=True), MicroBatch(8, 1000))
-    per_width = 2 * 4 + 7 * 2 + 2 * 2 * 4
-    assert bf16.activations == per_width * (12_000 * 2 * 128 + 2_000 * 4 * 256 + 12_000 * 4 * 256)
+    # A block keeps 40 bytes for each place and dimension, the widest step of the way back takes 16, the ends take 6.
+    encoder, latent, decoder = (40 * 2 + 22) * 128, (40 * 4 + 22) * 256, (40 * 4 + 22) * 256
+    copies = bf16.activations - (12_000 * encoder + 2_000 * latent + 12_000 * decoder)
+    assert 0 < copies < 2 * 6_946_816, "matrices in bf16"
     assert bf16.logits == 12_000 * 256 * (2 + 4 + 4)
     padded = memory_estimate(size, TrainingConfig(bf16=True, padding="max_length"), MicroBatch(8, 1000))
-    assert padded.activations == per_width * (34_000 * 2 * 128 + 2_000 * 4 * 256 + 34_000 * 4 * 256)
+    assert padded.activations - copies == 34_000 * encoder + 2_000 * latent + 34_000 * decoder
+    few = memory_estimate(size, TrainingConfig(bf16=True), MicroBatch(8, 1000, 0.5))
+    assert few.activations - copies == 12_000 * encoder + 2_000 * latent + 6_000 * decoder
+    assert few.logits == bf16.logits / 2
     kept = memory_estimate(size, TrainingConfig(bf16=True, gradient_checkpointing=True), MicroBatch(8, 1000))
     assert kept.activations < bf16.activations / 2

@@ -15,7 +15,9 @@ from hotlap.models.gpt import GPT
 from hotlap.models.gpt2 import Vocabulary, write_gpt2
 from hotlap.train import build
 from hotlap.train import parts as parts_module
-from hotlap.train.memory import MicroBatch, memory_estimate, size_of
+from hotlap.train.memory import MicroBatch, memory_estimate
+from hotlap.train.memory_advice import target_ratio
+from hotlap.train.model_size import size_of
 from hotlap.train.parts import Parts, bf16_is_fast
 
 MakeParts = Callable[..., Parts]
@@ -126,8 +128,9 @@ def test_a_share_of_memory_bounds_the_rows_on_a_cpu(make_parts: MakeParts, monke
     }
     plain = make_parts({"training.per_device_train_batch_size": 1})
     size, longest = size_of(plain.model), int(plain.train.lengths.max()) - 1
-    needed = memory_estimate(size, plain.config.training, MicroBatch(4, longest), on_cpu=True).total
-    monkeypatch.setattr(build, "device_memory_bytes", lambda *_: 3 * needed)  # of which a half may be filled
+    batches = (MicroBatch(rows, longest, target_ratio(plain.train)) for rows in (4, 8))
+    needed = sum(memory_estimate(size, plain.config.training, batch, on_cpu=True).total for batch in batches)
+    monkeypatch.setattr(build, "device_memory_bytes", lambda *_: needed)  # of which a half may be filled
     parts = make_parts(patch)
     assert [trial.batch_size for trial in parts.batch_size_trials] == [1, 2, 4]
 

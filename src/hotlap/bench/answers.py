@@ -128,7 +128,7 @@ def answers_from(
         model=model,
         left_out=left_out,
         predictions=untested,
-        worth_measuring=worth_measuring(untested, chosen, axes, left_out.upper) if chosen else (),
+        worth_measuring=worth_measuring(untested, chosen, axes, left_out.upper, noise.sigma) if chosen else (),
         verdicts=tuple(verdict_of(cell, cells, axes, model) for cell in measured),
         suggestion=suggestion,
     )

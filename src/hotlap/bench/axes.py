@@ -112,6 +112,8 @@ def _short_axis(config: RunConfig, name: str, text: str) -> Axis:
         return Axis(key, _named_values(option, values, _PRECISIONS))
     if name == "compile":
         return Axis(key, _named_values(option, values, _SWITCH))
+    if name == "attention" and config.command is None:
+        return Axis(key, tuple(None if value == AUTO else value for value in values))
     return Axis(key, values)
 
 

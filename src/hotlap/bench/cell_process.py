@@ -9,10 +9,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import psutil
 
@@ -28,12 +28,14 @@ from hotlap.core.files import read_json, write_json
 from hotlap.core.processes import process_identity
 from hotlap.core.run_folder import RUN_VARIABLE
 from hotlap.core.study_folder import ProjectFolder
-from hotlap.launch.environment import worker_environment
+from hotlap.launch.environment import worker_environment, worker_threads
 from hotlap.launch.local import LaunchError, program_for
 from hotlap.launch.sessions import kill_session
+from hotlap.launch.system import SystemReader, contamination
 
 PROGRAM: Final = (sys.executable, "-P", "-m", "hotlap.worker.bench")
 _POLL_SECONDS: Final = 0.05
+_SAMPLE_SECONDS: Final = 0.5
 _SHOWN_BYTES: Final = 4096
 _KILLED: Final = re.compile(r"SIGKILL|Signal 9\b|exitcode\s*:\s*-9")
 
@@ -76,18 +78,27 @@ def measure_cell(
             )
         except OSError as error:
             raise LaunchError(f"cannot start {argv[0]}: {error.strerror or error}") from error
+    reader, samples = SystemReader(process.pid, mark=bench_mark(bench)), list[dict[str, Any]]()
     try:
-        is_in_time = _wait(process, time.monotonic() + plan.limit_seconds, tick)
+        is_in_time = _wait(process, time.monotonic() + plan.limit_seconds, tick, lambda: samples.append(reader.read()))
     finally:
+        reader.close()
         kill_session(process.pid, bench_mark(bench))
         process.wait()
     found = read_json(result)
     if found is not None:
-        return CellRepeat.from_json(found)
+        return with_disturbance(CellRepeat.from_json(found), samples)
     if not is_in_time:
         limit = format_seconds(plan.limit_seconds)
         return replace(empty, outcome="timed_out", message=f"not done after {limit}; give it longer with --limit")
     return _silent_end(empty, process.returncode, log)
+
+
+def with_disturbance(repeat: CellRepeat, samples: Sequence[Mapping[str, Any]]) -> CellRepeat:
+    """Return a measured repeat that says so where other programs kept the machine busy beside it."""
+    if not repeat.is_measured or repeat.message:
+        return repeat
+    return replace(repeat, message=contamination(samples, worker_threads()))
 
 
 def _write_job(
@@ -123,12 +134,18 @@ def _write_job(
     return scratch / "job.json", result, bench.log_path(empty.cell, empty.repeat)
 
 
-def _wait(process: "subprocess.Popen[bytes]", deadline: float, tick: Callable[[], object]) -> bool:
+def _wait(
+    process: "subprocess.Popen[bytes]", deadline: float, tick: Callable[[], object], sample: Callable[[], object]
+) -> bool:
     """Wait for the end of a process; say whether it came in time. It is not reaped: its pid names its session."""
-    watched = psutil.Process(process.pid)
+    watched, sampled = psutil.Process(process.pid), time.monotonic()
     while not _has_exited(watched):
-        if time.monotonic() > deadline:
+        now = time.monotonic()
+        if now > deadline:
             return False
+        if now - sampled >= _SAMPLE_SECONDS:
+            sampled = now
+            sample()
         tick()
         time.sleep(_POLL_SECONDS)
     return True

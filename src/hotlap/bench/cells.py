@@ -17,6 +17,8 @@ LOADING: Final = ("waiting", "data")
 _FEW: Final = 5
 _FLOOR_OF_FEW: Final = 0.02
 _FLOOR: Final = 0.005
+_OF_STEPS: Final = 0.1
+_MOST: Final = 0.5
 _TWO_SIDED: Final = 1.96
 
 
@@ -114,7 +116,11 @@ def summarise(repeats: Iterable[CellRepeat]) -> tuple[Cell, ...]:
 
 
 def noise_of(cells: Iterable[Cell]) -> Noise:
-    """Return how much repeats differ, pooled over cells; with few repeats it is not believed to be small."""
+    """Return how much repeats differ, pooled over cells; with few repeats it is not believed to be small.
+
+    Then it is not believed to be less than a tenth of what single steps differ by either.
+    """
+    cells = [cell for cell in cells if cell.is_measured]
     squares, degrees = 0.0, 0
     for cell in cells:
         logs = [math.log(seconds) for seconds in cell.repeat_seconds]
@@ -123,7 +129,10 @@ def noise_of(cells: Iterable[Cell]) -> Noise:
             squares += sum((value - mean) ** 2 for value in logs)
             degrees += len(logs) - 1
     sigma = math.sqrt(squares / degrees) if degrees else 0.0
-    return Noise(max(sigma, _FLOOR if degrees >= _FEW else _FLOOR_OF_FEW), degrees)
+    if degrees >= _FEW:
+        return Noise(max(sigma, _FLOOR), degrees)
+    unlike = median([cell.step_spread for cell in cells if math.isfinite(cell.step_spread)])
+    return Noise(max(sigma, _FLOOR_OF_FEW, 0.0 if math.isnan(unlike) else min(_OF_STEPS * unlike, _MOST)), degrees)
 
 
 def drift_of(repeats: Sequence[CellRepeat]) -> tuple[float, float]:

@@ -17,20 +17,23 @@ from filelock import FileLock, Timeout
 
 import hotlap
 from hotlap.bench.cell_process import bench_mark, measure_cell
+from hotlap.bench.command_cell import command_config, measure_command
 from hotlap.bench.plan import BenchPlan, GridCell, cells_of, next_repeat, planned_repeats
 from hotlap.bench.summary import Written, write_summary
 from hotlap.config.load import config_from_values, config_text, load_config
 from hotlap.config.schema import RunConfig
 from hotlap.core.bench_folder import BenchFolder, bench_folders
 from hotlap.core.bench_records import CellRepeat
+from hotlap.core.containers import stop_containers
 from hotlap.core.errors import StorageError, StudyError
 from hotlap.core.processes import processor_name
+from hotlap.core.run_folder import RunFolder
 from hotlap.core.study_folder import ProjectFolder
 from hotlap.launch.devices import devices_notice, run_devices
 from hotlap.launch.gpu import GpuReader
 from hotlap.launch.locks import device_lock
 from hotlap.launch.prepare import prepare_data
-from hotlap.launch.sessions import kill_session
+from hotlap.launch.sessions import kill_session, run_mark
 
 SCHEMA: Final = "hotlap/bench-plan/1"
 Ending = Literal["done", "interrupted"]
@@ -63,7 +66,9 @@ class OpenBench:
     def config_of(self, settings: Mapping[str, Any]) -> RunConfig:
         """Return the config of a cell; raises ConfigError for settings that do not fit together."""
         told = ", ".join(f"{key} {value}" for key, value in settings.items())
-        return config_from_values(self.config.model_dump(mode="json"), settings, f"the cell {told or 'of the config'}")
+        source = f"the cell {told or 'of the config'}"
+        config = config_from_values(self.config.model_dump(mode="json"), settings, source)
+        return command_config(config, settings)
 
 
 def open_bench(project: ProjectFolder, config: RunConfig, plan: BenchPlan, *, is_new: bool = False) -> OpenBench:
@@ -127,7 +132,7 @@ def run_bench(project: ProjectFolder, bench: OpenBench, screen: BenchScreen) -> 
     if notice := devices_notice(most, devices):
         screen.says(f"note: {notice}")
     with _only_driver(bench.folder), device_lock(devices, screen.says):
-        kill_session(None, bench_mark(bench.folder))  # what a killed driver left would share the device
+        _end_forgotten(bench.folder)
         try:
             _prepare(project, bench, screen)
             _measure_all(project, bench, screen)
@@ -145,7 +150,8 @@ def _measure_all(project: ProjectFolder, bench: OpenBench, screen: BenchScreen) 
         cell, number = following
         screen.starts(cell, number, len(done), planned_repeats(bench.plan, done))
         config = bench.config_of(cell.settings)
-        repeat = measure_cell(bench.folder, config, following, bench.plan, project, tick=screen.ticks)
+        measure = measure_cell if config.command is None else measure_command
+        repeat = measure(bench.folder, config, following, bench.plan, project, tick=screen.ticks)
         bench.folder.append(repeat)
         screen.ends(repeat)
 
@@ -159,6 +165,15 @@ def _prepare(project: ProjectFolder, bench: OpenBench, screen: BenchScreen) -> N
         if about not in seen:
             seen.add(about)
             screen.says(f"{config.subject}: {prepare_data(project, config)}")
+
+
+def _end_forgotten(folder: BenchFolder) -> None:
+    """End what a killed driver left running: it would share the device."""
+    kill_session(None, bench_mark(folder))
+    runs = sorted(folder.runs_path.iterdir()) if folder.runs_path.is_dir() else []
+    for path in runs[-1:]:
+        kill_session(None, run_mark(RunFolder(path)))
+        stop_containers(RunFolder(path).containers_path)
 
 
 def conclude(bench: OpenBench) -> Written:

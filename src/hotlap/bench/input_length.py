@@ -33,15 +33,17 @@ def room_for(config: RunConfig, lengths: Mapping[str, Sequence[Any]]) -> dict[st
 
     Every cell gets them, so that the model is the same in all. `lengths` are the values of axes by their keys.
     """
-    wanted = max((_tokens(key, int(value)) for key, values in lengths.items() for value in values), default=0)
+    wanted = max((_tokens(key, value) for key, values in lengths.items() for value in values), default=0)
     if not is_free_gpt(config.model) or wanted <= config.model.max_position_embeddings:
         return {}
     return {_POSITIONS: wanted}
 
 
-def _tokens(key: str, value: int) -> int:
+def _tokens(key: str, value: Any) -> int:
     """Return the tokens that an input of a length may have; 0 for what is no length."""
     name = key.removeprefix("task.")
+    if not isinstance(value, int):
+        return 0
     if name == "max_length_bytes":
-        return 2 * value + 8  # a sentence twice, and the marks around it
+        return 2 * value + 32  # a sentence twice, and the words around it
     return value if key.startswith("task.") and name in _CUSTOM_KEYS else 0

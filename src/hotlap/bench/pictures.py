@@ -119,7 +119,7 @@ def _time_line(answers: Answers, along: Axis, cells: Sequence[Cell]) -> Line:
     ys = tuple(1000 * cell.seconds_per_step for cell in cells)
     reach = tuple(y * answers.noise.uncertainty(cell.num_repeats) for y, cell in zip(ys, cells, strict=True))
     fit: tuple[tuple[float, float], ...] = ()
-    if answers.model is not None and len(cells) > 1:
+    if answers.model is not None and answers.model.exponent(along.key) is not None and len(cells) > 1:
         first, last = math.log(xs[0]), math.log(xs[-1])
         grid = [math.exp(first + (last - first) * n / _CURVE_POINTS) for n in range(_CURVE_POINTS + 1)]
         fit = tuple((x, 1000 * answers.model.seconds({**cells[0].settings, along.key: x})) for x in grid)

@@ -23,7 +23,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hotlap.bench.cells import Cell, quantile
+from hotlap.bench.cells import Cell, noise_of, quantile
 from hotlap.bench.measured_axes import Axis, Role, same
 
 FEWEST_CELLS: Final = 6
@@ -37,7 +37,7 @@ _FIXED_OTHER: Final = (0.3, 0.4)
 _SCALE: Final = 0.7
 """Spread of what is believed of a value's log factor."""
 _ACCURACY: Final = 0.04
-"""By how much (log) the formula may miss a cell before that weighs like one prior spread."""
+"""By how much (log) the formula may miss a cell without noise before that weighs like one prior spread."""
 _REACH: Final = math.log(3)
 """Distance (log) over which what the formula misses is alike."""
 _LIKENESS: Final = 0.6
@@ -87,6 +87,17 @@ class _Shape:
         return [float(same(settings.get(axis.key), axis.values[number])) for axis, number in self.levels]
 
 
+class _Rows(NamedTuple):
+    """The measured cells as numbers."""
+
+    marks: Vector
+    logs: Vector
+    seconds: Vector
+    """Logarithms."""
+    accuracy: Vector
+    """By how much (log) each may be missed."""
+
+
 @dataclass(frozen=True, slots=True)
 class StepTimes:
     """A fitted model of seconds per step."""
@@ -109,9 +120,11 @@ class StepTimes:
         marks = np.array([shape.marks(cell.settings) for cell in measured]).reshape(len(measured), -1)
         logs = np.array([shape.logs(cell.settings) for cell in measured]).reshape(len(measured), -1)
         seconds = np.log([cell.seconds_per_step for cell in measured])
-        beliefs = _fitted(marks, logs, seconds, shape)
+        sigma = noise_of(measured).sigma
+        noise = np.array([sigma / math.sqrt(cell.num_repeats) for cell in measured])
+        beliefs = _fitted(_Rows(marks, logs, seconds, np.hypot(_ACCURACY, noise)), shape)
         missed = seconds - _log_seconds(beliefs, marks, logs)[0]
-        return cls(shape, beliefs, marks, logs, _smoothed(marks, logs, missed, shape))
+        return cls(shape, beliefs, marks, logs, _smoothed(marks, logs, missed, noise, shape))
 
     def seconds(self, settings: Mapping[str, Any]) -> float:
         """Return the seconds per step of settings that have a known value for each axis that is no number.
@@ -183,17 +196,18 @@ def _log_seconds(beliefs: Vector, marks: Vector, logs: Vector) -> tuple[Vector, 
     return np.logaddexp(overhead, work), overhead
 
 
-def _fitted(marks: Vector, logs: Vector, seconds: Vector, shape: _Shape) -> Vector:
+def _fitted(rows: _Rows, shape: _Shape) -> Vector:
     """Return the likeliest beliefs: cells and priors weighed against each other (Levenberg and Marquardt)."""
-    num, roles = marks.shape[1], [axis.role for axis in shape.numbers]
+    seconds = rows.seconds
+    num, roles = rows.marks.shape[1], [axis.role for axis in shape.numbers]
     powers = [_FIXED.get(role, _FIXED_OTHER) for role in roles] + [_EXPONENTS.get(role, _OTHER) for role in roles]
     at = np.array([seconds.min() - 1.0, seconds.mean() - 0.2, *[0.0] * (2 * num), *(mean for mean, _ in powers)])
     spread = np.array([2.0, 2.0, *[_SCALE] * (2 * num), *(width for _, width in powers)])
     prior, damping = at.copy(), 1e-2
-    cost, pull, bend = _slopes(at, prior, spread, marks, logs, seconds)
+    cost, pull, bend = _slopes(at, prior, spread, rows)
     for _ in range(_MOST_STEPS):
         step = np.linalg.solve(bend + damping * np.diag(np.diag(bend)), -pull)
-        tried = _slopes(at + step, prior, spread, marks, logs, seconds)
+        tried = _slopes(at + step, prior, spread, rows)
         if tried[0] > cost:
             damping *= 4
             continue
@@ -205,18 +219,16 @@ def _fitted(marks: Vector, logs: Vector, seconds: Vector, shape: _Shape) -> Vect
     return at
 
 
-def _slopes(
-    at: Vector, prior: Vector, spread: Vector, marks: Vector, logs: Vector, seconds: Vector
-) -> tuple[float, Vector, Vector]:
+def _slopes(at: Vector, prior: Vector, spread: Vector, cells: _Rows) -> tuple[float, Vector, Vector]:
     """Return half the sum of squares, its gradient and its (Gauss–Newton) curvature."""
-    found, overhead = _log_seconds(at, marks, logs)
+    found, overhead = _log_seconds(at, cells.marks, cells.logs)
     share = np.exp(overhead - found)[:, None]
-    rows = [np.ones_like(share), marks, logs]
-    slope = np.hstack([part * row for row in rows for part in (share, 1 - share)])
-    misses, pulls = (found - seconds) / _ACCURACY, (at - prior) / spread
+    rows = [np.ones_like(share), cells.marks, cells.logs]
+    slope = np.hstack([part * row for row in rows for part in (share, 1 - share)]) / cells.accuracy[:, None]
+    misses, pulls = (found - cells.seconds) / cells.accuracy, (at - prior) / spread
     cost = 0.5 * float(misses @ misses + pulls @ pulls)
-    pull = slope.T @ misses / _ACCURACY + pulls / spread
-    return cost, pull, slope.T @ slope / _ACCURACY**2 + np.diag(spread**-2)
+    pull = slope.T @ misses + pulls / spread
+    return cost, pull, slope.T @ slope + np.diag(spread**-2)
 
 
 def _kernel(marks: Vector, logs: Vector, other_marks: Vector, other_logs: Vector, shape: _Shape) -> Vector:
@@ -231,9 +243,9 @@ def _kernel(marks: Vector, logs: Vector, other_marks: Vector, other_logs: Vector
     return alike
 
 
-def _smoothed(marks: Vector, logs: Vector, missed: Vector, shape: _Shape) -> Vector:
-    """Return the weights with which near cells' misses are carried over; small ones are taken for noise."""
+def _smoothed(marks: Vector, logs: Vector, missed: Vector, noise: Vector, shape: _Shape) -> Vector:
+    """Return the weights with which near cells' misses are carried over, as far as they are not noise."""
     scale = float(np.mean(missed**2))
     alike = _kernel(marks, logs, marks, logs, shape) * scale
-    weights = np.linalg.solve(alike + (1e-4 + 0.1 * scale) * np.eye(len(missed)), missed) * scale
+    weights = np.linalg.solve(alike + 0.1 * scale * np.eye(len(missed)) + np.diag(noise**2), missed) * scale
     return weights.astype(np.float64)

@@ -105,14 +105,14 @@ def predictions(
 
 
 def worth_measuring(
-    found: Sequence[Prediction], suggested: Cell, axes: Sequence[Axis], error: float
+    found: Sequence[Prediction], suggested: Cell, axes: Sequence[Axis], error: float, sigma: float
 ) -> tuple[Prediction, ...]:
     """Return the untested combinations that should clearly beat what is suggested and change nothing that is learnt.
 
-    `error` is how wrong predictions are; a gain has to be larger.
+    `error` is how wrong predictions are, not a number where nobody knows; a gain has to be larger.
     """
     kept = {axis.key: suggested.settings.get(axis.key) for axis in axes if not axis.is_free}
-    least = max(WORTH_MEASURING, 1 + (error if math.isfinite(error) else 0.0))
+    least = max(WORTH_MEASURING, 1 + (error if math.isfinite(error) else 4 * sigma))
     return tuple(
         one
         for one in found

@@ -31,6 +31,7 @@ BOUND_NAMES: Final[Mapping[Bound, str]] = {
 _CLEAR: Final = 0.1
 """Share by which the largest cause has to lead to stand alone."""
 _WORTH_TELLING: Final = 0.01
+_FAR_FROM_FULL: Final = 0.4
 _UNLIKE: Final = 0.3
 """Spread of single steps from which on it is told."""
 _ADVICE: Final[Mapping[Bound, str]] = {
@@ -91,8 +92,8 @@ def verdict_of(cell: Cell, cells: Sequence[Cell], axes: Sequence[Axis], model: S
         sentences.append(f"the other {_percent(shares[rest])} moves data more than it computes")
     if cell.step_spread > _UNLIKE:
         sentences.append(
-            f"single steps differ by {_percent(cell.step_spread)} (90th less 10th percentile): batches of different "
-            "shapes, or something else on the machine"
+            f"single steps differ widely (90th less 10th percentile: {cell.step_spread:.2g} × the median): batches of "
+            "different shapes, or something else on the machine"
         )
     if "launch_overhead" not in seconds:
         sentences.append("launch overhead is not told apart: that takes more than one batch or length")
@@ -138,7 +139,7 @@ def _overhead(
         text = f"starting {count:,.0f} operations takes about {_ms(started)} of {_ms(step)}"
         gap = step - (cell.loading_ratio or 0.0) * step - optimizer - (step if busy is None else busy)
         if gap > max(started, _WORTH_TELLING * step):
-            text += f", and none of them computes for {_ms(gap)} beside data and optimizer"
+            text += f"; for {_ms(gap)} beside data and optimizer nothing computes"
         yield "launch_overhead", max(started, gap), text
     elif model is not None and _tells_overhead(axes):
         fixed = model.overhead_ratio(cell.settings)
@@ -154,11 +155,16 @@ def _compute(cell: Cell) -> Iterator[tuple[Bound, float, str]]:
     peak = f"; MFU {_percent(cell.peak_ratio)}" if cell.peak_ratio is not None else ""
     if products is not None:
         products *= min(1.0, step / max(facts.get("busy_seconds", 0.0), 1e-12))  # the profiler slows the step down
-        rate = f", at {_percent(least / products)} of the rate of a large one" if least and products else ""
+        rate = _rate_text(least / products) if least and products else ""
         yield "compute", products, f"matrix products take {_ms(products)} of {_ms(step)}{rate}{padded}{peak}"
     elif least is not None:
         text = f"its arithmetic{padded} would take {_ms(least)} of {_ms(step)} at the rate of a large matrix product"
         yield "compute", least, f"{text}{peak}"
+
+
+def _rate_text(ratio: float) -> str:
+    small = ": they are small, or oddly shaped" if ratio < _FAR_FROM_FULL else ""
+    return f", at {_percent(ratio)} of the rate of a large one{small}"
 
 
 def _tells_overhead(axes: Sequence[Axis]) -> bool:

@@ -1,6 +1,7 @@
 """What a bench found, in sentences: its headline, the suggestion, the bound, and how far they can be trusted."""
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -169,8 +170,9 @@ def _bound_facts(answers: Answers) -> Iterator[tuple[str, str]]:
     yield "Evidence", "; ".join(verdict.evidence)
     others = [each for each in answers.verdicts if each.bound != verdict.bound]
     if others:
-        named = sorted({each.bound.replace("_", " ") for each in others})
-        yield "Elsewhere", f"{count_text(len(others), 'cell')} of {len(answers.verdicts)} bound by {', '.join(named)}"
+        counts = Counter(each.bound.replace("_", " ") for each in others).most_common()
+        named = ", ".join(f"{bound} in {count}" for bound, count in counts)
+        yield "Elsewhere", f"of {count_text(len(answers.verdicts), 'measured cell')} bound by {named}"
 
 
 def _effect_texts(answers: Answers) -> Iterator[str]:

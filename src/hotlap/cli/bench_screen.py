@@ -7,6 +7,7 @@ from hotlap.cli.progress import LiveLine
 from hotlap.cli.screen import bold, table_lines
 from hotlap.core.bench_records import CellRepeat, median
 from hotlap.core.durations import format_seconds
+from hotlap.runs.views import setting_text
 
 if TYPE_CHECKING:
     from hotlap.bench.drive import OpenBench
@@ -84,7 +85,9 @@ def settings_text(settings: Any) -> str:
     """Return a cell's settings in short words."""
     if not settings:
         return "the config"
-    return " ".join(f"{_SHORT.get(key, key.rpartition('.')[2])} {value}" for key, value in settings.items())
+    return " ".join(
+        f"{_SHORT.get(key, key.rpartition('.')[2])} {setting_text(value)}" for key, value in settings.items()
+    )
 
 
 def measured_text(repeat: CellRepeat) -> str:
@@ -97,4 +100,4 @@ def measured_text(repeat: CellRepeat) -> str:
     if repeat.peak_memory_bytes:
         parts.append(f"{repeat.peak_memory_bytes / 2**30:>6.2f} GiB")
     parts.append(f"start {format_seconds(repeat.startup_seconds + repeat.warmup_seconds)}")
-    return "  ".join(parts)
+    return "  ".join([*parts, *([f"not quiet: {repeat.message}"] if repeat.message else [])])

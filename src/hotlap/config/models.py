@@ -64,6 +64,9 @@ class GPTConfig(Section):
     """Start the projections back into the residual stream at zero (as in μP and modded-nanogpt)."""
     tie_word_embeddings: bool = True
     """Use the embedding table as the output head."""
+    attn_implementation: Literal["eager", "sdpa", "flash", "efficient", "cudnn"] | None = None
+    """How attention is computed: by the textbook, as torch chooses, or by one of torch's kernels, which may not suit
+    the device or the number format; absent: the quickest known. Packed rows on a GPU use FlexAttention in any case."""
     smear: bool = False
     """Add a learned, gated share of the previous token's embedding to each token (one-token look-back)."""
     use_bias: bool = True
@@ -121,6 +124,8 @@ class HFModelConfig(Section):
     """Shape with model_type by the names of its config, as a mapping or as text: hidden_size=64,num_hidden_layers=2."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type that the weights are held in; bfloat16 needs half the memory and rounds small updates away."""
+    attn_implementation: str | None = Field(None, min_length=1)
+    """How attention is computed, by transformers' names, such as eager or sdpa; absent: as transformers has it."""
     lora: LoraConfig | None = None
     """Train additions of low rank only (peft); needs model_name_or_path."""
 

@@ -16,26 +16,56 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from hotlap.core.errors import ConfigError
 from hotlap.models.dropout import dropout_factors
 
+_KERNELS: Final = {
+    "eager": SDPBackend.MATH,
+    "flash": SDPBackend.FLASH_ATTENTION,
+    "efficient": SDPBackend.EFFICIENT_ATTENTION,
+    "cudnn": SDPBackend.CUDNN_ATTENTION,
+}
+_NOT_THERE: Final = ("No available kernel", "No viable backend")
 _LONGEST: Final = {torch.float32: 512, torch.bfloat16: 1024}
 """Keys up to which this is quicker; with dropout it always is."""
 _BLOCK: Final = 128  # queries; smaller blocks save work that their own overhead eats up
 _ALIGNMENT: Final = 16  # elements of a cache line
 
 
-def causal_attention(query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0) -> Tensor:
+def causal_attention(
+    query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0, implementation: str | None = None
+) -> Tensor:
     """Return the values mixed for each query, (B, H, Q, K); key and value are (B, H, T, K).
 
-    `dropout` is the share of the weights that is dropped. There may be fewer queries than keys where `cuts_queries`
-    says so.
+    `dropout` is the share of the weights that is dropped, `implementation` one of `model.attn_implementation`. There
+    may be fewer queries than keys where `cuts_queries` says so and no implementation is named. Raises ConfigError for
+    one that the device does not have for such numbers.
     """
+    if implementation is not None:
+        return _named_attention(query, key, value, dropout, implementation)
     is_quicker = dropout > 0 or key.shape[2] <= _LONGEST.get(key.dtype, 0) or query.shape[2] < key.shape[2]
     if has_own_attention(query) and is_quicker:
         mixed: Tensor = _CausalAttention.apply(query, key, value, dropout)
         return mixed
     return F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, is_causal=True)
+
+
+def _named_attention(query: Tensor, key: Tensor, value: Tensor, dropout: float, name: str) -> Tensor:
+    """Return what torch's attention gives, held to one of its kernels unless `sdpa` leaves that to it."""
+    if name == "sdpa":
+        return F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, is_causal=True)
+    with sdpa_kernel(_KERNELS[name]):
+        try:
+            return F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, is_causal=True)
+        except RuntimeError as error:
+            if not any(sign in str(error) for sign in _NOT_THERE):
+                raise
+            raise ConfigError(
+                f"model.attn_implementation: {name} is not there on {query.device.type} for {query.dtype}; use sdpa "
+                "or leave it out"
+            ) from error
 
 
 def cuts_queries(x: Tensor, length: int, dropout: float) -> bool:
@@ -48,11 +78,14 @@ def has_own_attention(x: Tensor) -> bool:
     return x.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
-def kept_weights(length: int, dtype: torch.dtype) -> int:
-    """Return how many weights each head of a row of so many tokens keeps for the way back, without dropout."""
-    if length > _LONGEST.get(dtype, 0):
+def kept_weights(length: int, dtype: torch.dtype, *, has_dropout: bool = False) -> int:
+    """Return how many weights each head of a row of so many tokens keeps for the way back, with dropout their factors,
+    too.
+    """
+    if length > _LONGEST.get(dtype, 0) and not has_dropout:
         return 0
-    return sum((last - first) * last for first, last in pairwise(_cuts(length)))
+    kept = sum((last - first) * last for first, last in pairwise(_cuts(length)))
+    return 2 * kept if has_dropout else kept
 
 
 def _cuts(queries: int) -> list[int]:

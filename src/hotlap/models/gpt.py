@@ -109,13 +109,15 @@ class Attention(nn.Module):
         self.num_heads = config.num_attention_heads
         self.qk_norm = config.qk_norm
         self.dropout = config.attn_pdrop
+        self.implementation = config.attn_implementation
         self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size, bias=config.use_bias)
         self.projection = nn.Linear(config.hidden_size, config.hidden_size, bias=config.use_bias)
 
     def forward(self, x: Tensor, context: Context, chosen: Tensor | None = None) -> Tensor:
         """Map (B, T, D) to (B, T, D), or to (N, D) at the chosen positions."""
         first = 0
-        if chosen is not None and context.is_plain and cuts_queries(x, x.shape[1], self._dropout):
+        is_cut = self.implementation is None and cuts_queries(x, x.shape[1], self._dropout)
+        if chosen is not None and context.is_plain and is_cut:
             first, chosen = positions_from(chosen, x.shape[1])
         query, key, value = self._project(x, first, context.documents)
         if self.qk_norm:
@@ -151,7 +153,7 @@ class Attention(nn.Module):
         if context.block_mask is not None:
             return flex_attention(query, key, value, context.block_mask)
         if context.mask is None:
-            return causal_attention(query, key, value, self._dropout)
+            return causal_attention(query, key, value, self._dropout, self.implementation)
         return F.scaled_dot_product_attention(query, key, value, context.mask, self._dropout)
 
     @property

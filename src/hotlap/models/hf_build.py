@@ -66,7 +66,8 @@ def _from_scratch(transformers: Any, config: HFModelConfig, vocab_size: int) -> 
             f"model.config_overrides: vocab_size is {rows}, the tokenizer has {vocab_size}; leave it out to take that"
         )
     dtype = _DTYPES[config.dtype]
-    return _tried("model", lambda: transformers.AutoModelForCausalLM.from_config(own, dtype=dtype))
+    chosen = _attention(config)
+    return _tried("model", lambda: transformers.AutoModelForCausalLM.from_config(own, dtype=dtype, **chosen))
 
 
 def _pretrained(transformers: Any, config: HFModelConfig, vocab_size: int) -> Any:
@@ -74,11 +75,16 @@ def _pretrained(transformers: Any, config: HFModelConfig, vocab_size: int) -> An
     model = _tried(
         str(folder),
         lambda: transformers.AutoModelForCausalLM.from_pretrained(
-            str(folder), dtype=_DTYPES[config.dtype], local_files_only=True
+            str(folder), dtype=_DTYPES[config.dtype], local_files_only=True, **_attention(config)
         ),
     )
     refuse_other_vocabulary(vocab_size, model.get_input_embeddings().weight.shape[0], str(folder))
     return model
+
+
+def _attention(config: HFModelConfig) -> dict[str, Any]:
+    """Return what transformers is to be told of attention; nothing where that is left to it."""
+    return {} if config.attn_implementation is None else {"attn_implementation": config.attn_implementation}
 
 
 def _tried(where: str, build: Callable[[], Any]) -> Any:

@@ -35,17 +35,17 @@ from hotlap.train.memory import (
     MicroBatch,
     device_memory_bytes,
     device_name,
+    held_memory_bytes,
     memory_estimate,
     refuse_model_too_big,
-    size_of,
 )
+from hotlap.train.memory_advice import target_ratio
+from hotlap.train.model_size import size_of
 from hotlap.train.objective import Objective, WordObjective
 from hotlap.train.parts import Parts, bf16_is_fast
 from hotlap.train.trial_steps import probe, warm_up
 from hotlap.train.words import size_rows, word_layout
 
-_MEASURED_OVER_ESTIMATED: Final = 1.5
-"""What a process on a CPU holds at most, with buffers of the backward pass and gaps: 1.3 to 1.5 times the estimate."""
 _EXAMPLES_PER_ROW: Final = 4  # of the longest in a packed row, so that little is left over
 
 
@@ -69,13 +69,11 @@ def build_parts(
     data = load_data(config, directory, cache, custom)
     train, vocab_size = data.train, data.tokenizer.vocab_size
     size_rows(config, train)
+    held = held_memory_bytes(world.device)
     _seed(training.seed)
     model = build_model(config, vocab_size, custom.get("model.name"))
     _check_length(config, model, max(train.longest, data.eval.longest))
-    refuse_model_too_big(model, training, world.device, world.local_size)
-    model = model.to(world.device)
-    if world.size > 1:
-        torch.manual_seed(training.seed + 1_000_003 * world.rank)  # dropout differs between the devices
+    model = _moved(model, training, world)
     optimizers = build_optimizers(
         model, training, bf16_is_fast=bf16_is_fast(world.device), custom=custom.get("training.optim")
     )
@@ -95,6 +93,7 @@ def build_parts(
         batch_size=1,
         accumulation_steps=training.gradient_accumulation_steps,
         noise=NoiseScale(world.size) if training.measure_gradient_noise else None,
+        base_memory_bytes=held,
     )
     parts.batch_size, parts.accumulation_steps = batch or _chosen_batch(parts)
     _refuse_less_than_a_batch(parts)
@@ -110,6 +109,15 @@ def build_parts(
         warm_up(parts)  # FlexAttention compiles, too
         parts.compile_seconds = time.perf_counter() - start
     return parts
+
+
+def _moved(model: nn.Module, training: TrainingConfig, world: World) -> nn.Module:
+    """Return a model on its device, with other random numbers on each for its dropout."""
+    refuse_model_too_big(model, training, world.device, world.local_size)
+    model = model.to(world.device)
+    if world.size > 1:
+        torch.manual_seed(training.seed + 1_000_003 * world.rank)
+    return model
 
 
 def _steps_per_epoch(parts: Parts) -> int:
@@ -250,8 +258,8 @@ def _memory_limit(parts: Parts) -> MemoryLimit:
     size, longest = size_of(parts.model), _row_lengths(parts)[0]
 
     def estimate(rows: int) -> int:
-        needed = memory_estimate(size, training, MicroBatch(rows, longest), on_cpu=True).total
-        return int(_MEASURED_OVER_ESTIMATED * needed)
+        batch = MicroBatch(rows, longest, target_ratio(parts.train))
+        return memory_estimate(size, training, batch, on_cpu=True).total
 
     return MemoryLimit(
         training.device_memory_ratio * device_memory_bytes(world.device, world.local_size),

@@ -68,7 +68,8 @@ def _profiled_step(parts: Parts) -> dict[str, float]:
         next(steps)
     events = list(profiler.events() or ())
     operations = [event for event in events if event.device_type == DeviceType.CPU and event.name.startswith("aten::")]
-    kernels = [event for event in events if event.device_type == DeviceType.CUDA]
+    # A range that somebody named, such as a compiled graph, spans kernels that are there themselves.
+    kernels = [event for event in events if event.device_type == DeviceType.CUDA and not event.is_user_annotation]
     if parts.device.type == "cuda":
         seconds = [(event.name, event.time_range.elapsed_us() / 1e6) for event in kernels]
     else:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from hotlap.data.batches import Batch
-from hotlap.train.memory import size_of
+from hotlap.train.model_size import size_of
 
 _TRAINED: Final = 6
 _FROZEN: Final = 4

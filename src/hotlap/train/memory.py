@@ -2,7 +2,9 @@
 
 Weights, gradients and optimizer state follow from the parameters, frozen ones counting as weights alone. Activations
 are what the backward pass of a block keeps, counted tensor by tensor (the way of Korthikanti et al. 2022, arXiv
-2205.05198), without the attention's weights where those are computed again; logits follow from the vocabulary.
+2205.05198), without the attention's weights where those are computed again; logits follow from the vocabulary. On a CPU
+the process holds more than its tensors: the gaps between them, and the libraries that the first step loads.
+`benchmarks/memory_estimates.py` compares all that with what processes held.
 """
 
 import ctypes
@@ -10,49 +12,32 @@ import os
 import resource
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import psutil
 import torch
 from torch import nn
 
-from hotlap.config.schema import GPTConfig, TrainingConfig
+from hotlap.config.schema import TrainingConfig
 from hotlap.core.errors import ConfigError
 from hotlap.models.attention import kept_weights
-from hotlap.models.gpt import GPT
-from hotlap.models.word_latent import WordLatent
+from hotlap.train.model_size import ModelSize, size_of
 from hotlap.train.objective import LARGE_VOCABULARY, PIECE
 
 _MOMENT_BYTES: Final = {"adamw_torch": 8, "adamw_torch_fused": 8, "muon": 4, "sgd": 0, "adafactor": 0}
 """Bytes of optimizer state per fp32 parameter; 0 for one of the user's own, of which nothing is known."""
+_GAPS: Final = 0.3
+"""Memory between a CPU's tensors, relative to those of a step: glibc seldom puts an aligned block where one was."""
+_GAPS_WHEN_TIGHT: Final = 0.5
+"""The same where only small blocks leave gaps, and there is less to relate them to."""
+_LIBRARY_BYTES: Final = 28 * 2**20
+"""What the first step reads of torch's libraries."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # <malloc.h>
 _BYTES_PER_WORD: Final = 4
 """Of a word with its space, rather too few: English has five to six. More words need more memory."""
 _LARGEST_INT: Final = 2**31 - 1
 _LARGEST_MMAP_THRESHOLD: Final = 2**25
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelSize:
-    """What the arithmetic needs to know of a transformer."""
-
-    num_trained: int
-    """Parameters that are trained."""
-    trained_bytes: int
-    frozen_bytes: int = 0
-    hidden_size: int = 1
-    num_layers: int = 0
-    vocab_size: int = 0
-    num_heads: int = 0
-    """Heads whose attention weights are kept on a CPU; 0 where they are not."""
-    inner_size: int = 0
-    """Width inside the MLP; 0: 4 x hidden_size."""
-    is_gated: bool = False
-    """Whether the MLP multiplies two projections."""
-    word_parts: tuple["ModelSize", ...] = ()
-    """Encoder, transformer over words and decoder of a model that reads words, in place of layers of its own."""
-    max_word_length: int = 0
-    """Places of such a word, with its marks."""
+_TIGHT_MMAP_THRESHOLD: Final = 2**22
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +46,8 @@ class MicroBatch:
 
     rows: int
     length: int
+    target_ratio: float = 1.0
+    """Share of the tokens that something is predicted for."""
 
     @property
     def tokens(self) -> int:
@@ -79,6 +66,8 @@ class MemoryEstimate:
     """Kept between forward and backward pass of one micro-batch."""
     logits: int
     """With their gradients."""
+    overhead: int = 0
+    """What a process on a CPU holds besides: gaps between its tensors, libraries."""
 
     @property
     def state(self) -> int:
@@ -88,7 +77,7 @@ class MemoryEstimate:
     @property
     def total(self) -> int:
         """Everything together."""
-        return self.state + self.activations + self.logits
+        return self.state + self.activations + self.logits + self.overhead
 
     def describe(self) -> str:
         """Return the parts in words; those of a micro-batch only where they are known."""
@@ -97,8 +86,8 @@ class MemoryEstimate:
             f"gradients {show_bytes(self.gradients)}",
             f"optimizer state {show_bytes(self.optimizer)}",
         ]
-        for name, size in (("activations", self.activations), ("logits", self.logits)):
-            if size:
+        for name in ("activations", "logits", "overhead"):
+            if size := getattr(self, name):
                 parts.append(f"{name} about {show_bytes(size)}")
         return ", ".join(parts)
 
@@ -106,63 +95,82 @@ class MemoryEstimate:
 def memory_estimate(
     size: ModelSize, training: TrainingConfig, batch: MicroBatch, *, on_cpu: bool = False
 ) -> MemoryEstimate:
-    """Return what one process needs for a transformer and a micro-batch."""
-    if size.word_parts:
-        places, words = _word_places(size, training, batch)
-        counts = (places, words, places)
-        activations = sum(
-            _activation_bytes(part, training, MicroBatch(1, count), on_cpu=False)
-            for part, count in zip(size.word_parts, counts, strict=True)
-        )
-    else:
-        places = batch.tokens
+    """Return what one process needs for a transformer and a micro-batch; without rows, what it needs for any."""
+    places, activations = batch.tokens, 0
+    if size.word_parts and batch.tokens:
+        places, activations = _of_words(size, training, batch)
+    elif size.num_layers and batch.tokens:
         activations = _activation_bytes(size, training, batch, on_cpu=on_cpu)
+    logits = _logit_bytes(size, round(batch.target_ratio * places), is_bf16=training.bf16)
+    gaps = _GAPS_WHEN_TIGHT if training.gradient_checkpointing else _GAPS
+    has_overhead = on_cpu and batch.tokens > 0
     return MemoryEstimate(
         weights=size.trained_bytes + size.frozen_bytes,
         gradients=size.trained_bytes,
         optimizer=_optimizer_bytes(size, training),
         activations=activations,
-        logits=_logit_bytes(size, places, is_bf16=training.bf16),
+        logits=logits,
+        overhead=_LIBRARY_BYTES + int(gaps * (activations + logits)) if has_overhead else 0,
     )
 
 
 def _activation_bytes(size: ModelSize, training: TrainingConfig, batch: MicroBatch, *, on_cpu: bool) -> int:
-    """Return what the blocks keep for the way back."""
-    per_layer = batch.tokens * _bytes_per_token(size, is_bf16=training.bf16)
-    if on_cpu:
-        per_layer += _attention_bytes(size, batch, is_bf16=training.bf16)
-    if not size.num_layers:
-        return 0
+    """Return what is held when the backward pass begins, and what it adds in the first block."""
+    width = 2 if training.bf16 else 4
+    before, after = _bytes_per_token(size, is_bf16=training.bf16)
+    attention = before * batch.tokens
+    if on_cpu and not training.torch_compile:
+        attention += _attention_bytes(size, batch, is_bf16=training.bf16)
+    whole, ratio = attention + after * batch.tokens, batch.target_ratio if size.is_gpt else 1.0
+    last = attention + int(ratio * after * batch.tokens)
     if training.gradient_checkpointing:  # the inputs of all blocks in fp32, and one block that is computed again
-        return size.num_layers * batch.tokens * 4 * size.hidden_size + per_layer
-    return size.num_layers * per_layer
+        blocks = size.num_layers * batch.tokens * 4 * size.hidden_size + (whole if size.num_layers > 1 else last)
+    else:
+        blocks = (size.num_layers - 1) * whole + last
+    inner = size.inner_size or 4 * size.hidden_size
+    passing = int(ratio * batch.tokens) * (width * inner + 2 * 4 * size.hidden_size)
+    ends = (4 + width) * size.hidden_size * int(ratio * batch.tokens)  # the last norm's input and the head's
+    ends += 4 * size.num_kept_embeddings * size.hidden_size * batch.tokens
+    return blocks + passing + ends + (2 * size.num_copied if training.bf16 else 0)
 
 
-def _word_places(size: ModelSize, training: TrainingConfig, batch: MicroBatch) -> tuple[int, int]:
-    """Return the places for bytes that encoder and decoder each compute, and the words, for bytes of text.
+def _of_words(size: ModelSize, training: TrainingConfig, batch: MicroBatch) -> tuple[int, int]:
+    """Return the places for bytes that the encoder computes, and what the three parts keep, for bytes of text.
 
-    Each word has two places more than bytes; padded, all words have as many as the longest may have.
+    Each word has two places more than bytes; padded, all words have as many as the longest may have, and the decoder
+    writes all of them, too.
     """
-    words = -(-batch.tokens // _BYTES_PER_WORD)
-    places = words * (size.max_word_length + 1) if training.padding == "max_length" else batch.tokens + 2 * words
-    return places, words
+    words, is_padded = -(-batch.tokens // _BYTES_PER_WORD), training.padding == "max_length"
+    places = words * (size.max_word_length + 1) if is_padded else batch.tokens + 2 * words
+    written = places if is_padded else round(batch.target_ratio * places)
+    kept = sum(
+        _activation_bytes(part, training, MicroBatch(1, count), on_cpu=False)
+        for part, count in zip(size.word_parts, (places, words, written), strict=True)
+    )
+    return places, kept + (2 * size.num_copied if training.bf16 else 0)
 
 
-def _bytes_per_token(size: ModelSize, *, is_bf16: bool) -> int:
-    """Return what the backward pass of a block keeps for a token.
+def _bytes_per_token(size: ModelSize, *, is_bf16: bool) -> tuple[int, int]:
+    """Return what the backward pass of a block keeps for a token, up to the attention's weights and after them.
 
-    In units of the width: the inputs of both norms (fp32 always, as autocast leaves the residual stream), and what goes
-    into each matrix product and into the attention: 7 widths; and 2 of the MLP's inner width, 4 where it is gated.
+    Each norm's input in fp32 (autocast leaves the residual stream so), the norm of RMS its result; what goes into each
+    matrix product, where that is another tensor; queries, keys and values; and 2 of the MLP's inner width, 4 where it
+    is gated.
     """
     width = 2 if is_bf16 else 4
     inner = size.inner_size or 4 * size.hidden_size
-    return (2 * 4 + 7 * width) * size.hidden_size + (4 if size.is_gated else 2) * width * inner
+    normed = 4 + (0 if size.has_rms_norm and not is_bf16 else width)
+    dropped = width if size.has_residual_dropout else 0
+    before = (normed + (5 if size.has_qk_norm else 3) * width) * size.hidden_size
+    mixed = (width + normed + 2 * dropped) * size.hidden_size
+    return before, mixed + (4 if size.is_gated else 2) * width * inner
 
 
 def _attention_bytes(size: ModelSize, batch: MicroBatch, *, is_bf16: bool) -> int:
-    """Return the attention weights that a layer keeps on a CPU."""
+    """Return the attention weights that a layer keeps on a CPU; with dropout always, and what they are dropped by."""
     dtype = torch.bfloat16 if is_bf16 else torch.float32
-    return batch.rows * size.num_heads * kept_weights(batch.length, dtype) * dtype.itemsize
+    kept = kept_weights(batch.length, dtype, has_dropout=size.has_attention_dropout)
+    return batch.rows * size.num_heads * kept * dtype.itemsize
 
 
 def _logit_bytes(size: ModelSize, tokens: int, *, is_bf16: bool) -> int:
@@ -170,9 +178,9 @@ def _logit_bytes(size: ModelSize, tokens: int, *, is_bf16: bool) -> int:
 
     Such a piece-wise loss keeps a gradient of the head beside, and a copy of it in bf16.
     """
-    each = 2 + 4 + 4 if is_bf16 else 4 + 4
     if size.vocab_size < LARGE_VOCABULARY:
-        return tokens * size.vocab_size * each
+        return tokens * size.vocab_size * (2 + 4 + 4 if is_bf16 else 4 + 4)
+    each = 4 + 4  # the logits of one piece, and what their logarithm takes
     head = size.vocab_size * size.hidden_size * (4 + 2 if is_bf16 else 4)
     return min(tokens, max(1, PIECE // size.vocab_size)) * size.vocab_size * each + (head if tokens else 0)
 
@@ -199,69 +207,6 @@ def refuse_if_too_big(estimate: MemoryEstimate, device_bytes: int, device_name: 
         "optim with less state (adamw 8, muon 4, sgd and adafactor about 0 bytes a parameter), or for pretrained "
         "weights model.lora. More devices do not help: each holds the whole model"
     )
-
-
-def size_of(model: nn.Module) -> ModelSize:
-    """Return the size of a model, by its settings where it has them, else by its modules.
-
-    The largest table is the embedding then, and blocks are in module lists.
-    """
-    if isinstance(model, WordLatent):
-        return _size_of_words(model)
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
-    tables = [module.weight.shape for module in model.modules() if isinstance(module, nn.Embedding)]
-    rows, width = max(tables, key=lambda shape: shape.numel(), default=(0, 1))
-    lists = [len(module) for module in model.modules() if isinstance(module, nn.ModuleList)]
-    config: Any = getattr(model, "config", None)
-    is_own = isinstance(config, GPTConfig)
-    return ModelSize(
-        num_trained=sum(parameter.numel() for parameter in trained),
-        trained_bytes=sum(parameter.numel() * parameter.element_size() for parameter in trained),
-        frozen_bytes=sum(parameter.numel() * parameter.element_size() for parameter in frozen),
-        hidden_size=_number(config, "hidden_size") or width,
-        num_layers=_number(config, "num_hidden_layers") or max(lists, default=0),
-        vocab_size=_number(model, "vocab_size") or rows,
-        num_heads=config.num_attention_heads if is_own else 0,
-        inner_size=_number(config, "intermediate_size") or (_inner_of(model) if isinstance(model, GPT) else 0),
-        is_gated=config.hidden_act == "swiglu" if is_own else hasattr(config, "rms_norm_eps"),
-    )
-
-
-def _size_of_words(model: WordLatent) -> ModelSize:
-    """Return the size of a model over words; all of it is trained."""
-    count, is_gated = sum(parameter.numel() for parameter in model.parameters()), model.config.hidden_act == "swiglu"
-    parts = (
-        ModelSize(
-            num_trained=0,
-            trained_bytes=0,
-            hidden_size=shape.hidden_size,
-            num_layers=shape.num_hidden_layers,
-            inner_size=shape.intermediate_size or (8 * shape.hidden_size // 3 if is_gated else 0),
-            is_gated=is_gated,
-        )
-        for shape in (model.config.encoder, model.config.latent, model.config.decoder)
-    )
-    return ModelSize(
-        num_trained=count,
-        trained_bytes=4 * count,
-        hidden_size=model.config.decoder.hidden_size,
-        vocab_size=model.vocab_size,
-        word_parts=tuple(parts),
-        max_word_length=model.config.max_word_length,
-    )
-
-
-def _number(owner: object, name: str) -> int:
-    """Return a whole number that something may have among its attributes, else 0."""
-    found = getattr(owner, name, None)
-    return found if isinstance(found, int) else 0
-
-
-def _inner_of(model: GPT) -> int:
-    """Return the width inside a GPT's MLP."""
-    projections = [weight for name, weight in model.named_parameters() if name.endswith("mlp.projection.weight")]
-    return projections[0].shape[1] if projections else 0
 
 
 def refuse_model_too_big(
@@ -312,14 +257,34 @@ def peak_memory_bytes(device: torch.device) -> int:
     """Return the most that this process held so far: of a GPU's memory in tensors, or of the machine's memory."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # kibibytes on Linux
+    # Where /proc does not tell, what getrusage says: that counts what was this process before it became Python, too.
+    return _status_bytes("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # kibibytes on Linux
 
 
-def keep_freed_memory() -> bool:
+def held_memory_bytes(device: torch.device) -> int:
+    """Return what this process holds now, counted as the peak is."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device)
+    return _status_bytes("VmRSS") or int(psutil.Process().memory_info().rss)
+
+
+def _status_bytes(name: str) -> int:
+    """Return a size from /proc/self/status, 0 where there is none."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return 0
+    found = (line.split()[1] for line in lines if line.startswith(f"{name}:"))
+    return int(next(found, "0")) * 1024
+
+
+def keep_freed_memory(*, is_tight: bool = False) -> bool:
     """Let glibc keep the memory that tensors gave back, and say whether it does.
 
     It would return blocks of some megabytes to the system at once, and the next step would wait for the same pages to
-    be handed out and zeroed again. Other C libraries are left alone, and so is who has set glibc's variables.
+    be handed out and zeroed again. Where memory is scarcer than time (`is_tight`) it goes on to do so: blocks that come
+    and go among others that stay leave gaps, with gradient checkpointing twice as large as the blocks. Other C
+    libraries are left alone, and so is who has set glibc's variables.
     """
     if any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ):
         return False
@@ -327,6 +292,7 @@ def keep_freed_memory() -> bool:
     if mallopt is None:
         return False
     # Before glibc 2.35 the first value is refused. Setting either ends glibc's own adapting, so the order matters.
-    if not any(mallopt(_M_MMAP_THRESHOLD, size) for size in (_LARGEST_INT, _LARGEST_MMAP_THRESHOLD)):
+    sizes = (_TIGHT_MMAP_THRESHOLD,) if is_tight else (_LARGEST_INT, _LARGEST_MMAP_THRESHOLD)
+    if not any(mallopt(_M_MMAP_THRESHOLD, size) for size in sizes):
         return False
     return bool(mallopt(_M_TRIM_THRESHOLD, _LARGEST_INT))

@@ -1,21 +1,22 @@
 """What a training is expected to need of its device's memory, and which settings would need less, by the estimate."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from hotlap.config.models import HFModelConfig
 from hotlap.config.schema import GPTConfig, RunConfig, TrainingConfig
+from hotlap.data.encoding import Examples
+from hotlap.data.streams import EndlessExamples
 from hotlap.train.memory import (
     MemoryEstimate,
     MicroBatch,
-    ModelSize,
     device_memory_bytes,
     device_name,
     memory_estimate,
     show_bytes,
-    size_of,
 )
+from hotlap.train.model_size import ModelSize, size_of
 from hotlap.train.parts import Parts
 
 _MARGIN: Final = 0.9
@@ -61,11 +62,18 @@ def demand_of(parts: Parts) -> Demand:
     return Demand(
         size=size_of(parts.model),
         training=config.training,
-        batch=MicroBatch(parts.batch_size, longest),
+        batch=MicroBatch(parts.batch_size, longest, target_ratio(parts.train)),
         accumulation_steps=parts.accumulation_steps,
         on_cpu=parts.device.type == "cpu",
         can_checkpoint=_can_checkpoint(config),
     )
+
+
+def target_ratio(train: Examples | EndlessExamples) -> float:
+    """Return the share of the inputs that have a target; all of them where nobody has counted."""
+    if isinstance(train, EndlessExamples):
+        return 1.0
+    return min(1.0, float(train.num_targets.sum()) / max(1.0, float(train.lengths.sum()) - len(train)))
 
 
 def _can_checkpoint(config: RunConfig) -> bool:
@@ -141,6 +149,6 @@ def _fitting(demand: Demand, change: Mapping[str, Any], limit: int) -> Alternati
         return next((found for rows in _smaller(demand) if (found := _fitting(demand, rows, limit))), None)
     training = demand.training.model_copy(update=dict(change))
     rows = change.get("per_device_train_batch_size", demand.batch.rows)
-    batch = MicroBatch(rows, demand.batch.length)
+    batch = replace(demand.batch, rows=rows)
     needed = memory_estimate(demand.size, training, batch, on_cpu=demand.on_cpu).total
     return Alternative(change, needed) if needed <= limit else None

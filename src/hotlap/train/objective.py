@@ -128,6 +128,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
                     gradients.append((outer @ matrix).to(hidden.dtype))
                 if weight_gradient is not None:
                     weight_gradient += outer.T @ inner
+                del logits, gradient, outer  # else they would be held until the next piece has its own
         if trains_any:
             kept = None if weight_gradient is None else weight_gradient.to(weight.dtype)
             ctx.save_for_backward(torch.cat(gradients), kept)

@@ -89,6 +89,8 @@ class Parts:
     """What `per_device_train_batch_size: auto` measured."""
     compile_seconds: float = 0.0
     """What compiling took before the first step."""
+    base_memory_bytes: int = 0
+    """What the process held before the model was built: the estimate is about what comes on top."""
 
     @property
     def device(self) -> torch.device:

@@ -38,6 +38,8 @@ from hotlap.worker.session import watch_driver, watch_parent
 
 _ROOM: Final = 0.95
 """Share of the memory that nobody else uses that the processes of a cell may fill on a CPU."""
+_SETUP_BYTES: Final = 2**28
+"""What is still to be imported and built: a process that has no room for that says nothing of its batch."""
 _SOFT_LIMIT: Final = 0.7
 """Share of the time limit after which a few steps will do: what follows them takes time, too."""
 
@@ -79,7 +81,7 @@ def _failure(error: Exception) -> tuple[CellOutcome, str]:
 def _measure(job: dict[str, Any], empty: CellRepeat) -> tuple[World, CellRepeat]:
     """Build the parts, take the steps, and say what the machine could do."""
     config = load_config(Path(job["config"]))
-    keep_freed_memory()
+    keep_freed_memory(is_tight=config.training.gradient_checkpointing)
     world = join_world(config.training)
     if world.device.type == "cpu":
         _bound_memory(config, world)
@@ -131,8 +133,10 @@ def _bound_memory(config: RunConfig, world: World) -> None:
     """Let allocations fail where the machine's memory ends: the kernel would kill some process else, maybe not ours."""
     whole = config.training.device_memory_ratio * device_memory_bytes(world.device, world.local_size)
     room = _ROOM * psutil.virtual_memory().available / world.local_size
+    held = psutil.Process().memory_info()
+    limit = max(min(whole, room), getattr(held, "data", held.vms) + _SETUP_BYTES)
     hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-    resource.setrlimit(resource.RLIMIT_DATA, (int(min(whole, room)), hard))
+    resource.setrlimit(resource.RLIMIT_DATA, (int(limit), hard))
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ class TrainingRun:
     """
 
     def __init__(self, session: Session, config: RunConfig, world: World) -> None:
-        keep_freed_memory()
+        keep_freed_memory(is_tight=config.training.gradient_checkpointing)
         self.session = session
         self.folder = session.folder
         self.config = config
@@ -198,6 +198,7 @@ class TrainingRun:
                 "metrics": {**self.logbook.figures, **self.metrics, **self.logbook.dynamics(), **waiting},
                 "seconds": {**self.seconds, "steps": self.clock.seconds, **self.timer.seconds},
                 "peak_memory_bytes": peak_memory_bytes(self.parts.device),
+                "base_memory_bytes": self.parts.base_memory_bytes,
             },
         )
 
