@@ -116,9 +116,7 @@ def test_a_time_that_is_no_positive_number_is_not_believed(seconds: Any) -> None
     assert "no positive number" in problems({"time_to_target": {"train": seconds, "wall": 5.0, "step": 20}})
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("perplexity", 1.0), ("bits_per_byte", 0.5), ("eval_word_accuracy", 1.2), ("eval_chrf", 140.0)]
-)
+@pytest.mark.parametrize(("name", "value"), [("perplexity", 1.0), ("eval_word_accuracy", 1.2), ("eval_chrf", 140.0)])
 def test_metrics_that_contradict_each_other_are_not_believed(name: str, value: float) -> None:
     found = problems({"metrics": {**METRICS, name: value}})
     assert found.startswith(name) if name != "eval_chrf" else found == "eval_chrf is 140, it lies between 0 and 100"
@@ -161,6 +159,14 @@ def test_a_shortened_evaluation_set_is_not_believed() -> None:
     assert found == "evaluation data, num_targets: 1000, the study's first run had 2000"
     (found,) = data_problems(DATA, {**RESULT, "evaluated_tokens": 1999}, DATA)
     assert found == "the last evaluation counted 1999 target tokens, the evaluation data have 2000"
+
+
+def test_bits_per_byte_that_the_loss_does_not_mean_are_not_believed() -> None:
+    """A token may stand for several bytes, and the end of a word for none."""
+    honest = 0.75 * 2000 / math.log(2) / 1936
+    assert not list(data_problems(DATA, {**RESULT, "metrics": {**METRICS, "bits_per_byte": honest}}, DATA))
+    (found,) = data_problems(DATA, {**RESULT, "metrics": {**METRICS, "bits_per_byte": 0.75 / math.log(2)}}, DATA)
+    assert found == "bits_per_byte is 1.08202, an eval_loss of 0.75 means 1.11779"
 
 
 def test_other_evaluation_data_of_the_same_size_are_not_believed() -> None:

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable
 from copy import deepcopy
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,23 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from hotlap.config.samples import GenerationSettings
 from hotlap.core.clock import TrainClock
 from hotlap.core.errors import ConfigError
 from hotlap.data.encoding import EncodedExample
 from hotlap.data.word_arrays import WordLayout, arrange_words
 from hotlap.data.word_batches import WordBatch, word_batch_of
 from hotlap.data.words import split_words
-from hotlap.train.evaluate import Evaluator, evaluated_data
+from hotlap.train.checkpoint import save_weights
+from hotlap.train.evaluate import Evaluator, evaluated_data, evaluating
+from hotlap.train.export import export_weights
+from hotlap.train.generate import continue_rows
 from hotlap.train.loop import Signs, StepTimer, train_steps
 from hotlap.train.parts import Parts
 from hotlap.train.probe import probe_model
+from hotlap.train.reevaluate import reevaluate
+from hotlap.train.saved import load_speaker
+from hotlap.train.words import generated_texts
 
 MakeParts = Callable[..., Parts]
 
@@ -224,3 +232,33 @@ def test_the_probes_find_nothing_in_an_honest_model_and_something_in_one_that_se
 def test_what_does_not_go_with_words_is_refused(make_words: MakeParts, patch: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         make_words(patch)
+
+
+def test_bytes_come_one_by_one_as_they_do_word_by_word(make_words: MakeParts) -> None:
+    parts = make_words()
+    prompts = [list(example.ids[: example.prefix_length]) for example in islice(parts.eval, 5)]
+    settings = GenerationSettings(max_new_tokens=12)
+    together = continue_rows(parts, prompts, settings)
+    assert together == [continue_rows(parts, [prompt], settings)[0] for prompt in prompts]
+    assert parts.model.training
+    with evaluating(parts):
+        texts = generated_texts(parts, [np.array(prompt) for prompt in prompts], 12)
+    decode = parts.tokenizer.decode
+    assert [decode(row).rstrip("\N{REPLACEMENT CHARACTER}") for row in together] == texts
+    assert len(set(texts)) > 1
+
+
+def test_saved_weights_are_evaluated_and_speak_as_before(make_words: MakeParts, tmp_path: Path) -> None:
+    parts = make_words()
+    evaluator = Evaluator(parts)
+    expected = evaluator.cheap_metrics()
+    save_weights(parts.model, tmp_path / "model.safetensors")
+    again = reevaluate(parts.config, tmp_path, tmp_path / "cache", tmp_path / "model.safetensors")
+    assert again["eval"]["metrics"] == pytest.approx(expected)
+    assert again["eval"]["num_targets"] == evaluator.counted_targets
+    assert again["probes"]["problems"] == []
+    speaker = load_speaker(parts.config, tmp_path, tmp_path / "cache", tmp_path / "model.safetensors", None)
+    settings = GenerationSettings(max_new_tokens=8, temperature=0.8)
+    assert continue_rows(speaker, [[97, 32]], settings) == continue_rows(parts, [[97, 32]], settings)
+    with pytest.raises(ConfigError, match="transformers has no architecture like it"):
+        export_weights(parts.config, tmp_path, tmp_path, tmp_path / "model.safetensors", tmp_path / "out")

@@ -114,13 +114,18 @@ def off_grid(points: Sequence[Point], clock: ClockName) -> float | None:
 def inconsistent_metrics(metrics: Mapping[str, float]) -> Iterator[str]:
     """Say which metrics contradict each other: those that are the same number in another form, or out of range."""
     loss = metrics.get("eval_loss", math.nan)
-    same = {"perplexity": math.exp(loss) if loss < 700 else math.inf, "bits_per_byte": loss / math.log(2)}
-    for name, expected in same.items():
-        if name in metrics and math.isfinite(loss) and not math.isclose(metrics[name], expected, rel_tol=1e-6):
-            yield f"{name} is {metrics[name]:.6g}, an eval_loss of {loss:.6g} means {expected:.6g}"
+    expected = math.exp(loss) if loss < 700 else math.inf
+    yield from _other_form(metrics, "perplexity", expected)
     for name, top in _SCALES.items():
         if metrics.get(name, 0.0) > top * (1 + 1e-9) or metrics.get(name, 0.0) < 0:
             yield f"{name} is {metrics[name]:.6g}, it lies between 0 and {top:g}"
+
+
+def _other_form(metrics: Mapping[str, float], name: str, expected: float) -> Iterator[str]:
+    """Say of a metric that it is not what the loss means."""
+    loss = metrics.get("eval_loss", math.nan)
+    if name in metrics and math.isfinite(loss) and not math.isclose(metrics[name], expected, rel_tol=1e-6):
+        yield f"{name} is {metrics[name]:.6g}, an eval_loss of {loss:.6g} means {expected:.6g}"
 
 
 def data_problems(
@@ -139,9 +144,15 @@ def data_problems(
     for key in wanted:
         if found.get(key) != wanted[key]:
             yield f"evaluation data, {key}: {found.get(key)}, the study's first run had {wanted[key]}"
+    if result.get("outcome") != "reached" or "num_targets" not in wanted:
+        return
     counted = result.get("evaluated_tokens")
-    if result.get("outcome") == "reached" and "num_targets" in wanted and counted != wanted["num_targets"]:
+    if counted != wanted["num_targets"]:
         yield f"the last evaluation counted {counted} target tokens, the evaluation data have {wanted['num_targets']}"
+    if wanted.get("num_bytes"):  # a token may stand for several bytes, and the end of a word for none
+        metrics = numbers(result.get("metrics"))
+        nats = metrics.get("eval_loss", math.nan) * wanted["num_targets"]
+        yield from _other_form(metrics, "bits_per_byte", nats / math.log(2) / wanted["num_bytes"])
 
 
 class ClockStamps:
