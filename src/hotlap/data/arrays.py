@@ -90,6 +90,11 @@ class BatchMaker:
         """Sort or pack what the batches from `first` on need."""
         self.order.rows(first)
 
+    def rows_of(self, number: int) -> list[list[EncodedExample]]:
+        """Return the examples in each of this device's rows of a batch."""
+        own = self.order.rows(number)[self.rank :: self.world_size]
+        return [[self.examples[place] for place in row] for row in own]
+
     def make(self, number: int) -> tuple[BatchArrays, int]:
         """Return this device's rows of batch `number`, and how many targets the batch has on all devices."""
         rows = self.order.rows(number)

@@ -250,6 +250,11 @@ class StreamMaker:
             for number in range(first - self._order.accumulation, first):
                 self._rows(number)
 
+    def rows_of(self, number: int) -> list[Row]:
+        """Return the examples in each of this device's rows of a batch."""
+        self.prepare(number - number % self._order.accumulation)
+        return self._rows(number)
+
     def make(self, number: int) -> tuple[BatchArrays, int]:
         """Return this device's rows of batch `number`, and how many targets they have."""
         self.prepare(number - number % self._order.accumulation)  # what was left out before has been counted before

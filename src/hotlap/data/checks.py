@@ -1,0 +1,146 @@
+"""Does a training get the samples that it should? Looked at on its own batches, made again and in other ways.
+
+Batches follow from seed and number, so all of this holds by construction, except for what a generator of the project's
+does: draw from somewhere else than its seed, or depend on the process that it runs in.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final
+
+import numpy as np
+
+from hotlap.data.arrays import BatchArrays
+from hotlap.data.encoding import EncodedExample
+from hotlap.data.loader import BatchSource
+from hotlap.data.order import BatchOrder
+from hotlap.data.speed import generators_of
+from hotlap.data.streams import StreamOrder
+from hotlap.tasks.examples import Example, Task
+from hotlap.tasks.generator import shard_seed
+
+_LOOKED_AT: Final = 4  # batches that are made twice
+_CALLS, _SAMPLES = 8, 8  # of a generator
+_MOST_ROWS: Final = 2_000_000  # of an epoch
+
+MakeSource = Callable[[int, int, int], BatchSource]
+"""Rank, processes and workers to a source whose steps have the same rows, however many processes share them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    passed: bool | None
+    """None: it could not be looked at, or does not apply."""
+    text: str
+
+
+def checks(task: Task, make_source: MakeSource, num_workers: int) -> list[Check]:
+    """Return what was found; `num_workers` is how many make the batches that are compared with those made here."""
+    return [
+        _repeats(make_source),
+        _workers(make_source, num_workers),
+        _ranks(make_source),
+        _seeds(task),
+        _epoch(make_source),
+    ]
+
+
+def _repeats(make_source: MakeSource) -> Check:
+    name = "the same first samples for a seed"
+    first, second = (_batches(make_source(0, 1, 0)) for _ in range(2))
+    where = _first_difference(first, second)
+    if where is not None:
+        return Check(name, False, f"batch {where} is another one when it is made again from the same seed")
+    return Check(name, True, f"{len(first)} batches made twice are the same")
+
+
+def _workers(make_source: MakeSource, num_workers: int) -> Check:
+    name = "workers do not repeat samples"
+    if not num_workers:
+        return Check(name, None, "no workers were asked for")
+    source = make_source(0, 1, num_workers)
+    try:
+        source.start()
+        made = [batch for number in range(_LOOKED_AT) for batch in source.micro_batches(number, 1)[0]]
+    finally:
+        source.close()
+    for number, (one, other) in enumerate(zip(made, _batches(make_source(0, 1, 0)), strict=True)):
+        if not np.array_equal(one.input_ids.numpy(), other.input_ids):
+            text = "what makes samples depends on more than its seed, such as the order of a set or the process"
+            return Check(name, False, f"batch {number} of {num_workers} workers is not the one made here: {text}")
+    return Check(name, True, f"{num_workers} of them make the batches that one process makes, bit by bit")
+
+
+def _ranks(make_source: MakeSource) -> Check:
+    name = "devices do not repeat samples"
+    whole = make_source(0, 1, 0)
+    if whole.order.batch_size < 2:
+        return Check(name, None, "a batch of one row is not shared by devices")
+    shares = [make_source(rank, 2, 0) for rank in range(2)]
+    for number in range(_LOOKED_AT):
+        parts = [[_key(row) for row in share.rows_of(number)] for share in shares]
+        rows = [_key(row) for row in whole.rows_of(number)]
+        if sorted(parts[0] + parts[1]) != sorted(rows):
+            return Check(name, False, f"two devices together do not get the rows of batch {number}")
+    return Check(name, True, "two devices get the rows of one between them, each row once")
+
+
+def _seeds(task: Task) -> Check:
+    """Look at whether calls of a generator differ: one that does not heed its seed gives all workers the same."""
+    name = "a generator heeds its seed"
+    found = generators_of(task)
+    if not found:
+        return Check(name, None, "the examples are not generated in the training")
+    samples: list[Example] = []
+    for _, _, generator in found:
+        calls = [tuple(islice(generator.samples.draw(shard_seed(0, call)), _SAMPLES)) for call in range(_CALLS)]
+        if len(set(calls)) == 1:
+            text = f"{generator.source} yields the same samples for {_CALLS} different seeds"
+            return Check(name, False, f"{text}; draw every number from a generator made of the seed")
+        samples += [sample for call in calls for sample in call]
+    share = len(set(samples)) / len(samples)
+    return Check(name, True, f"{share:.0%} of {len(samples)} samples of {_CALLS} seeds are different ones")
+
+
+def _epoch(make_source: MakeSource) -> Check:
+    name = "an epoch covers every example"
+    order = make_source(0, 1, 0).order
+    if isinstance(order, StreamOrder):
+        return Check(name, None, "the data have no end, and so no epoch")
+    if not isinstance(order, BatchOrder):
+        return Check(name, None, "the text is still being prepared while it is trained on")
+    batches = order.batches_per_epoch(0)
+    looked_at = min(batches, max(1, _MOST_ROWS // order.batch_size))
+    seen = np.concatenate([np.concatenate(order.rows(number)) for number in range(looked_at)])
+    counts = np.bincount(seen, minlength=order.num_examples)
+    if looked_at < batches:
+        is_once = bool(counts.max() <= 1)
+        return Check(name, is_once, f"the first {len(seen):,} examples of {order.num_examples:,} are different ones")
+    missing, more = int((counts == 0).sum()), int((counts > 1).sum())
+    beyond = len(seen) - order.num_examples  # the start of the next epoch, in the last batch
+    if missing and not order.drops_last:
+        return Check(name, False, f"{missing:,} of {order.num_examples:,} examples do not come in {batches:,} batches")
+    if more > max(0, beyond):
+        return Check(name, False, f"{more:,} examples come more than once in {batches:,} batches")
+    left_out = f"; {missing:,} that fill no batch are left out" if missing else ""
+    return Check(name, True, f"{batches:,} batches hold each of {order.num_examples:,} examples once{left_out}")
+
+
+def _batches(source: BatchSource) -> list[BatchArrays]:
+    return [source.arrays_of(number) for number in range(_LOOKED_AT)]
+
+
+def _first_difference(first: Sequence[BatchArrays], second: Sequence[BatchArrays]) -> int | None:
+    for number, (one, other) in enumerate(zip(first, second, strict=True)):
+        if not np.array_equal(one.input_ids, other.input_ids) or not np.array_equal(one.targets, other.targets):
+            return number
+    return None
+
+
+def _key(row: Sequence[EncodedExample]) -> bytes:
+    """Return what tells a row from others by its tokens."""
+    return b"|".join(each.ids.tobytes() for each in row)
