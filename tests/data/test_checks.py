@@ -74,8 +74,6 @@ def named(found: list[Check], word: str) -> Check:
 )
 @pytest.mark.parametrize("count", [20, 23])
 def test_finite_examples_pass(count: int, options: dict[str, Any]) -> None:
-    if options.get("mode") == "bucketed":
-        count = 256  # a bucket holds 64 batches
     found = finite(count, **options)
     assert not [check for check in found if check.passed is False], found
     assert named(found, "first samples").passed
@@ -86,14 +84,21 @@ def test_finite_examples_pass(count: int, options: dict[str, Any]) -> None:
 
 def test_what_fills_no_batch_is_told() -> None:
     assert "3 that fill no batch are left out" in named(finite(23, drop_last=True), "epoch").text
-    assert "6 batches hold each of 23 examples once" in named(finite(23), "epoch").text
+    assert "6 batches hold each of 23 examples once, 1 of them once more" in named(finite(23), "epoch").text
+
+
+def test_batches_of_like_length_are_looked_at_by_the_bucket() -> None:
+    assert (
+        "64 batches hold each of 20 examples 12 times, 16 of them once more"
+        in named(finite(20, mode="bucketed"), "epoch").text
+    )
 
 
 def test_an_epoch_that_repeats_or_misses_examples_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(BatchOrder, "_epoch", lambda self, epoch: np.zeros(len(self._lengths), dtype=np.int64))
     check = named(finite(), "epoch")
     assert check.passed is False
-    assert "19 of 20 examples do not come" in check.text
+    assert "19 of 20 examples come less than once" in check.text
 
 
 def test_a_generator_passes() -> None:

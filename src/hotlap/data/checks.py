@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hotlap.data.arrays import BatchArrays
 from hotlap.data.encoding import EncodedExample
@@ -113,21 +114,36 @@ def _epoch(make_source: MakeSource) -> Check:
         return Check(name, None, "the data have no end, and so no epoch")
     if not isinstance(order, BatchOrder):
         return Check(name, None, "the text is still being prepared while it is trained on")
-    batches = order.batches_per_epoch(0)
-    looked_at = min(batches, max(1, _MOST_ROWS // order.batch_size))
+    batches, together = order.batches_per_epoch(0), order.batches_together
+    whole = -(-batches // together) * together
+    looked_at = min(whole, max(1, _MOST_ROWS // order.batch_size))
     seen = np.concatenate([np.concatenate(order.rows(number)) for number in range(looked_at)])
     counts = np.bincount(seen, minlength=order.num_examples)
-    if looked_at < batches:
-        is_once = bool(counts.max() <= 1)
-        return Check(name, is_once, f"the first {len(seen):,} examples of {order.num_examples:,} are different ones")
-    missing, more = int((counts == 0).sum()), int((counts > 1).sum())
-    beyond = len(seen) - order.num_examples  # the start of the next epoch, in the last batch
-    if missing and not order.drops_last:
-        return Check(name, False, f"{missing:,} of {order.num_examples:,} examples do not come in {batches:,} batches")
-    if more > max(0, beyond):
-        return Check(name, False, f"{more:,} examples come more than once in {batches:,} batches")
-    left_out = f"; {missing:,} that fill no batch are left out" if missing else ""
-    return Check(name, True, f"{batches:,} batches hold each of {order.num_examples:,} examples once{left_out}")
+    if looked_at < whole:
+        is_once = bool(counts.max() <= -(-looked_at // batches))
+        return Check(name, is_once, f"only the first {len(seen):,} of {order.num_examples:,} examples were looked at")
+    return _covered(name, counts, order, looked_at)
+
+
+def _covered(name: str, counts: NDArray[np.int64], order: BatchOrder, num_batches: int) -> Check:
+    """Say whether so many batches hold every example as often as all others, or once more."""
+    size = order.num_examples
+    times, rest = divmod(int(counts.sum()), size)
+    if order.drops_last:
+        left_out = int((counts == 0).sum())
+        most = -(-num_batches // order.batches_per_epoch(0))
+        text = f"{num_batches:,} batches hold none of {size:,} examples more than {_often(most)}"
+        return Check(name, bool(counts.max() <= most), f"{text}; {left_out:,} that fill no batch are left out")
+    missing, more = int((counts < times).sum()), int((counts > times).sum())
+    if missing or more > rest:
+        text = f"{missing:,} of {size:,} examples come less than {_often(times)} in {num_batches:,} batches"
+        return Check(name, False, f"{text}, {more:,} more often")
+    again = f", {rest:,} of them once more where the next epoch begins" if rest else ""
+    return Check(name, True, f"{num_batches:,} batches hold each of {size:,} examples {_often(times)}{again}")
+
+
+def _often(times: int) -> str:
+    return "once" if times == 1 else f"{times} times"
 
 
 def _batches(source: BatchSource) -> list[BatchArrays]:

@@ -84,6 +84,11 @@ class BatchOrder:
         return len(self._lengths)
 
     @property
+    def batches_together(self) -> int:
+        """Batches whose rows are drawn together, so that only all of them hold a stretch of the epoch."""
+        return _BATCHES_PER_BUCKET if self.mode == "bucketed" else 1
+
+    @property
     def drops_last(self) -> bool:
         """Whether an epoch leaves out what fills no batch."""
         return self._drop_last

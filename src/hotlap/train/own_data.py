@@ -7,6 +7,7 @@ calls it anew, since an iterator cannot be handed to another process.
 
 import inspect
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -49,7 +50,9 @@ class OwnSource:
         if not isinstance(data, Dataset):
             data = _Calls(self.make)
         options: dict[str, Any] = {"num_workers": workers, "collate_fn": _as_list, "batch_size": batch_size}
-        return DataLoader(data, **options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # more workers than cores are what is to be measured
+            return DataLoader(data, **options)
 
     def samples(self, workers: int, batch_size: int) -> Iterator[Any]:
         """Yield samples one by one; raises DataError when the project's code fails."""
@@ -82,7 +85,10 @@ def own_source(directory: Path, part: str, seed: int) -> OwnSource:
     Raises ConfigError when there is none, DataError when it fails or returns nothing to iterate over.
     """
     function = load_part(directory, part)
-    takes_seed = "seed" in inspect.signature(function).parameters
+    try:
+        takes_seed = "seed" in inspect.signature(function).parameters
+    except ValueError:  # some that are built in do not tell
+        takes_seed = False
 
     def make() -> Any:
         torch.manual_seed(seed)  # as a script seeds at its start
