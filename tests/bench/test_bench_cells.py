@@ -1,6 +1,7 @@
 """Figures of cells from their repeats."""
 
 import math
+import random
 from dataclasses import replace
 
 import pytest
@@ -77,18 +78,31 @@ def test_what_nobody_counted_is_not_told() -> None:
 
 
 def test_noise_is_pooled_over_cells_and_never_believed_to_be_nothing() -> None:
-    pairs = [(0.1, 0.11), (1.0, 1.1), (0.2, 0.22), (0.3, 0.33), (0.4, 0.44)]
+    chance = random.Random(1)
+    pairs = [tuple(level * chance.lognormvariate(0, 0.1) for _ in range(2)) for level in range(1, 101)]
     repeats = [
         replace(ONE, cell=cell, repeat=n, step_seconds=(seconds,))
         for cell, pair in enumerate(pairs)
         for n, seconds in enumerate(pair)
     ]
     noise = noise_of(summarise(repeats))
-    assert noise.degrees == 5
-    assert noise.sigma == pytest.approx(math.log(1.1) / math.sqrt(2))
+    assert noise.degrees == 100 and noise.num_disturbed <= 2
+    assert noise.sigma == pytest.approx(0.1, rel=0.25)
     assert noise.uncertainty(4) == pytest.approx(1.96 * noise.sigma / 2)
     single = noise_of(summarise([ONE]))
     assert single.degrees == 0 and single.sigma >= 0.01
+
+
+def test_disturbed_repeats_neither_slow_their_cell_nor_make_all_others_loud() -> None:
+    repeats = [
+        replace(ONE, cell=cell, repeat=n, step_seconds=(0.1 * (1 + 0.01 * n) * (9 if cell == n == 1 else 1),))
+        for cell in range(10)
+        for n in range(2)
+    ]
+    cells = summarise(repeats)
+    assert cells[1].seconds_per_step == pytest.approx(0.1)
+    noise = noise_of(cells)
+    assert noise.sigma < 0.02 and noise.num_disturbed == 1
 
 
 def test_drift_is_seen_by_cells_that_were_measured_again() -> None:

@@ -203,3 +203,16 @@ def test_devices_of_a_command_go_to_its_launcher(project: ProjectFolder) -> None
     assert config.devices == 1
     with pytest.raises(ConfigError, match="no launcher in the command"):
         open_bench(project, config_from_values({"command": {"run": "python train.py"}}), plan)
+
+
+def test_suggested_devices_of_a_command_are_written_where_its_launcher_reads_them(project: ProjectFolder) -> None:
+    command = config_from_values({"command": {"run": "torchrun train.py"}})
+    _, plan = plan_bench(command, {"devices": "1,2"}, (), BenchPlan(axes=(), repeats=1), [])
+    bench = open_bench(project, command, plan)
+    for number, devices in enumerate((1, 2)):
+        bench.folder.append(
+            CellRepeat(number, 0, {"devices": devices}, "measured", step_seconds=(0.1,), samples_per_step=8.0 * devices)
+        )
+    suggestion = conclude(bench).answers.suggestion
+    assert suggestion is not None
+    assert suggestion.patch == {"command.run": "torchrun --nproc_per_node=2 train.py"}

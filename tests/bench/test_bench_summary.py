@@ -12,6 +12,7 @@ from synthetic_bench import BATCH, BF16, LENGTH, measure
 from hotlap.bench.answers import answers_of
 from hotlap.bench.report import bench_page, bench_tables, write_bench_report
 from hotlap.bench.summary import summary_document, write_summary
+from hotlap.cli.report import report
 from hotlap.core.bench_folder import BenchFolder
 from hotlap.core.errors import ConfigError, StudyError
 from hotlap.core.study_folder import ProjectFolder
@@ -141,3 +142,17 @@ def test_the_report_of_a_study_has_the_last_bench_of_its_name(folder: BenchFolde
     ((title, cells),) = bench_tables(project, "toy")
     assert title.startswith("Throughput, bench b0001: batch 4, length 128, bf16 true: ") and len(cells.rows) == 16
     assert bench_tables(project, "other") == ()
+    folder.write_config("name: toy\nmodel: {name: forgotten}\n")
+    ((title, cells),) = bench_tables(project, "toy")
+    assert title == "Throughput, bench b0001" and "unknown model 'forgotten'" in str(cells.rows)
+
+
+def test_the_report_command_takes_a_bench(
+    folder: BenchFolder, project: ProjectFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report("bench", form="json", project=project.project, json=True)
+    told = json.loads(capsys.readouterr().out)
+    assert told["subject"] == "b0001" and Path(told["file"]).name == "report-b0001.json"
+    assert json.loads(Path(told["file"]).read_text())["schema"] == "hotlap/bench-summary/1"
+    with pytest.raises(StudyError, match=r"no bench b0007 .*; there are: b0001 \(toy\)"):
+        report("b0007", project=project.project)

@@ -47,7 +47,20 @@ CALLS: dict[str, tuple[str, ...]] = {
 """What is called here, in this order after two runs; each prints one document."""
 NEED_TRAINING = frozenset(
     (
-        *("demo", "train", "bench", "profile", "sweep", "ablate", "generate", "apply", "rerun", "replay", "export"),
+        *(
+            "demo",
+            "train",
+            "bench",
+            "bench-data",
+            "profile",
+            "sweep",
+            "ablate",
+            "generate",
+            "apply",
+            "rerun",
+            "replay",
+            "export",
+        ),
         *("runs check", "runs samples"),
     )
 )

@@ -10,8 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from hotlap.bench.axes import DEVICES_KEY
 from hotlap.bench.cells import Cell, Noise, drift_of, noise_of, summarise
 from hotlap.bench.knee import Knee, MemoryLine, Scaling, knees, memory_lines, scalings
+from hotlap.bench.launcher_devices import with_devices
 from hotlap.bench.measured_axes import Axis, Effect, axes_of, effects_of
 from hotlap.bench.predict import LeftOut, StepTimes, leave_out_errors
 from hotlap.bench.suggest import Prediction, Suggestion, predictions, suggest, worth_measuring
@@ -78,7 +80,7 @@ def answers_of(folder: BenchFolder) -> Answers:
     """
     plan, repeats = folder.plan(), folder.repeats()
     config = config_from_text(folder.config_path.read_text(encoding="utf-8"), folder.config_path)
-    return answers_from(
+    answers = answers_from(
         repeats,
         flatten(config.model_dump(mode="json")),
         bench_id=folder.bench_id,
@@ -86,6 +88,17 @@ def answers_of(folder: BenchFolder) -> Answers:
         planned=int(plan.get("num_repeats") or 0),
         limit_bytes=plan.get("memory_bytes"),
     )
+    return answers if config.command is None else _in_the_launcher(answers, config.command.run)
+
+
+def _in_the_launcher(answers: Answers, run: str) -> Answers:
+    """Return answers whose suggested devices, of a command, stand where its launcher reads them."""
+    found = answers.suggestion
+    if found is None or DEVICES_KEY not in found.patch:
+        return answers
+    others = {key: value for key, value in found.patch.items() if key != DEVICES_KEY}
+    patch = {**others, "command.run": with_devices(run, int(found.patch[DEVICES_KEY]))}
+    return replace(answers, suggestion=replace(found, patch=patch))
 
 
 def answers_from(

@@ -8,6 +8,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 from typing import Any, Final, NamedTuple
 
 from hotlap.core.bench_records import CellOutcome, CellRepeat, median
@@ -19,6 +20,11 @@ _FLOOR_OF_FEW: Final = 0.02
 _FLOOR: Final = 0.005
 _OF_STEPS: Final = 0.1
 _MOST: Final = 0.5
+_MEDIAN_DIFFERENCE: Final = 0.6745 * math.sqrt(2)
+"""Median difference of two draws from a normal distribution with σ = 1."""
+_DISTURBED: Final = 5.0
+_LEAST_DISTURBED: Final = 1.2
+"""How much slower than its cell's fastest a repeat is that something disturbed: so many σ, and this factor at least."""
 _TWO_SIDED: Final = 1.96
 
 
@@ -35,7 +41,7 @@ class Cell:
     repeat_seconds: tuple[float, ...] = ()
     """Median seconds per step of each measured repeat, in the order of measurement."""
     seconds_per_step: float = math.nan
-    """Median of the repeats' medians."""
+    """Lower median of the repeats' medians: what disturbs a repeat makes it slower, never faster."""
     spread: float = math.nan
     """(90th − 10th percentile) / median over the repeats' medians; not a number below two repeats."""
     step_spread: float = math.nan
@@ -96,6 +102,8 @@ class Noise(NamedTuple):
     """Standard deviation of log seconds per step between repeats, pooled over cells; never below a floor."""
     degrees: int
     """Degrees of freedom that it was estimated with; 0: nothing was repeated, it is the floor alone."""
+    num_disturbed: int = 0
+    """Repeats that took far longer than another one of their cell."""
 
     def uncertainty(self, num_repeats: int) -> float:
         """Return the half-width of the 95 % interval of a cell's step time, as a share of it."""
@@ -116,23 +124,23 @@ def summarise(repeats: Iterable[CellRepeat]) -> tuple[Cell, ...]:
 
 
 def noise_of(cells: Iterable[Cell]) -> Noise:
-    """Return how much repeats differ, pooled over cells; with few repeats it is not believed to be small.
+    """Return how much repeats differ: by the median difference of two repeats of a cell, over all cells.
 
-    Then it is not believed to be less than a tenth of what single steps differ by either.
+    Few repeats that something disturbed do not count so; they are counted apart. With few repeats noise is not believed
+    to be small, nor to be less than a tenth of what single steps differ by.
     """
     cells = [cell for cell in cells if cell.is_measured]
-    squares, degrees = 0.0, 0
-    for cell in cells:
-        logs = [math.log(seconds) for seconds in cell.repeat_seconds]
-        if len(logs) > 1:
-            mean = sum(logs) / len(logs)
-            squares += sum((value - mean) ** 2 for value in logs)
-            degrees += len(logs) - 1
-    sigma = math.sqrt(squares / degrees) if degrees else 0.0
+    logs = [[math.log(seconds) for seconds in cell.repeat_seconds] for cell in cells]
+    differences = [abs(one - other) for values in logs for one, other in combinations(values, 2)]
+    degrees = sum(len(values) - 1 for values in logs)
+    sigma = median(differences) / _MEDIAN_DIFFERENCE if differences else 0.0
     if degrees >= _FEW:
-        return Noise(max(sigma, _FLOOR), degrees)
-    unlike = median([cell.step_spread for cell in cells if math.isfinite(cell.step_spread)])
-    return Noise(max(sigma, _FLOOR_OF_FEW, 0.0 if math.isnan(unlike) else min(_OF_STEPS * unlike, _MOST)), degrees)
+        sigma = max(sigma, _FLOOR)
+    else:
+        unlike = median([cell.step_spread for cell in cells if math.isfinite(cell.step_spread)])
+        sigma = max(sigma, _FLOOR_OF_FEW, 0.0 if math.isnan(unlike) else min(_OF_STEPS * unlike, _MOST))
+    far = max(_DISTURBED * sigma, math.log(_LEAST_DISTURBED))
+    return Noise(sigma, degrees, sum(value > min(values) + far for values in logs for value in values))
 
 
 def drift_of(repeats: Sequence[CellRepeat]) -> tuple[float, float]:
@@ -195,7 +203,7 @@ def _cell(repeats: Sequence[CellRepeat]) -> Cell:
         outcome="measured",
         message="; ".join(filter(None, [*told, *dict.fromkeys(repeat.message for repeat in measured)])),
         repeat_seconds=medians,
-        seconds_per_step=median(medians),
+        seconds_per_step=sorted(medians)[(len(medians) - 1) // 2],
         spread=_spread(medians),
         step_spread=_spread([seconds for repeat in measured for seconds in repeat.step_seconds]),
         peak_memory_bytes=_highest(measured),

@@ -14,7 +14,7 @@ from hotlap.bench.summary import patch_lines, render_bench, summary_document
 from hotlap.bench.tables import cell_grid, csv_rows, knee_grid, memory_grid, prediction_grid, scaling_grid
 from hotlap.bench.words import facts_of, headline, method_facts
 from hotlap.core.bench_folder import BenchFolder, bench_folders
-from hotlap.core.errors import MissingExtraError
+from hotlap.core.errors import ConfigError, MissingExtraError
 from hotlap.core.files import write_atomic
 from hotlap.core.study_folder import ProjectFolder
 from hotlap.report.bench_charts import heat_figure, lines_figure, shares_figure
@@ -112,11 +112,17 @@ def _shares_grid(shares: Shares) -> Grid:
 
 
 def bench_tables(project: ProjectFolder, name: str) -> tuple[tuple[str, Cells], ...]:
-    """Return the cells of the last bench of a config's name with what it says, for the report of its study."""
+    """Return the cells of the last bench of a config's name with what it says, for the report of its study.
+
+    A bench whose config no longer can be read has its problem told in their place.
+    """
     folders = [folder for folder in bench_folders(project.benches_path) if folder.plan_path.is_file()]
     own = [folder for folder in folders if folder.plan().get("name") == name and folder.repeats()]
     if not own:
         return ()
-    answers = answers_of(own[-1])
+    try:
+        answers = answers_of(own[-1])
+    except ConfigError as error:
+        return ((f"Throughput, bench {own[-1].bench_id}", Cells(("problem",), ((str(error),),))),)
     grid = cell_grid(answers)
     return ((f"Throughput, bench {answers.bench_id}: {headline(answers)}", Cells(grid.headers, grid.rows)),)

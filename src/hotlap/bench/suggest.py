@@ -18,6 +18,8 @@ from hotlap.bench.predict import StepTimes
 WORTH_MEASURING: Final = 1.05
 """Predicted gain over the suggestion from which on something untested is pointed out."""
 _MOST_PREDICTIONS: Final = 200
+_HOLDS_ROWS: Final = ("training.total_batch_size", "training.total_batch_tokens")
+"""Settings that keep the rows of a step, whatever a device takes at once."""
 
 
 class Prediction(NamedTuple):
@@ -186,7 +188,7 @@ def _notes(
     chosen: Cell, here: Sequence[Cell], axes: Sequence[Axis], base: Mapping[str, Any], patch: Mapping[str, Any]
 ) -> Iterator[str]:
     batch = axis_with(axes, "batch")
-    if batch is not None and batch.key in patch:
+    if batch is not None and batch.key in patch and not any(base.get(key) for key in _HOLDS_ROWS):
         yield (
             "another batch is another training: look at the learning rate again, or keep the rows of a step with "
             "gradient accumulation"

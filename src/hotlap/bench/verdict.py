@@ -40,7 +40,7 @@ _ADVICE: Final[Mapping[Bound, str]] = {
     "optimizer": "it takes the same for every batch: larger batches or accumulation spread it, a fused one is faster",
     "compute": "the arithmetic itself is the limit: fewer FLOPs, a faster number format or more devices",
     "launch_overhead": "the kernels are small: larger batches, torch_compile or fused kernels spread it",
-    "memory_bandwidth": "bf16, fused kernels (torch_compile, SDPA) and less padding move fewer bytes",
+    "memory_bandwidth": "fused kernels (torch_compile, SDPA), shorter numbers and less padding move fewer bytes",
     "work": "the device is busy; FLOPs are not known here, so what it is busy with is not either",
 }
 

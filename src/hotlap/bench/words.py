@@ -100,7 +100,7 @@ def method_facts(answers: Answers) -> list[tuple[str, str]]:
         ("Device", answers.device or "unknown"),
         ("Cells", f"{len(answers.measured)} measured of {len(answers.cells)} tried, {most}, a process each"),
         ("Noise", _noise_text(answers)),
-        ("Times", "medians over the measured steps of a repeat, then over repeats; start, compilation, warm-up apart"),
+        ("Times", "medians of a repeat's steps, lower medians of repeats; start, compilation, warm-up apart"),
     ]
     if answers.noise.sigma > _LOUD:
         facts.append(
@@ -110,6 +110,10 @@ def method_facts(answers: Answers) -> list[tuple[str, str]]:
                 "More `--repeats` or `--seconds` on a quiet machine help",
             )
         )
+    if answers.noise.num_disturbed:
+        count = count_text(answers.noise.num_disturbed, "repeat")
+        text = f"{count} of {sum(repeats)} took far longer than another one of the same cell: something else ran"
+        facts.append(("Disturbed", text))
     if answers.drift is not None:
         change = abs(100 * (answers.drift - 1))
         word = "slower" if answers.drift > 1 else "faster"
@@ -124,8 +128,8 @@ def _noise_text(answers: Answers) -> str:
     if not noise.degrees:
         return f"nothing was measured twice; {percent_text(noise.sigma)} is assumed between repeats of a cell"
     return (
-        f"repeats of a cell differ by {percent_text(noise.sigma)} (standard deviation of log step time, "
-        f"{count_text(noise.degrees, 'degree')} of freedom); ± is the 95 % interval that follows"
+        f"repeats of a cell differ by {percent_text(noise.sigma)} (standard deviation of log step time by their median "
+        f"difference, {count_text(noise.degrees, 'degree')} of freedom); ± is the 95 % interval that follows"
     )
 
 

@@ -3,15 +3,17 @@
 Each command lives in a small file that loads what it needs when it is called, so `hotlap --help` is quick.
 """
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 import hotlap
 from hotlap.cli.ablate import ablate
 from hotlap.cli.analyze import analyze
 from hotlap.cli.apply import apply
 from hotlap.cli.bench import bench
+from hotlap.cli.bench_data import bench_data
 from hotlap.cli.demo import demo
 from hotlap.cli.doctor import doctor
 from hotlap.cli.errors import exit_plainly
@@ -39,8 +41,18 @@ COMMANDS = (
 """In the order in which the help lists them."""
 GROUPS = {"runs": runs}
 
+
+class _Commands(TyperGroup):
+    """The commands; `hotlap bench data` is one of its own, written as two words."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command that the words begin with."""
+        return super().resolve_command(ctx, ["bench-data", *args[2:]] if args[:2] == ["bench", "data"] else args)
+
+
 app = typer.Typer(
     name="hotlap",
+    cls=_Commands,
     help=f"{hotlap.__doc__}\n\nStart with: hotlap demo",
     no_args_is_help=True,
     add_completion=False,
@@ -51,6 +63,7 @@ app = typer.Typer(
 for command in COMMANDS:
     is_exec = command is exec  # what follows its first word is somebody else's command line
     app.command(context_settings={"allow_interspersed_args": not is_exec})(command)
+app.command("bench-data", hidden=True)(bench_data)
 for name, group in GROUPS.items():
     app.add_typer(group, name=name)
 

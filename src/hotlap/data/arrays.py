@@ -73,6 +73,13 @@ def arrange(rows: PlainRows | PackedRows, length: int | None = None) -> BatchArr
     )
 
 
+def lay_out(rows: PackedRows, layout: RowLayout, *, is_packed: bool) -> BatchArrays | WordArrays:
+    """Return rows of examples as arrays; unless they are packed, each row has one example."""
+    if isinstance(layout, WordLayout):
+        return arrange_words([row[0] for row in rows], layout)
+    return arrange(rows if is_packed else [row[0] for row in rows], layout)
+
+
 @dataclass(frozen=True, slots=True)
 class BatchMaker:
     """Makes the batches of one device by their numbers; a plain value that can be sent to another process."""
@@ -95,17 +102,20 @@ class BatchMaker:
         """Sort or pack what the batches from `first` on need."""
         self.order.rows(first)
 
+    def rows_of(self, number: int) -> list[list[EncodedExample]]:
+        """Return the examples in each of this device's rows of a batch."""
+        return self._own(self.order.rows(number))
+
     def make(self, number: int) -> tuple[BatchArrays | WordArrays, int]:
         """Return this device's rows of batch `number`, and how many targets the batch has on all devices.
 
         Of words, only this device's targets are known.
         """
         rows = self.order.rows(number)
-        own = rows[self.rank :: self.world_size]
-        if isinstance(self.layout, WordLayout):
-            arrays = arrange_words([self.examples[row[0]] for row in own], self.layout)
+        arrays = lay_out(self._own(rows), self.layout, is_packed=self.order.mode == "packed")
+        if isinstance(arrays, WordArrays):
             return arrays, arrays.num_targets
-        num_targets = int(self.examples.num_targets[np.concatenate(rows)].sum())
-        if self.order.mode == "packed":
-            return arrange([[self.examples[place] for place in row] for row in own], self.layout), num_targets
-        return arrange([self.examples[row[0]] for row in own], self.layout), num_targets
+        return arrays, int(self.examples.num_targets[np.concatenate(rows)].sum())
+
+    def _own(self, rows: list[NDArray[np.int64]]) -> list[list[EncodedExample]]:
+        return [[self.examples[place] for place in row] for row in rows[self.rank :: self.world_size]]

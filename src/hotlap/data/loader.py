@@ -6,7 +6,7 @@ microseconds. Workers pay on a GPU, whose host has cores to spare. Either way th
 
 from hotlap.data.arrays import BatchArrays, BatchMaker, RowLayout
 from hotlap.data.batches import Batch, batch_of
-from hotlap.data.encoding import Examples
+from hotlap.data.encoding import EncodedExample, Examples
 from hotlap.data.order import BatchOrder
 from hotlap.data.streaming import ShardOrder
 from hotlap.data.streams import EndlessExamples, StreamMaker, StreamOrder
@@ -39,6 +39,8 @@ class BatchSource:
         then it waits, also while the clock is stopped.
         """
         self.order = order
+        self.layout = layout
+        """How rows become arrays."""
         self.row_length = layout if isinstance(layout, int) else None
         """Tokens that every row is padded to; None: the longest of its batch, or rows are words."""
         self._maker = _maker(examples, order, layout, rank, world_size)
@@ -62,6 +64,16 @@ class BatchSource:
             self.order.wait_for(first, count)
 
     @property
+    def num_ahead(self) -> int:
+        """Batches that the workers make ahead of those asked for."""
+        return self._ahead
+
+    @property
+    def span(self) -> int:
+        """Batches in a row that one worker makes."""
+        return self._maker.span
+
+    @property
     def knows_all_targets(self) -> bool:
         """Whether `micro_batches` counts the targets of all devices, and not only those of this one."""
         return self._maker.knows_all_targets
@@ -77,6 +89,14 @@ class BatchSource:
         if self._pin_memory:
             batches = [batch.pin_memory() for batch in batches]
         return batches, sum(num_targets for _, num_targets in made)
+
+    def rows_of(self, number: int) -> list[list[EncodedExample]]:
+        """Return the examples in each of this device's rows of a batch, drawn here and now."""
+        return self._maker.rows_of(number)
+
+    def arrays_of(self, number: int) -> BatchArrays | WordArrays:
+        """Return this device's part of a batch as arrays, made here and now."""
+        return self._maker.make(number)[0]
 
     def start(self, first: int = 0) -> None:
         """Start the workers, if there are any, and have them make batches from `first` on."""

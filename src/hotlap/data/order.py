@@ -78,6 +78,21 @@ class BatchOrder:
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_epochs": {}, "_buckets": {}, "_packings": {}}
 
+    @property
+    def num_examples(self) -> int:
+        """Examples that the order is about."""
+        return len(self._lengths)
+
+    @property
+    def batches_together(self) -> int:
+        """Batches whose rows are drawn together, so that only all of them hold a stretch of the epoch."""
+        return _BATCHES_PER_BUCKET if self.mode == "bucketed" else 1
+
+    @property
+    def drops_last(self) -> bool:
+        """Whether an epoch leaves out what fills no batch."""
+        return self._drop_last
+
     def rows(self, number: int) -> list[NDArray[np.int64]]:
         """Return the example numbers of each row of batch `number` (from 0): one a row, except when packed."""
         first = number * self.batch_size

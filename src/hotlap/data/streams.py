@@ -21,11 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hotlap.core.errors import ConfigError, DataError
-from hotlap.data.arrays import BatchArrays, RowLayout, arrange
+from hotlap.data.arrays import BatchArrays, RowLayout, lay_out
 from hotlap.data.encoding import EncodedExample, Examples, Limits, encode
 from hotlap.data.order import BatchOrder, OrderMode
 from hotlap.data.tokenizers import Tokenizer
-from hotlap.data.word_arrays import WordArrays, WordLayout, arrange_words
+from hotlap.data.word_arrays import WordArrays
 from hotlap.tasks.examples import Example, GeneratorTask, SampleSource
 from hotlap.tasks.generator import shard_seed, stream_start, without
 
@@ -251,17 +251,22 @@ class StreamMaker:
             for number in range(first - self._order.accumulation, first):
                 self._rows(number)
 
+    def rows_of(self, number: int) -> list[Row]:
+        """Return the examples in each of this device's rows of a batch."""
+        self.prepare(number - number % self._order.accumulation)
+        return self._rows(number)
+
     def make(self, number: int) -> tuple[BatchArrays | WordArrays, int]:
         """Return this device's rows of batch `number`, and how many targets they have."""
         self.prepare(number - number % self._order.accumulation)  # what was left out before has been counted before
         before = self._num_refused()
         rows = self._rows(number)
-        if isinstance(self._layout, WordLayout):
-            words = arrange_words([row[0] for row in rows], self._layout)
-            return replace(words, num_refused=self._num_refused() - before), words.num_targets
+        arrays = lay_out(rows, self._layout, is_packed=self._order.mode == "packed")
+        refused = self._num_refused() - before
+        if isinstance(arrays, WordArrays):
+            return replace(arrays, num_refused=refused), arrays.num_targets
         num_targets = sum(example.num_targets for row in rows for example in row)
-        arrays = arrange(rows if self._order.mode == "packed" else [row[0] for row in rows], self._layout)
-        return replace(arrays, num_refused=self._num_refused() - before), num_targets
+        return replace(arrays, num_refused=refused), num_targets
 
     def _num_refused(self) -> int:
         parts = (part.examples for part in self._examples.parts)

@@ -17,6 +17,7 @@ from typing import Final, Protocol
 
 from hotlap.core.errors import HotlapError, RunFailedError
 from hotlap.data.arrays import BatchArrays
+from hotlap.data.encoding import EncodedExample
 from hotlap.data.word_arrays import WordArrays
 
 _JOIN_SECONDS: Final = 2.0
@@ -39,6 +40,9 @@ class Maker(Protocol):
 
     def prepare(self, first: int) -> None:
         """Do what can be done before batch `first` is asked for."""
+
+    def rows_of(self, number: int) -> list[list[EncodedExample]]:
+        """Return the examples in each of this device's rows of a batch."""
 
     def make(self, number: int) -> tuple[BatchArrays | WordArrays, int]:
         """Return this device's rows of a batch, and how many targets it has: on all devices, where they are known."""

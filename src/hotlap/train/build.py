@@ -88,7 +88,7 @@ def build_parts(
         objective=wrap(world, _build_objective(model, vocab_size, training), training),
         parameters=[p for p in model.parameters() if p.requires_grad],
         optimizers=optimizers,
-        source=_build_source(config, world, train, 1),
+        source=build_source(config, world, train, 1),
         horizon=None,  # type: ignore[arg-type]  # known once the number of steps is
         batch_size=1,
         accumulation_steps=training.gradient_accumulation_steps,
@@ -97,7 +97,7 @@ def build_parts(
     )
     parts.batch_size, parts.accumulation_steps = batch or _chosen_batch(parts)
     _refuse_less_than_a_batch(parts)
-    parts.source = _build_source(config, world, train, parts.batch_size, parts.accumulation_steps)
+    parts.source = build_source(config, world, train, parts.batch_size, parts.accumulation_steps)
     parts.steps_per_epoch = _steps_per_epoch(parts)
     max_steps = training.max_steps
     if training.is_by_epochs:
@@ -183,7 +183,7 @@ def _build_objective(model: nn.Module, vocab_size: int, training: TrainingConfig
     return objective
 
 
-def _build_source(
+def build_source(
     config: RunConfig, world: World, train: Examples | EndlessExamples, batch_size: int, accumulation: int = 1
 ) -> BatchSource:
     """Build what makes the batches of `batch_size` rows a device; their order is a pure function of the seed.
@@ -235,7 +235,7 @@ def _chosen_batch(parts: Parts) -> tuple[int, int]:
         has_total = training.total_batch_tokens is not None
         return rows, accumulation_for(total, rows, world.size) if has_total else training.gradient_accumulation_steps
     choice = find_batch_size(
-        lambda rows: probe(parts, _build_source(parts.config, world, parts.train, rows), total // world.size // rows),
+        lambda rows: probe(parts, build_source(parts.config, world, parts.train, rows), total // world.size // rows),
         total=total,
         world_size=world.size,
         limit=_memory_limit(parts),

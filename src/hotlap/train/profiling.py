@@ -22,10 +22,9 @@ from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from hotlap.core.bench_records import STEP_PARTS
-from hotlap.core.clock import TrainClock
 from hotlap.core.errors import StorageError
-from hotlap.train.horizon import Horizon, Position
-from hotlap.train.loop import Signs, Step, StepTimer, train_steps
+from hotlap.train.loop import Step, StepTimer
+from hotlap.train.measure import measured_loop
 from hotlap.train.memory import device_name, peak_memory_bytes
 from hotlap.train.parts import Parts
 from hotlap.train.profiled_events import Event, Region, summarise
@@ -35,21 +34,6 @@ _PREFIX: Final = "hotlap."
 _WRAPPER: Final = re.compile(r"autograd::engine::|ProfilerStep|Optimizer\.|(?!Compiled)_?[A-Z][A-Za-z]*\d*$")
 """Names of what surrounds operators and does no work of its own: the engine, a node of the graph such as MulBackward0,
 a function of Python's in it."""
-
-
-class _Unending(Horizon):
-    """A training's schedule without its end: a profile may take more steps than the config asks for."""
-
-    def factor(self, position: Position) -> float:
-        """Return the factor of the step that comes next; past the end, that of the last one."""
-        if not super().is_over(position):
-            return super().factor(position)
-        end = self.schedule.horizon
-        return super().factor(Position(max(0, self.max_steps - 1), int(end), float(end)))
-
-    def is_over(self, position: Position) -> bool:
-        """Say that it goes on."""
-        return False
 
 
 class RegionTimer(StepTimer):
@@ -102,11 +86,9 @@ def profile_steps(
     gc.collect()
     gc.disable()  # as in a training
     timer = RegionTimer(parts.accumulation_steps)
-    parts.horizon = _Unending(parts.horizon.schedule, parts.horizon.max_steps)
-    signs = Signs(lambda: 0.0, lambda: False)
     parts.source.start()
     try:
-        steps = train_steps(parts, TrainClock(), timer, signs)
+        steps = measured_loop(parts, timer)
         list(islice(steps, num_warmup))
         before = dict(timer.seconds)
         taken, seconds = _timed(steps, num_steps)

@@ -136,7 +136,8 @@ def _bound_memory(config: RunConfig, world: World) -> None:
     held = psutil.Process().memory_info()
     limit = max(min(whole, room), getattr(held, "data", held.vms) + _SETUP_BYTES)
     hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-    resource.setrlimit(resource.RLIMIT_DATA, (int(limit), hard))
+    bound = int(limit) if hard == resource.RLIM_INFINITY else min(int(limit), hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (bound, hard))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,128 @@
+"""Data of a project's own: what is measured of them, and what is wrong with them."""
+
+from pathlib import Path
+
+import pytest
+
+from hotlap.core.errors import ConfigError, DataError
+from hotlap.train.own_data import own_checks, own_loader, own_source
+
+CODE = """
+import random
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
+
+
+class Naive(IterableDataset):
+    def __iter__(self):
+        for number in range(60):
+            yield {"x": torch.tensor([number]), "y": np.array([number])}
+
+
+class Split(IterableDataset):
+    def __iter__(self):
+        info = get_worker_info()
+        first, step = (0, 1) if info is None else (info.id, info.num_workers)
+        yield from range(first, 60, step)
+
+
+class Lossy(Split):
+    def __iter__(self):
+        info = get_worker_info()
+        return iter(range(60)) if info is None else iter(range(info.id, 30, info.num_workers))
+
+
+class Table(Dataset):
+    def __len__(self):
+        return 30
+
+    def __getitem__(self, place):
+        return [place, "word"]
+
+
+def seeded(seed):
+    draw = random.Random(seed)
+    while True:
+        yield draw.random()
+
+
+def unseeded():
+    while True:
+        yield random.random()
+
+
+def loader():
+    return DataLoader(Table(), batch_size=3)
+
+
+def failing():
+    yield 1
+    raise ValueError("no more\\nthan this")
+
+
+naive, split, lossy, table, empty, number = Naive, Split, Lossy, Table, list, lambda: 7
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "mine.py").write_text(CODE, encoding="utf-8")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("naive", "an IterableDataset"),
+        ("table", "a data set of 30 samples"),
+        ("seeded", "an iterable, which each worker makes anew (called with a seed)"),
+        ("loader", "a DataLoader of its own with 0 worker(s); --workers does not change it"),
+    ],
+)
+def test_any_kind_of_data_is_measured(project: Path, name: str, kind: str) -> None:
+    own = own_source(project, f"mine:{name}", 3)
+    assert own.kind == kind
+    found = own_loader(own, 0, 4, 0.01)
+    assert found["workers"] == 0
+    assert found["samples_per_second"] > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "passed"),
+    [
+        ("naive", [True, False, True]),
+        ("split", [True, True, True]),
+        ("lossy", [True, True, False]),
+        ("table", [True, True, True]),
+        ("loader", [True, None]),
+    ],
+)
+def test_workers_and_epochs_are_checked(project: Path, name: str, passed: list[bool]) -> None:
+    found = own_checks(own_source(project, f"mine:{name}", 3), 2, 4)
+    assert [check.passed for check in found] == passed, found
+
+
+def test_workers_that_repeat_are_told_what_to_do(project: Path) -> None:
+    check = own_checks(own_source(project, "mine:naive", 3), 2, 4)[1]
+    assert "60 of 120 samples of 2 workers come again" in check.text
+    assert "get_worker_info" in check.text
+
+
+def test_samples_that_differ_between_calls_are_found(project: Path) -> None:
+    first, *_ = own_checks(own_source(project, "mine:unseeded", 3), 0, 4)
+    assert first.passed is False
+    assert "sample 0 is another one" in first.text
+    first, *_ = own_checks(own_source(project, "mine:seeded", 3), 0, 4)
+    assert first.passed
+
+
+def test_what_cannot_be_measured_is_told(project: Path) -> None:
+    with pytest.raises(DataError, match="mine:failing: ValueError: than this"):
+        own_loader(own_source(project, "mine:failing", 0), 0, 4, 0.01)
+    with pytest.raises(DataError, match="mine:empty gives no sample"):
+        own_loader(own_source(project, "mine:empty", 0), 0, 4, 0.01)
+    with pytest.raises(DataError, match="mine:number returned int; expected a torch Dataset"):
+        own_source(project, "mine:number", 0)
+    with pytest.raises(ConfigError, match="no function nothing"):
+        own_source(project, "mine:nothing", 0)
