@@ -2,6 +2,7 @@
 
     python benchmarks/speedrun_vs_hand.py PROJECT            # a folder in which `hotlap speedrun` has ended
     python benchmarks/speedrun_vs_hand.py PROJECT --runs 5
+    python benchmarks/speedrun_vs_hand.py PROJECT --hand benchmarks/word_hand_recipe.yaml
 
 Both sides run with the same seeds, one after the other, nothing else running. Prints every time, the medians and
 their ratio; times are seconds on the train clock until all targets held. Exit code 0 whatever the ratio is.
@@ -44,13 +45,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("project", type=Path)
     parser.add_argument("--study", default=None)
+    parser.add_argument("--hand", type=Path, default=HAND, help="the expert's recipe for the study's task and targets")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--seed", type=int, default=9001)
     arguments = parser.parse_args()
     _, history, _ = read_study(ProjectFolder(arguments.project.absolute()), arguments.study)
     found = candidate_config(history, history.incumbent)
     bf16 = bool(history.runs[-1].environment.get("bf16_is_fast"))
-    hand = load_config(HAND, [f"training.bf16={str(bf16).lower()}"])
+    hand = load_config(arguments.hand, [f"training.bf16={str(bf16).lower()}"])
     sides = {"found": found, "hand": hand}
     times: dict[str, list[float]] = {name: [] for name in sides}
     with tempfile.TemporaryDirectory() as folder:

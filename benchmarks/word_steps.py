@@ -114,6 +114,17 @@ def measure(text: str, repeats: int) -> tuple[dict[str, list[float]], dict[str, 
     return seconds, losses, facts
 
 
+def rows_of(seconds: Mapping[str, Sequence[float]]) -> list[list[str]]:
+    """Return the rows of a table: each side's spread, and how it compares by medians and by lowest readings."""
+    base = Spread(tuple(seconds[BASE]))
+    rows = []
+    for side, found in seconds.items():
+        spread = Spread(tuple(1e3 * value for value in found))
+        ratios = (1e3 * base.median / spread.median, 1e3 * min(base.values) / min(spread.values))
+        rows.append([side, spread.text(4), *(f"{ratio:.2f}" for ratio in ratios)])
+    return rows
+
+
 def draw(seconds: Mapping[str, Mapping[str, Sequence[float]]]) -> Any:
     """Draw the step times as bars with the lowest and highest reading."""
     import matplotlib
@@ -158,17 +169,13 @@ def main() -> None:
         seconds, losses, facts = measure(text, options.repeats)
         readings[text] = seconds
         values[text] = {"seconds": seconds, "losses": losses, **facts}
-        base = Spread(tuple(seconds[BASE])).median
-        rows = [
-            [side, Spread(tuple(1e3 * value for value in found)).text(4), f"{base / Spread(tuple(found)).median:.2f}"]
-            for side, found in seconds.items()
-        ]
+        rows = rows_of(seconds)
         counted = (
             f"{facts['words']} words of {facts['bytes']:,} bytes, {facts['target_bytes']:,} target bytes; padded they "
             f"have {facts['byte_slots_padded']:,} places for bytes; {facts['words_encoded_distinct']} words are "
             "distinct"
         )
-        header = ["side", "ms per step: median (lowest to highest)", f"times as quick as {BASE}"]
+        header = ["side", "ms per step: median (lowest to highest)", f"times as quick as {BASE}", "by lowest readings"]
         lines += [f"## {text}", "", *table(header, rows), "", counted, ""]
         print("\n".join(lines[-len(rows) - 6 :]), flush=True)
     lines.append(f"aim: {AIMED} at least {AIM:g} times as quick as {BASE}")

@@ -1,6 +1,7 @@
 """The examples: what they say they are, and alike where they should be."""
 
 import re
+import runpy
 import shlex
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "string_repetition" / "hotlap.yaml"
 SWEEP = ROOT / "examples" / "sweep"
 HAND_RECIPE = ROOT / "benchmarks" / "hand_recipe.yaml"
+WELT = ROOT / "examples" / "welt_string_repetition"
+WORD_HAND_RECIPE = ROOT / "benchmarks" / "word_hand_recipe.yaml"
+LETTER_COUNT = ROOT / "examples" / "letter_count" / "hotlap.yaml"
 TARGETS = ("eval_loss < 0.76", "eval_byte_accuracy > 0.75", "eval_sacrebleu > 0.3")
 
 RECIPE = {
@@ -95,7 +99,72 @@ def test_the_hand_recipe_runs_for_the_same_task_and_targets() -> None:
     assert hand.training.optim == "muon" and not hand.model.embd_pdrop
 
 
-@pytest.mark.parametrize("path", [EXAMPLE, DEMO_CONFIG, HAND_RECIPE], ids=lambda path: path.stem)
+PUBLISHED = {
+    "task.name": "string_repetition",
+    "task.max_eval_samples": 32,
+    "model.name": "word_latent",
+    "training.optim": "adamw_torch",
+    "training.learning_rate": 3e-4,
+    "training.lr_scheduler_type": "linear",
+    "training.warmup_ratio": 0.0,
+    "training.warmup_steps": 0.0,
+    "training.weight_decay": 0.0,
+    "training.max_grad_norm": 1.0,
+    "training.per_device_train_batch_size": 32,
+    "training.gradient_accumulation_steps": 1,
+    "training.padding": "max_length",
+    "clock": "train",
+}
+"""The recipe that the WeLT benchmark started from, whatever the size."""
+
+
+def test_the_word_latent_recipes_are_the_published_one_at_two_sizes() -> None:
+    full, small = resolved(WELT / "baseline.yaml"), resolved(WELT / "small.yaml")
+    for values in (full, small):
+        assert {key: values[key] for key in PUBLISHED} == PUBLISHED
+        assert set(values["targets"]) == set(TARGETS)
+    assert (full["model.preset"], full["model.max_word_length"], full["training.max_steps"]) == ("tiny", 16, 500)
+    assert (full["training.bf16"], small["training.bf16"]) == (True, False)
+    own = ("name", "task.", "model.", "training.max_steps", "training.bf16", "budget.", "calibrate.")
+    assert {key for key in full if full[key] != small[key] and not key.startswith(own)} == set()
+    sizes = ("preset", "max_word_length", "encoder.", "latent.", "decoder.")
+    shapes = tuple(f"model.{size}" for size in sizes)
+    assert {key for key in full if key.startswith("model.") and full[key] != small[key]} <= {
+        key for key in full if key.startswith(shapes)
+    }
+
+
+def test_the_small_text_is_what_its_script_writes() -> None:
+    namespace = runpy.run_path(str(WELT / "make_text.py"))
+    text = (WELT / "sentences.txt").read_text(encoding="utf-8")
+    assert text.splitlines() == namespace["sentences"](namespace["NUM_SENTENCES"], namespace["SEED"])
+    rows = {len(line.split()) for line in text.splitlines()}
+    assert rows == {6}
+    assert max(len(word) + 1 for word in text.split()) <= 12 - 2, "with BOS, EOS and a space"
+
+
+def test_the_word_hand_recipe_runs_for_the_same_task_and_targets() -> None:
+    hand, small = load_config(WORD_HAND_RECIPE), load_config(WELT / "small.yaml")
+    texts = [Path(config.task.text or "").resolve() for config in (hand, small)]
+    assert texts[0] == texts[1]
+    assert hand.task.model_copy(update={"text": None}) == small.task.model_copy(update={"text": None})
+    assert set(hand.targets) == set(small.targets)
+    assert (hand.clock, hand.budget.run) == (small.clock, small.budget.run)
+    assert hand.model.name == small.model.name
+
+
+def test_the_letter_count_example_asks_for_held_out_words() -> None:
+    config = load_config(LETTER_COUNT)
+    assert config.targets == ("eval_word_accuracy > 0.9",)
+    assert (config.task.name, config.model.name) == ("letter_count", "word_latent")
+    assert config.budget.run <= 600
+
+
+@pytest.mark.parametrize(
+    "path",
+    [EXAMPLE, DEMO_CONFIG, HAND_RECIPE, WELT / "baseline.yaml", WELT / "small.yaml", WORD_HAND_RECIPE],
+    ids=lambda path: path.stem,
+)
 def test_every_example_can_be_studied(path: Path) -> None:
     """Its targets and its plan for a record are such that a study would begin."""
     config = load_config(path)

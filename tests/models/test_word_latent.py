@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from word_batches_by_hand import Batch, Row, bucketed, padded
 
 from hotlap.config.word_latent import WordLatentConfig
+from hotlap.models import documents, word_blocks
 from hotlap.models.word_latent import WordLatent
 from hotlap.optim.roles import roles_of
 
@@ -169,3 +171,20 @@ def test_parameters_have_their_roles() -> None:
     }
     assert {name for name, role in roles.items() if role == "head"} == {"head.weight"}
     assert set(roles.values()) == {"embedding", "head", "matrix"}
+
+
+def test_flex_attention_over_all_groups_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The way that a GPU goes, on a CPU and not compiled: the masks are the same."""
+    model, batch = build(), bucketed(ROWS)
+    expected = loss_of(model, batch)
+    plain = documents._plain_flex()
+    monkeypatch.setattr(documents, "_compiled_flex", lambda: plain)
+    monkeypatch.setattr(word_blocks, "has_flex_attention", lambda *_: True)
+    calls = []
+    monkeypatch.setattr(
+        word_blocks, "flex_attention", lambda *parts: calls.append(1) or documents.flex_attention(*parts)
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it says that it is not compiled
+        torch.testing.assert_close(loss_of(model, batch), expected, atol=1e-4, rtol=1e-6)
+    assert len(calls) == 4  # encoder and decoder have two layers each; the words are one group

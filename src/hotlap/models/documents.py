@@ -84,12 +84,16 @@ def has_flex_attention(document_ids: Tensor, head_size: int, dropout: float) -> 
     return document_ids.is_cuda and _HAS_TRITON and head_size >= _SMALLEST_FLEX_HEAD and not dropout
 
 
-def flex_block_mask(document_ids: Tensor) -> Any:
-    """Return FlexAttention's form of `document_mask`, which names the blocks that hold anything."""
+def flex_block_mask(document_ids: Tensor, *, is_causal: bool = True) -> Any:
+    """Return FlexAttention's form of `document_mask`, which names the blocks that hold anything.
+
+    Without `is_causal` a position looks all over its document.
+    """
     rows, length = document_ids.shape
 
     def may_look(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return (query >= key) & (document_ids[row, query] == document_ids[row, key])
+        is_inside = document_ids[row, query] == document_ids[row, key]
+        return (query >= key) & is_inside if is_causal else is_inside
 
     _, create_block_mask = _flex()
     return create_block_mask(may_look, rows, None, length, length, device=document_ids.device)

@@ -2,19 +2,22 @@
 
 The rows of all lengths lie one after the other in one flat tensor: matrix products, norms and MLPs see all of it in
 one call, whatever the lengths. Only attention looks at rows, group by group; a group is rows of one length, so that it
-needs no mask. Padded rows are a group of their own kind, with a mask.
+needs no mask. Padded rows are a group of their own kind, with a mask. On a GPU FlexAttention (arXiv 2412.05496) looks
+at all groups in one call.
 
 Shapes: N places of all groups together, D hidden size, H heads, K dimensions of a head, n rows of a group of length L.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from hotlap.config.models import GPTConfig
+from hotlap.models.documents import flex_attention, flex_block_mask, has_flex_attention
 from hotlap.models.fused import Rotation, rms_norm, rotate
 from hotlap.models.gpt import MLP, KeyValueCache, Norm
 from hotlap.models.row_attention import row_attention
@@ -46,6 +49,8 @@ class Layout:
     """Whether a place looks at itself and back only, where its group has no mask."""
     cache: KeyValueCache | None = None
     """Keys and values of what was read before; there is one group then."""
+    block_mask: Any = None
+    """FlexAttention's mask, where the rows of all groups are looked at together."""
 
 
 def rotation_of(positions: Tensor, head_size: int, theta: float) -> Rotation:
@@ -72,6 +77,10 @@ class RowAttention(nn.Module):
         if self.qk_norm:
             query, key = rms_norm(query), rms_norm(key)
         query, key = rotate(query, layout.rotation), rotate(key, layout.rotation)
+        if layout.block_mask is not None:
+            q, k, v = (part.transpose(0, 1).unsqueeze(0) for part in (query, key, value))
+            together = flex_attention(q, k, v, layout.block_mask).squeeze(0).transpose(0, 1).flatten(1)
+            return self.projection(together if chosen is None else together.index_select(0, chosen))
         sizes = [rows.places for rows in layout.groups]
         parts = zip(query.split(sizes), key.split(sizes), value.split(sizes), layout.groups, strict=True)
         mixed = [self._mix(*part, layout) for part in parts]
@@ -139,7 +148,7 @@ class RowTransformer(nn.Module):
         if positions is None:
             positions = row_positions(groups, x.device)
         rotation = rotation_of(positions, self.head_size, self.config.rope_theta)
-        layout = Layout(groups, rotation, is_causal, cache)
+        layout = Layout(groups, rotation, is_causal, cache, self._block_mask(groups, x, is_causal=is_causal))
         last = len(self.blocks) - 1
         for layer, block in enumerate(self.blocks):
             wanted = chosen if layer == last else None
@@ -148,6 +157,21 @@ class RowTransformer(nn.Module):
             else:
                 x = block(x, layout, wanted)
         return self.final_norm(x)
+
+    def _block_mask(self, groups: Sequence[Rows], x: Tensor, *, is_causal: bool) -> Any:
+        """Return what lets FlexAttention look at all groups in one call on a GPU, where each call has its price."""
+        if len(groups) == 1 or any(rows.mask is not None for rows in groups):
+            return None
+        if not has_flex_attention(x, self.head_size, 0.0):
+            return None
+        return flex_block_mask(row_numbers(groups, x.device).unsqueeze(0), is_causal=is_causal)
+
+
+def row_numbers(groups: Sequence[Rows], device: torch.device) -> Tensor:
+    """Return the number (N,) of each place's row among the rows of all groups."""
+    counts = torch.tensor([rows.count for rows in groups], device=device)
+    lengths = torch.tensor([rows.length for rows in groups], device=device).repeat_interleave(counts)
+    return torch.arange(len(lengths), device=device).repeat_interleave(lengths)
 
 
 def row_positions(groups: Sequence[Rows], device: torch.device) -> Tensor:
