@@ -28,6 +28,7 @@ training: {learning_rate: 3.0e-3, optim: muon, per_device_train_batch_size: 16, 
            lr_scheduler_type: constant, max_steps: 100000, padding: bucketed}
 targets: [eval_loss < 0.76, eval_byte_accuracy > 0.75, eval_sacrebleu > 0.3]
 budget: {run: 1h, total: 1000h}
+bench: {budget_ratio: 0}
 calibrate: {runs: 2}
 record: {runs: 2, alpha: 0.5}
 patience: 1

@@ -6,7 +6,7 @@ ending = run_bench(project, bench, screen)
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -122,8 +122,10 @@ def find_bench(project: ProjectFolder, name: str | None) -> OpenBench:
     raise StudyError(f"{project.benches_path}: {what} (there: {known}); start one with hotlap bench CONFIG")
 
 
-def run_bench(project: ProjectFolder, bench: OpenBench, screen: BenchScreen) -> Ending:
-    """Measure what is left of a bench, until that is all or Ctrl-C; what was measured by then is kept.
+def run_bench(
+    project: ProjectFolder, bench: OpenBench, screen: BenchScreen, is_over: Callable[[], bool] = lambda: False
+) -> Ending:
+    """Measure what is left of a bench, until that is all, `is_over` or Ctrl-C; what was measured by then is kept.
 
     Raises StudyError when another process drives it, NotSupportedError for more devices than there are.
     """
@@ -135,14 +137,14 @@ def run_bench(project: ProjectFolder, bench: OpenBench, screen: BenchScreen) -> 
         _end_forgotten(bench.folder)
         try:
             _prepare(project, bench, screen)
-            _measure_all(project, bench, screen)
+            _measure_all(project, bench, screen, is_over)
         except KeyboardInterrupt:
             return "interrupted"
     return "done"
 
 
-def _measure_all(project: ProjectFolder, bench: OpenBench, screen: BenchScreen) -> None:
-    while True:
+def _measure_all(project: ProjectFolder, bench: OpenBench, screen: BenchScreen, is_over: Callable[[], bool]) -> None:
+    while not is_over():
         done = bench.folder.repeats()
         following = next_repeat(bench.plan, done)
         if following is None:

@@ -65,6 +65,7 @@ def drive(config: Any, project: Path, patches: Path | None = None) -> int:
     from hotlap.launch.prepare import prepare_data
     from hotlap.study.loop import default_policy, run_study
     from hotlap.study.sources import Sources
+    from hotlap.study.speed import measure_speed
     from hotlap.study.study import as_studied, open_study
     from hotlap.study.view import study_summary, write_study_journal
 
@@ -82,7 +83,7 @@ def drive(config: Any, project: Path, patches: Path | None = None) -> int:
         if study.history.runs:
             screen.says(f"going on with {config.name}: {len(study.history.runs)} runs so far")
         policy = Sources(study, default_policy(study.settings), screen.says, patches)
-        reason = run_study(study, screen, write_study_journal, policy=policy)
+        reason = measure_speed(study, screen.says) or run_study(study, screen, write_study_journal, policy=policy)
         screen.says("")
         for line in status_lines(study_summary(study.history, study.folder.protocol() or {})):
             screen.says(line)

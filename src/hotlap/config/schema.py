@@ -62,6 +62,7 @@ __all__ = [
     "PROTOCOL_KEYS",
     "TAGGED_KEYS",
     "VARIANTS",
+    "BenchConfig",
     "BudgetConfig",
     "CalibrateConfig",
     "CustomModelConfig",
@@ -130,6 +131,15 @@ class RecordConfig(Section):
     """Chance of a false claim over all three looks."""
 
 
+class BenchConfig(Section):
+    """The step times that a speedrun measures before it searches."""
+
+    budget_ratio: float = Field(0.02, ge=0, le=0.25)
+    """Share of budget.total that it may take; 0 switches it off."""
+    least_budget: Seconds = 3600.0
+    """A shorter budget.total is spent on the search alone."""
+
+
 class RunConfig(Section):
     """The whole of hotlap.yaml."""
 
@@ -166,6 +176,8 @@ class RunConfig(Section):
     """Noise calibration."""
     record: RecordConfig = Field(default_factory=RecordConfig)
     """Record claims."""
+    bench: BenchConfig = Field(default_factory=BenchConfig)
+    """How a speedrun measures step times first."""
     patience: int | None = Field(None, ge=1)
     """Proposals in a row without a keep that end the search; absent: 12, once they cost a quarter of budget.total."""
     stop_when: GoalText | None = None
@@ -322,6 +334,7 @@ PROTOCOL_KEYS = (
     "budget",
     "calibrate",
     "record",
+    "bench",
     "patience",
     "stop_when",
     "allow_trade",
@@ -356,7 +369,7 @@ PROTOCOL_KEYS = (
 """Keys that belong to the measurement: a proposal that names one, or a key below one, is refused."""
 
 FREE_KEYS: Final = (
-    *("budget.total", "patience", "stop_when", "search", "training.report_to"),
+    *("budget.total", "bench", "patience", "stop_when", "search", "training.report_to"),
     *(f"agent.{name}" for name in AgentConfig.model_fields),
 )
 """Of these, the keys that may change between two sittings of a study: they change nothing that a run does."""

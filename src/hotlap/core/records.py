@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Final, Literal, TypeVar
 
 from hotlap.core.clock import ClockName
+from hotlap.core.speed import MeasuredSpeed
 
 Outcome = Literal[
     "reached",
@@ -146,6 +147,8 @@ class Proposal:
     """Unified diff of the parent's config, and of its code, against the new ones."""
     code: str = ""
     """Git diff of the parent's code against the new one; empty where only settings change."""
+    predicted_step_seconds: float | None = None
+    """Seconds of a step that the study's bench predicts; None where it has nothing to say of the change."""
 
     @property
     def signature(self) -> str:
@@ -237,6 +240,8 @@ class History:
     claims: tuple[RecordClaim, ...] = ()
     calls: tuple[AgentCall, ...] = ()
     """Calls of an agent that were begun."""
+    speed: MeasuredSpeed | None = None
+    """Step times that were measured before the first run."""
     seconds_spent: float = 0.0
     """Seconds that the study has run, over all its sittings."""
     ended: str = ""

@@ -7,7 +7,10 @@ from typing import Any, Final
 from hotlap.core.errors import StorageError
 from hotlap.core.files import append_json_line, read_json, read_json_lines, write_atomic, write_json
 
-LEDGER_EVENTS: Final = ("sitting", "proposal", "run", "decision", "claim", "note", "protected", "agent", "ended")
+LEDGER_EVENTS: Final = (
+    *("sitting", "proposal", "run", "decision", "claim", "note", "protected", "agent", "speed_begun", "speed"),
+    "ended",
+)
 REPLAY_SIGN: Final = "@"
 """Stands between the study and the number in a replay's name, `demo@1`; no study can be called so."""
 

@@ -11,6 +11,7 @@ from hotlap.config.load import get_dotted
 from hotlap.config.schedule import schedule_of
 from hotlap.config.schema import GPTConfig, RunConfig
 from hotlap.core.records import History, RunRecord
+from hotlap.core.speed import MeasuredSpeed
 from hotlap.search.noise import counted_runs, estimate
 from hotlap.search.pace import examples_per_step
 from hotlap.search.revisit import is_reopened
@@ -48,6 +49,8 @@ class Evidence:
     """Median over the runs that reached; the steps taken where none did."""
     overhead_seconds: float
     """What a run costs beside its training: start-up, evaluation, saving."""
+    speed: MeasuredSpeed | None = None
+    """Step times that were measured before the first run."""
 
     def metric(self, name: str) -> float:
         """Mean of a metric over the runs that have it; not a number where none has."""
@@ -143,6 +146,7 @@ def gather_evidence(history: History, config: RunConfig) -> Evidence:
         seconds_to_target=seconds,
         steps_to_target=max(1, int(steps)),
         overhead_seconds=median(run.wall_seconds - run.train_seconds for run in runs),
+        speed=history.speed,
     )
 
 

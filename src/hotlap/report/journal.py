@@ -15,6 +15,7 @@ from hotlap.core.study_folder import ProjectFolder
 from hotlap.report.header import guards_facts, headline, measuring_facts, result_facts, spread_text
 from hotlap.report.racing import RacingFigures, racing_section
 from hotlap.report.sections import Notes, proposal_section, runs_table, times_text
+from hotlap.report.speed import speed_section
 from hotlap.report.summary import LadderRow, StudySummary
 from hotlap.report.text import (
     NOTHING,
@@ -60,6 +61,7 @@ def render_journal(
         _baseline(history, notes),
         "## Proposals",
         _proposals(summary, history, notes),
+        *_titled("## Step times", speed_section(history)),
         *_titled("## Racing", racing_section(racing)),
         "## Records",
         _records(history),

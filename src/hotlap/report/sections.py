@@ -77,9 +77,11 @@ def _body(proposal: Proposal, history: History, notes: Notes) -> list[str]:
 
 def _predicted(proposal: Proposal, parent: str) -> str:
     gain = 1 - proposal.predicted_ratio
+    step = proposal.predicted_step_seconds
+    told = f", {step_time_text(step)} ms a step by the bench" if step is not None else ""
     if not gain:
-        return f"as fast as {parent}"
-    return f"{percent_text(abs(gain))} {'more' if gain < 0 else 'less'} time than {parent}"
+        return f"as fast as {parent}{told}"
+    return f"{percent_text(abs(gain))} {'more' if gain < 0 else 'less'} time than {parent}{told}"
 
 
 def _verdicts(decisions: Sequence[Decision]) -> list[str]:

@@ -19,6 +19,7 @@ from hotlap.core.clock import ClockName
 from hotlap.core.errors import StudyError
 from hotlap.core.records import AgentCall, Decision, History, Proposal, RecordClaim, RunRecord
 from hotlap.core.run_folder import RunFolder
+from hotlap.core.speed import MeasuredSpeed
 from hotlap.core.study_folder import ProjectFolder, StudyFolder
 from hotlap.runs.ingest import ingest
 
@@ -59,6 +60,7 @@ def load_history(
         decisions=tuple(_records(Decision, "decision", study, events)),
         claims=tuple(_records(RecordClaim, "claim", study, events)),
         calls=tuple({call.number: call for call in map(AgentCall.from_event, _of("agent", events))}.values()),
+        speed=next(map(MeasuredSpeed.from_event, _of("speed", events)), None),
         seconds_spent=_seconds_spent(events, runs),
         ended=_ended(events),
     )

@@ -15,6 +15,7 @@ from hotlap.study.guards import check_left_over
 from hotlap.study.plan import Claim, Decide, End, Propose, StartRun, next_action
 from hotlap.study.runner import LocalRunner, Runner, settle_runs, started_facts
 from hotlap.study.settings import StudySettings
+from hotlap.study.speed import with_predicted_pace
 from hotlap.study.study import Study
 from hotlap.study.watching import Interrupts, Watcher
 
@@ -103,7 +104,7 @@ def _propose(study: Study, policy: Policy, action: Propose, interrupts: Interrup
     if proposal is None:
         return interrupts.count > 0
     refuse_protocol_keys(proposal.patch)
-    study.append(proposal)
+    study.append(with_predicted_pace(study.history, proposal))
     refuse_code(study)
     return True
 

@@ -17,6 +17,7 @@ from hotlap.core.errors import StudyError
 from hotlap.core.processes import processor_name
 from hotlap.core.records import AgentCall, Decision, History, Proposal, RecordClaim, RunRecord
 from hotlap.core.run_folder import RunFolder
+from hotlap.core.speed import MeasuredSpeed
 from hotlap.core.study_folder import ProjectFolder, StudyFolder
 from hotlap.launch.devices import run_devices
 from hotlap.launch.environment import worker_threads
@@ -79,6 +80,14 @@ class Study:
         call = AgentCall.from_event(facts)
         others = (known for known in self.history.calls if known.number != call.number)
         self._write("agent", facts, calls=(*others, call))
+
+    def note_speed_begun(self, bench: str) -> None:
+        """Note that a bench of its own begins, so that the study goes on with it after a kill."""
+        self._write("speed_begun", {"bench": bench})
+
+    def note_speed(self, facts: Mapping[str, Any]) -> None:
+        """Note what that bench measured."""
+        self._write("speed", facts, speed=MeasuredSpeed.from_event(facts))
 
     def end(self, reason: str) -> None:
         """Note why the study ended."""

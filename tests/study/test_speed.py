@@ -1,0 +1,204 @@
+"""What a study measures of step times before it searches, and what its proposals say of them."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hotlap.bench.axes import BATCH_KEY
+from hotlap.bench.drive import OpenBench
+from hotlap.bench.plan import next_repeat
+from hotlap.config.load import config_from_values
+from hotlap.config.schema import RunConfig
+from hotlap.core.bench_records import CellRepeat
+from hotlap.core.records import History, Proposal, RunRecord
+from hotlap.core.speed import MeasuredSpeed, SpeedCell
+from hotlap.core.study_folder import ProjectFolder
+from hotlap.policies.rules import untried_ideas
+from hotlap.report.speed import speed_section
+from hotlap.study import speed as speed_module
+from hotlap.study.speed import measure_speed, speed_axes, with_predicted_pace
+from hotlap.study.study import Study, open_study
+
+BF16 = "training.bf16"
+VALUES = {
+    "name": "toy",
+    "model": {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2},
+    "training": {"per_device_train_batch_size": 16},
+    "targets": ["eval_loss < 0.76"],
+    "budget": {"total": "1h"},
+}
+CELLS = tuple(
+    SpeedCell({BF16: bf16, BATCH_KEY: rows}, (0.6 if bf16 else 1.0) * (0.002 + 0.0005 * rows))
+    for bf16 in (False, True)
+    for rows in (8, 16, 32)
+)
+
+
+def config(**changes: Any) -> RunConfig:
+    return config_from_values(VALUES, {key.replace("__", "."): value for key, value in changes.items()})
+
+
+def run(candidate: int, seconds_per_step: float) -> RunRecord:
+    return RunRecord(
+        run_id=f"r{candidate:04d}",
+        role="baseline" if not candidate else "screen",
+        candidate=candidate,
+        seed=42,
+        outcome="reached",
+        steps=1000,
+        train_seconds=1000 * seconds_per_step,
+        wall_seconds=1000 * seconds_per_step + 5,
+        tokens=100_000,
+        time_to_target={"train": 1000 * seconds_per_step, "wall": 1000 * seconds_per_step + 5, "step": 1000},
+        metrics={"eval_loss": 0.7, "eval_loss_gain_last_tenth": 0.1, "padding_ratio": 0.0},
+        seconds={"forward": 1.0, "backward": 1.0, "optimizer": 1.0},
+        environment={"bf16_is_fast": True, "max_steps": 5000, "data": {"num_train": 1000}, "num_parameters": 1000},
+    )
+
+
+def proposal(patch: dict[str, Any], number: int = 1) -> Proposal:
+    return Proposal(
+        number=number,
+        parent=0,
+        family="toy",
+        title="toy",
+        observation="seen",
+        hypothesis="faster",
+        patch=patch,
+        predicted_ratio=0.9,
+    )
+
+
+def history(speed: MeasuredSpeed | None, *runs: RunRecord) -> History:
+    return History(clock="train", base_config=config().model_dump(mode="json"), runs=runs, speed=speed)
+
+
+MEASURED = MeasuredSpeed("b0001", 60.0, CELLS)
+
+
+def test_the_ratio_is_that_of_two_measured_cells() -> None:
+    now = {BF16: False, BATCH_KEY: 16}
+    assert MEASURED.keys == (BF16, BATCH_KEY)
+    assert MEASURED.ratio(now, {**now, BF16: True}) == pytest.approx(0.6)
+    assert MEASURED.ratio(now, {**now, BATCH_KEY: 12}) is None
+    assert MeasuredSpeed("b0001").keys == ()
+
+
+def test_a_change_of_the_step_time_alone_is_expected_to_shorten_the_run_by_as_much() -> None:
+    told = with_predicted_pace(history(MEASURED, run(0, 0.02)), proposal({BF16: True}))
+    assert told.predicted_step_seconds == pytest.approx(0.6 * 0.02)  # of what the baseline's steps really took
+    assert told.predicted_ratio == pytest.approx(0.6)
+
+
+def test_other_batch_sizes_are_predicted_and_their_effect_on_the_loss_is_left_to_whoever_proposes() -> None:
+    told = with_predicted_pace(history(MEASURED), proposal({BATCH_KEY: 24, "training.learning_rate": 1e-3}))
+    assert told.predicted_step_seconds == pytest.approx(0.002 + 0.0005 * 24, rel=0.1)
+    assert told.predicted_ratio == 0.9
+
+
+@pytest.mark.parametrize("patch", [{"training.learning_rate": 1e-3}, {"model.smear": True}])
+def test_of_other_changes_the_bench_says_nothing(patch: dict[str, Any]) -> None:
+    asked = proposal(patch)
+    assert with_predicted_pace(history(MEASURED), asked) == asked
+    assert with_predicted_pace(history(None), asked) == asked
+    assert with_predicted_pace(history(MeasuredSpeed("b0001")), replace(asked, patch={BF16: True})).patch == {
+        BF16: True
+    }
+
+
+def test_what_was_measured_to_be_faster_is_proposed_with_its_figures() -> None:
+    ideas = [idea for idea in untried_ideas(history(MEASURED, run(0, 0.02)))[1] if BF16 in idea.patch]
+    assert [idea.predicted_ratio for idea in ideas] == [pytest.approx(0.6)]
+    assert "0.60 times as long in b0001" in ideas[0].observation
+    slower = MeasuredSpeed("b0001", 60.0, tuple(replace(cell, seconds_per_step=1.0) for cell in CELLS))
+    assert not [idea for idea in untried_ideas(history(slower, run(0, 0.02)))[1] if BF16 in idea.patch]
+    guessed = [idea for idea in untried_ideas(history(None, run(0, 0.02)))[1] if BF16 in idea.patch]
+    assert [idea.predicted_ratio for idea in guessed] == [0.7]
+
+
+def test_axes_are_as_many_as_there_is_time_for() -> None:
+    def keys(room: float, **facts: bool) -> list[str]:
+        known = {"is_gpu": False, "bf16_is_fast": True, **facts}
+        return [axis.key.rpartition(".")[2] for axis in speed_axes(config(), room, **known)]
+
+    assert keys(30) == []
+    assert keys(72) == ["bf16", "per_device_train_batch_size"]
+    assert keys(72, bf16_is_fast=False) == []  # three cells tell too little
+    assert keys(600, is_gpu=True) == ["bf16", "per_device_train_batch_size", "torch_compile"]
+    single = speed_axes(config(training__per_device_train_batch_size=1), 72, is_gpu=False, bf16_is_fast=True)
+    assert single[1].values == (1, 2)
+
+
+def fake_bench(monkeypatch: pytest.MonkeyPatch, stop_after: int | None = None) -> list[int]:
+    """Let `run_bench` write figures without a process; return the numbers of repeats that each call made."""
+    made: list[int] = []
+
+    def measure(project: ProjectFolder, bench: OpenBench, screen: object, is_over: Any) -> str:
+        made.append(0)
+        while (following := next_repeat(bench.plan, bench.folder.repeats())) is not None and not is_over():
+            if made[-1] == stop_after:
+                return "interrupted"
+            cell, number = following
+            seconds = (0.6 if cell.settings[BF16] else 1.0) * 0.01
+            bench.folder.append(CellRepeat(cell.number, number, cell.settings, "measured", step_seconds=(seconds,)))
+            made[-1] += 1
+        return "done"
+
+    monkeypatch.setattr(speed_module, "run_bench", measure)
+    monkeypatch.setattr(speed_module, "conclude", lambda bench: None)
+    monkeypatch.setattr(speed_module, "_cpu_has_bf16", lambda: True)
+    return made
+
+
+def opened(tmp_path: Path, asked: RunConfig) -> Study:
+    project = ProjectFolder(tmp_path).create()
+    project.study(asked.name).create()
+    return open_study(project, asked)
+
+
+def test_figures_are_in_the_ledger_and_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = fake_bench(monkeypatch)
+    study = opened(tmp_path, config())
+    assert measure_speed(study, lambda text: None) == ""
+    assert study.history.speed is not None and len(study.history.speed.cells) == 6
+    again = opened(tmp_path, config())
+    assert again.history.speed == study.history.speed
+    assert measure_speed(again, lambda text: None) == ""
+    assert made == [18]
+
+
+def test_a_stopped_bench_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = fake_bench(monkeypatch, stop_after=4)
+    study = opened(tmp_path, config())
+    assert measure_speed(study, lambda text: None) == "interrupted"
+    assert study.history.speed is None
+    made = fake_bench(monkeypatch)
+    again = opened(tmp_path, config())
+    assert measure_speed(again, lambda text: None) == ""
+    assert made == [14]
+    folders = sorted(ProjectFolder(tmp_path).benches_path.iterdir())
+    assert [folder.name for folder in folders] == ["b0001"]
+    assert again.history.speed is not None and again.history.speed.bench == "b0001"
+
+
+@pytest.mark.parametrize(
+    "changes", [{"bench__budget_ratio": 0.0}, {"budget__total": "30m"}, {"bench__least_budget": "2h"}]
+)
+def test_it_can_be_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]) -> None:
+    made = fake_bench(monkeypatch)
+    study = opened(tmp_path, config(**changes))
+    assert measure_speed(study, lambda text: None) == ""
+    assert study.history.speed is None and made == []
+    assert "speed" not in {event["event"] for event in study.folder.ledger()}
+
+
+def test_the_journal_compares_predictions_with_what_happened() -> None:
+    told = with_predicted_pace(history(MEASURED, run(0, 0.02)), proposal({BF16: True}))
+    after = replace(history(MEASURED, run(0, 0.02), run(1, 0.0125)), proposals=(told,))
+    text = speed_section(after)
+    assert "Measured in b0001 before the first run" in text
+    assert "| 12.0 " in text and "| 12.5 " in text and "0.96" in text
+    assert "Median error of 1 predicted step times: 4.0 %" in text
+    assert speed_section(history(None)) == ""
