@@ -8,6 +8,7 @@ a single data worker where four would do. Ends with exit code 1 when one is not 
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -66,14 +67,23 @@ class Case:
     def config(self) -> dict[str, Any]:
         """Return the whole config; a task is replaced, the other sections are changed."""
         sections = {name: BASE[name] | self.changes.get(name, {}) for name in ("model", "training")}
-        return {"name": self.name.replace(" ", "-"), **sections, "task": self.changes.get("task", BASE["task"])}
+        return {
+            "name": "-".join(re.findall(r"\w+", self.name)),
+            **sections,
+            "task": self.changes.get("task", BASE["task"]),
+        }
 
 
 ONE_WORKER = {"task": SLOW, "model": LIGHT, "training": {"dataloader_num_workers": 1}}
 CASES = (
     Case("nothing planted", {}, ("compute", "memory bandwidth"), "work in operators"),
     Case("slow loader", {"task": SLOW, "model": LIGHT}, ("data",), "making its batch"),
-    Case("sleep in the optimizer", {"training": {"optim": "planted:sleepy"}}, ("host",), "in the optimizer"),
+    Case(
+        "sleep in the optimizer",
+        {"model": LIGHT | {"max_position_embeddings": 128}, "training": {"optim": "planted:sleepy"}},
+        ("host",),
+        "in the optimizer",
+    ),
     Case(
         "tiny kernels",
         {

@@ -94,8 +94,21 @@ def test_an_idle_gpu_is_launch_overhead() -> None:
 
 
 def test_small_shares_are_left_out_and_the_work_never_is() -> None:
-    reading = read_profile(figures(device_busy_seconds=0.0))
-    assert [finding.kind for finding in reading.findings] == ["compute"]
+    idle = figures(data=5.0)
+    assert [finding.kind for finding in read_profile(idle).findings] == ["data"]
+    reading = read_profile(figures(data=0.0, families={}, compiled=True))
+    assert [finding.kind for finding in reading.findings] == ["memory bandwidth"]
+
+
+def test_a_sleep_is_told_by_the_step_without_the_profiler() -> None:
+    """It makes operators longer, and a sleep not: shares are those of the step as it is."""
+    slow = figures(optimizer=0.2)
+    slow["parts"]["optimizer"] |= {"gap_seconds": 0.19, "long_gap_seconds": 0.19}
+    slow["parts"]["forward"]["seconds"] = 0.9
+    reading = read_profile(slow)
+    assert reading.bound == "host"
+    assert reading.findings[0].ratio == pytest.approx(0.19 / 0.294)
+    assert sum(finding.ratio for finding in reading.findings) <= 1.0
 
 
 def test_the_exchange_between_devices_is_told() -> None:

@@ -49,19 +49,60 @@ class Reading:
         return [f"{each.text}{f': {each.advice}' if each.advice else ''}" for each in self.findings]
 
 
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """A step's seconds shared out, as they are without the profiler: that makes operators longer, but no sleep."""
+
+    step: float
+    waiting: float
+    data: float
+    host: Mapping[str, float]
+    """Long gaps by part."""
+    overhead: float
+    """Starting small operators; 0 where that is too little to count."""
+    communication: float
+    work: float
+
+
 def read_profile(figures: Mapping[str, Any]) -> Reading:
     """Return what a profile's figures say; `hotlap.train.profiling` describes them."""
-    step = median(figures["step_seconds"])
-    found = [*_data(figures, step), *_host(figures), *_launches(figures), *_communication(figures), _work(figures)]
-    told = sorted((each for each in found if each.ratio >= _WORTH_TELLING), key=lambda each: -each.ratio)
-    findings = tuple(told) or (found[-1],)
+    shared = _share_out(figures)
+    work = _work(figures, shared)
+    found = [*_data(figures, shared), *_host(figures, shared), _launches(figures, shared), _communication(shared)]
+    told = sorted((each for each in [*found, work] if each.ratio >= _WORTH_TELLING), key=lambda each: -each.ratio)
+    findings = tuple(told) or (work,)
     return Reading(findings[0].kind, findings)
 
 
-def _data(figures: Mapping[str, Any], step: float) -> list[Finding]:
+def _share_out(figures: Mapping[str, Any]) -> _Shared:
+    """Book data and long gaps as they are; what is left of the step in the proportions that the profiler saw."""
+    step, seconds = median(figures["step_seconds"]), figures["seconds_by_part"]
+    host = {part: _part(figures, part, "long_gap_seconds") for part in _COMPUTING}
+    rest = max(0.0, step - seconds["waiting"] - seconds["data"] - sum(host.values()))
+    computing = max(1e-12, _computing(figures, "seconds") - sum(host.values()))
+    idle = _computing(figures, "gap_seconds") - sum(host.values())
+    if figures["device"] == "cuda":
+        idle = computing - _computing(figures, "device_seconds")
+    overhead = idle + (0.0 if figures["device"] == "cuda" else figures["small_kernel_seconds"])
+    overhead = min(1.0, max(0.0, overhead) / computing)
+    is_bound = overhead >= _OVERHEAD_BOUND
+    exchange = min(1.0, figures["families"].get("communication", 0.0) / computing)
+    working = 1.0 - (overhead if is_bound else min(1.0, max(0.0, idle) / computing))
+    return _Shared(
+        step=max(step, 1e-12),
+        waiting=seconds["waiting"],
+        data=seconds["data"],
+        host=host,
+        overhead=rest * overhead if is_bound else 0.0,
+        communication=rest * exchange,
+        work=rest * max(0.0, working - exchange),
+    )
+
+
+def _data(figures: Mapping[str, Any], shared: _Shared) -> list[Finding]:
     """Tell of what the step waits for: text that is prepared beside it, and the batch."""
-    seconds, workers = figures["seconds_by_part"], int(figures["num_workers"])
-    waiting, making = seconds["waiting"] / step, seconds["data"] / step
+    workers = int(figures["num_workers"])
+    waiting, making = (min(1.0, seconds / shared.step) for seconds in (shared.waiting, shared.data))
     found = [
         Finding(
             "data",
@@ -70,7 +111,7 @@ def _data(figures: Mapping[str, Any], step: float) -> list[Finding]:
             "let `hotlap train` prepare it first with task.streaming: false, or give task.preprocessing_num_workers",
         )
     ]
-    told = f"({_ms(seconds['data'])} of {_ms(step)})"
+    told = f"({_ms(shared.data)} of {_ms(shared.step)})"
     if workers:
         text = f"{making:.0%} of a step waits for {_many(workers, 'data worker')} {told}: too slow for this model"
         advice = "raise training.dataloader_num_workers, or make a sample cheaper; `hotlap bench data` measures both"
@@ -80,86 +121,58 @@ def _data(figures: Mapping[str, Any], step: float) -> list[Finding]:
     return [*found, Finding("data", making, text, advice)]
 
 
-def _host(figures: Mapping[str, Any]) -> list[Finding]:
+def _host(figures: Mapping[str, Any], shared: _Shared) -> list[Finding]:
     """Tell of the parts in which nothing runs for long: code between the operators."""
-    whole = _profiled_seconds(figures)
     found = []
-    for part in _COMPUTING:
-        gap = figures["parts"].get(part, {}).get("long_gap_seconds", 0.0)
+    for part, gap in shared.host.items():
+        ratio = min(1.0, gap / shared.step)
         where = f"{' and '.join(figures['optimizers'])}.step()" if part == "optimizer" else f"the {part} pass"
-        found.append(
-            Finding(
-                "host",
-                gap / whole,
-                f"{gap / whole:.0%} of a step ({_ms(gap)}) passes in the {part} with nothing computed, in gaps of "
-                "a millisecond or more",
-                f"look at the code of {where}: it sleeps, waits, prints or works in plain Python",
-            )
-        )
+        text = f"{ratio:.0%} of a step ({_ms(gap)}) passes in the {part} with nothing computed, in gaps of a "
+        advice = f"look at the code of {where}: it sleeps, waits, prints or works in plain Python"
+        found.append(Finding("host", ratio, f"{text}millisecond or more", advice))
     return found
 
 
-def _launches(figures: Mapping[str, Any]) -> list[Finding]:
+def _launches(figures: Mapping[str, Any], shared: _Shared) -> Finding:
     """Tell of operators so small that starting them takes longer than their work."""
-    whole, overhead = _profiled_seconds(figures), _overhead_seconds(figures)
-    computing = _computing(figures, "seconds") - _computing(figures, "long_gap_seconds")
-    if overhead < _OVERHEAD_BOUND * computing:
-        return []
     kind = "kernels" if figures["device"] == "cuda" else "operators"
+    ratio = shared.overhead / shared.step
     text = (
-        f"{overhead / whole:.0%} of a step goes into starting tiny {kind}: {figures['kernels']:,.0f} of them, half "
-        f"under {1e6 * figures['median_kernel_seconds']:.3g} µs"
+        f"{ratio:.0%} of a step goes into starting tiny {kind}: {figures['kernels']:,.0f} of them, half under "
+        f"{1e6 * figures['median_kernel_seconds']:.3g} µs"
     )
     ways = ["a larger training.per_device_train_batch_size"]
     ways += [] if figures["compiled"] else ["training.torch_compile: true"]
     ways += ["training.optim: adamw_torch_fused"] if _optimizer_calls_dominate(figures) else []
-    return [Finding("launch overhead", overhead / whole, text, f"{' or '.join(ways)} gives each more to do")]
-
-
-def _overhead_seconds(figures: Mapping[str, Any]) -> float:
-    """Return the seconds of a step that starting operators takes: on a GPU while it is idle, on a CPU small ones, too.
-
-    Long gaps have another reason.
-    """
-    gaps, long_gaps = (_computing(figures, name) for name in ("gap_seconds", "long_gap_seconds"))
-    if figures["device"] == "cuda":
-        return max(0.0, _computing(figures, "seconds") - _computing(figures, "device_seconds") - long_gaps)
-    return gaps - long_gaps + float(figures["small_kernel_seconds"])
+    return Finding("launch overhead", ratio, text, f"{' or '.join(ways)} gives each more to do")
 
 
 def _optimizer_calls_dominate(figures: Mapping[str, Any]) -> bool:
     return bool(_part(figures, "optimizer", "calls") > 0.5 * figures["calls"])
 
 
-def _communication(figures: Mapping[str, Any]) -> list[Finding]:
+def _communication(shared: _Shared) -> Finding:
     """Tell of what the devices say to each other."""
-    seconds = figures["families"].get("communication", 0.0)
-    ratio = seconds / _profiled_seconds(figures)
-    text = f"{ratio:.0%} of a step ({_ms(seconds)}) goes into the exchange between devices"
-    return [Finding("communication", ratio, text, "more rows per device, or fewer exchanges by accumulation")]
+    ratio = shared.communication / shared.step
+    text = f"{ratio:.0%} of a step ({_ms(shared.communication)}) goes into the exchange between devices"
+    return Finding("communication", ratio, text, "more rows per device, or fewer exchanges by accumulation")
 
 
-def _work(figures: Mapping[str, Any]) -> Finding:
+def _work(figures: Mapping[str, Any], shared: _Shared) -> Finding:
     """Tell of the operators' own work, and what most of it is."""
-    whole, families = _profiled_seconds(figures), figures["families"]
-    busy = float(figures["device_busy_seconds"])
-    if figures["device"] != "cuda" and _launches(figures):
-        busy = max(0.0, busy - figures["small_kernel_seconds"])  # told as the cost of starting them
+    families, ratio = figures["families"], shared.work / shared.step
     total = sum(families.values()) or 1.0
     matmuls = sum(families.get(kind, 0.0) for kind in _MATMULS) / total
     largest = ", ".join(f"{kind} {seconds / total:.0%}" for kind, seconds in list(families.items())[:3])
     what = "on the device" if figures["device"] == "cuda" else "in operators"
-    text = f"{busy / whole:.0%} of a step is work {what}, by kind: {largest}"
+    text = f"{ratio:.0%} of a step is work {what}, by kind: {largest}"
     if matmuls >= 0.5:
-        return Finding("compute", busy / whole, text, _compute_advice(figures))
+        advice = "matrix products bound it; training.bf16, a smaller model or fewer tokens make it shorter"
+        return Finding("compute", ratio, text, advice)
     advice = (
         "" if figures["compiled"] else "most of it moves numbers; training.torch_compile: true fuses such operators"
     )
-    return Finding("memory bandwidth", busy / whole, text, advice)
-
-
-def _compute_advice(figures: Mapping[str, Any]) -> str:
-    return "matrix products bound it; training.bf16, a smaller model or fewer tokens make it shorter"
+    return Finding("memory bandwidth", ratio, text, advice)
 
 
 def _computing(figures: Mapping[str, Any], name: str) -> float:
@@ -168,11 +181,6 @@ def _computing(figures: Mapping[str, Any], name: str) -> float:
 
 def _part(figures: Mapping[str, Any], part: str, name: str) -> float:
     return float(figures["parts"].get(part, {}).get(name, 0.0))
-
-
-def _profiled_seconds(figures: Mapping[str, Any]) -> float:
-    """Return the seconds of a step's parts while it was watched."""
-    return sum(part["seconds"] for part in figures["parts"].values()) or 1.0
 
 
 def _ms(seconds: float) -> str:
