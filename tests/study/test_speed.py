@@ -87,9 +87,15 @@ def test_the_ratio_is_that_of_two_measured_cells() -> None:
 
 
 def test_a_change_of_the_step_time_alone_is_expected_to_shorten_the_run_by_as_much() -> None:
-    told = with_predicted_pace(history(MEASURED, run(0, 0.02)), proposal({BF16: True}))
-    assert told.predicted_step_seconds == pytest.approx(0.6 * 0.02)  # of what the baseline's steps really took
+    told = with_predicted_pace(history(MEASURED, run(0, 0.008)), proposal({BF16: True}))
+    assert told.predicted_step_seconds == pytest.approx(0.6 * 0.008)  # of what the baseline's steps really took
     assert told.predicted_ratio == pytest.approx(0.6)
+
+
+def test_what_a_step_takes_longer_than_in_the_bench_stays() -> None:
+    told = with_predicted_pace(history(MEASURED, run(0, 0.02)), proposal({BF16: True}))
+    assert told.predicted_step_seconds == pytest.approx(0.02 - 0.4 * 0.01)
+    assert told.predicted_ratio == pytest.approx(0.8)
 
 
 def test_other_batch_sizes_are_predicted_and_their_effect_on_the_loss_is_left_to_whoever_proposes() -> None:
@@ -98,7 +104,9 @@ def test_other_batch_sizes_are_predicted_and_their_effect_on_the_loss_is_left_to
     assert told.predicted_ratio == 0.9
 
 
-@pytest.mark.parametrize("patch", [{"training.learning_rate": 1e-3}, {"model.smear": True}])
+@pytest.mark.parametrize(
+    "patch", [{"training.learning_rate": 1e-3}, {"model.smear": True}, {BF16: True, "training.optim": "muon"}], ids=str
+)
 def test_of_other_changes_the_bench_says_nothing(patch: dict[str, Any]) -> None:
     asked = proposal(patch)
     assert with_predicted_pace(history(MEASURED), asked) == asked
@@ -196,6 +204,7 @@ def test_it_can_be_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cha
 
 def test_the_journal_compares_predictions_with_what_happened() -> None:
     told = with_predicted_pace(history(MEASURED, run(0, 0.02)), proposal({BF16: True}))
+    told = replace(told, predicted_step_seconds=0.012)
     after = replace(history(MEASURED, run(0, 0.02), run(1, 0.0125)), proposals=(told,))
     text = speed_section(after)
     assert "Measured in b0001 before the first run" in text

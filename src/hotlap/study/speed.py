@@ -31,6 +31,11 @@ _CELL_SECONDS: Final = 10.0
 _COMPILED_CELL_SECONDS: Final = 45.0
 _FEWEST_CELLS: Final = 4
 _ROUNDS: Final = 3
+_SAME_WORK: Final = (
+    *("training.learning_rate", "training.lr_scheduler", "training.warmup", "training.weight_decay", "training.adam_"),
+    *("training.max_steps", "training.num_train_epochs"),
+)
+"""How settings begin that change no step's work: a batch size often comes with some of them."""
 _MEASURED_SECONDS: Final = 1.5
 
 
@@ -64,10 +69,14 @@ def measure_speed(study: Study, says: Callable[[str], object]) -> str:
 def with_predicted_pace(history: History, proposal: Proposal) -> Proposal:
     """Return a proposal with the step time that the bench predicts, where it changes what was measured.
 
-    A change of the step time alone is expected to change the time to target by as much.
+    Nothing is told of one that changes the work of a step in other ways, too. Where the parent's steps take longer than
+    the bench's, what it has more is taken for a cost that stays. A change of the step time alone is expected to change
+    the time to target by as much.
     """
     speed = history.speed
-    if speed is None or not speed.cells or not set(proposal.patch) & set(speed.keys):
+    if speed is None or not set(proposal.patch) & set(speed.keys):
+        return proposal
+    if any(key not in speed.keys and not key.startswith(_SAME_WORK) for key in proposal.patch):
         return proposal
     answers = history.once("answers of the bench", lambda: _answers(history))
     before = _measured_settings(candidate_config(history, proposal.parent), speed.keys)
@@ -75,11 +84,11 @@ def with_predicted_pace(history: History, proposal: Proposal) -> Proposal:
     seconds = [predicted_seconds(answers, settings) for settings in (before, after)]
     if seconds[0] is None or seconds[1] is None:
         return proposal
-    ratio = seconds[1] / seconds[0]
     now = step_seconds(history).get(proposal.parent, seconds[0])
-    proposal = replace(proposal, predicted_step_seconds=now * ratio)
+    predicted = now + seconds[1] - seconds[0] if now > seconds[0] else now * seconds[1] / seconds[0]
+    proposal = replace(proposal, predicted_step_seconds=predicted)
     if set(proposal.patch) <= set(STEP_KEYS):
-        proposal = replace(proposal, predicted_ratio=ratio)
+        proposal = replace(proposal, predicted_ratio=predicted / now)
     return proposal
 
 
