@@ -20,6 +20,12 @@ def test_a_preset_gives_all_parts_their_shapes(preset: Any) -> None:
     assert found == WORD_PRESETS[preset]
 
 
+@pytest.mark.parametrize("preset", ["huge", ["tiny"], {"tiny": 1}, 3], ids=str)
+def test_a_preset_that_there_is_not_is_told(preset: Any) -> None:
+    with pytest.raises(ConfigError, match="preset"):
+        config_from_values(WORDS, {"model": {"name": "word_latent", "preset": preset}})
+
+
 def test_a_written_key_wins_over_the_preset_and_leaves_the_others() -> None:
     config = WordLatentConfig.model_validate({"preset": "tiny", "latent": {"num_hidden_layers": 7}})
     assert config.latent.num_hidden_layers == 7

@@ -1,6 +1,8 @@
 """Words: the rules, that nothing is lost of any text or bytes, and the published segmentation where it is installed."""
 
+import json
 import re
+from pathlib import Path
 
 import pytest
 import regex
@@ -98,6 +100,14 @@ def test_words_do_not_depend_on_what_follows_a_finished_one(text: str) -> None:
 def test_a_word_needs_room_for_a_character() -> None:
     with pytest.raises(ValueError, match="max_word_length is 5"):
         split_words(b"a", 5)
+
+
+def test_words_are_those_that_the_published_segmentation_made() -> None:
+    """What the package made of texts like `TEXTS`, kept in a file: the package itself needs far more than hotlap."""
+    rows = json.loads(Path(__file__).with_name("published_words.json").read_text(encoding="utf-8"))["rows"]
+    assert len(rows) > 50
+    for places, words in rows:
+        assert [word.decode() for word in split_words("".join(words).encode(), places)] == words
 
 
 @settings(deadline=None)

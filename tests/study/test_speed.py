@@ -1,5 +1,6 @@
 """What a study measures of step times before it searches, and what its proposals say of them."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,17 +8,19 @@ from typing import Any
 import pytest
 
 from hotlap.bench.axes import BATCH_KEY
-from hotlap.bench.drive import OpenBench
+from hotlap.bench.drive import OpenBench, find_bench
 from hotlap.bench.plan import next_repeat
 from hotlap.config.load import config_from_values
 from hotlap.config.schema import RunConfig
 from hotlap.core.bench_records import CellRepeat
+from hotlap.core.errors import StudyError
 from hotlap.core.records import History, Proposal, RunRecord
 from hotlap.core.speed import MeasuredSpeed, SpeedCell
 from hotlap.core.study_folder import ProjectFolder
 from hotlap.policies.rules import untried_ideas
 from hotlap.report.speed import speed_section
 from hotlap.study import speed as speed_module
+from hotlap.study.apply_bench import find_bench as find_bench_to_apply
 from hotlap.study.speed import measure_speed, speed_axes, with_predicted_pace
 from hotlap.study.study import Study, open_study
 
@@ -135,6 +138,12 @@ def test_axes_are_as_many_as_there_is_time_for() -> None:
     assert keys(72) == ["bf16", "per_device_train_batch_size"]
     assert keys(72, bf16_is_fast=False) == []  # three cells tell too little
     assert keys(600, is_gpu=True) == ["bf16", "per_device_train_batch_size", "torch_compile"]
+    compiled = config(training__torch_compile_mode="max-autotune")
+    axes = speed_axes(compiled, 600, is_gpu=True, bf16_is_fast=True)
+    assert "training.torch_compile" not in [axis.key for axis in axes], "off is overruled by the mode"
+    words = config(model={"name": "word_latent", "preset": "micro"})
+    axes = speed_axes(words, 600, is_gpu=True, bf16_is_fast=True)
+    assert "training.torch_compile" not in [axis.key for axis in axes], "words compile with padding: max_length alone"
     single = speed_axes(config(training__per_device_train_batch_size=1), 72, is_gpu=False, bf16_is_fast=True)
     assert single[1].values == (1, 2)
 
@@ -189,6 +198,57 @@ def test_a_stopped_bench_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytes
     folders = sorted(ProjectFolder(tmp_path).benches_path.iterdir())
     assert [folder.name for folder in folders] == ["b0001"]
     assert again.history.speed is not None and again.history.speed.bench == "b0001"
+
+
+def test_the_seconds_of_a_stopped_bench_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_bench(monkeypatch, stop_after=4)
+    now = [1000.0]
+
+    def ticking(project: ProjectFolder, bench: OpenBench, screen: Any, is_over: Any) -> str:
+        ending = fake(project, bench, screen, is_over)
+        for repeat in bench.folder.repeats()[-4:]:
+            now[0] += 10.0
+            screen.ends(repeat)
+        return str(ending)
+
+    fake = speed_module.run_bench
+    monkeypatch.setattr(speed_module, "run_bench", ticking)
+    project = ProjectFolder(tmp_path).create()
+    project.study("toy").create()
+    assert measure_speed(open_study(project, config(), lambda: now[0]), lambda text: None) == "interrupted"
+    now[0] += 1000.0  # nobody was there
+    fake_bench(monkeypatch)
+    again = open_study(project, config(), lambda: now[0])
+    assert again.age_seconds == pytest.approx(40.0)
+    assert measure_speed(again, lambda text: None) == ""
+    assert again.history.speed is not None and again.history.speed.seconds == pytest.approx(40.0)
+
+
+def test_a_bench_that_was_removed_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_bench(monkeypatch, stop_after=4)
+    assert measure_speed(opened(tmp_path, config()), lambda text: None) == "interrupted"
+    shutil.rmtree(ProjectFolder(tmp_path).benches_path)
+    made = fake_bench(monkeypatch)
+    assert measure_speed(opened(tmp_path, config()), lambda text: None) == ""
+    assert made == [18]
+
+
+def test_a_bench_of_a_study_is_nobody_elses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_bench(monkeypatch, stop_after=4)
+    study = opened(tmp_path, config())
+    measure_speed(study, lambda text: None)
+    with pytest.raises(StudyError, match="no bench that could go on"):
+        find_bench(study.project, None)
+    with pytest.raises(StudyError, match="no bench"):
+        find_bench_to_apply(study.project, "bench")
+    assert find_bench(study.project, "b0001").folder.bench_id == "b0001"
+    assert find_bench_to_apply(study.project, "b0001").bench_id == "b0001"
+
+
+def test_a_bench_that_was_cut_short_leaves_the_rule_for_bf16_as_it_is() -> None:
+    some = MeasuredSpeed("b0001", 60.0, tuple(cell for cell in CELLS if cell.settings != {BF16: False, BATCH_KEY: 16}))
+    ideas = [idea for idea in untried_ideas(history(some, run(0, 0.02)))[1] if BF16 in idea.patch]
+    assert [idea.predicted_ratio for idea in ideas] == [0.7]
 
 
 @pytest.mark.parametrize(

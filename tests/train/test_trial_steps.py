@@ -42,6 +42,19 @@ def test_no_step_compiles_anything(padding: str, make_parts: MakeParts) -> None:
         assert losses(compiled) == pytest.approx(losses(plain), abs=1e-4)
 
 
+def test_words_of_constant_shapes_compile_once(make_parts: MakeParts) -> None:
+    from torch._dynamo import config
+
+    part = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = {"name": "word_latent", "max_word_length": 8, "encoder": part, "latent": part, "decoder": part}
+    patch: dict[str, Any] = {"model": model, "training.padding": "max_length", "training.max_steps": 10}
+    plain = make_parts(patch)
+    torch.compiler.reset()
+    compiled = make_parts(patch | {"training.torch_compile": True, "training.torch_compile_backend": "aot_eager"})
+    with config.patch(error_on_recompile=True):
+        assert losses(compiled) == pytest.approx(losses(plain), abs=1e-4)
+
+
 def test_a_shape_that_comes_late_compiles_nothing_either(make_parts: MakeParts, tmp_path: Path) -> None:
     from torch._dynamo import config
 

@@ -141,7 +141,8 @@ def _devices(config: RunConfig, settings: Mapping[str, Any]) -> int:
     """Return the devices that a cell's command uses, as far as its settings say."""
     if DEVICES_KEY in settings:
         return int(settings[DEVICES_KEY])
-    return next((int(config.params[name] or 1) for name in _DEVICE_KNOBS if name in config.params), 1)
+    value = next((config.params[name] for name in _DEVICE_KNOBS if name in config.params), 1)
+    return value if isinstance(value, int) and value > 0 else 1  # of `auto` or -1 nobody here knows how many it is
 
 
 def _machine() -> dict[str, Any]:

@@ -20,12 +20,12 @@ from hotlap.bench.cell_process import bench_mark, measure_cell
 from hotlap.bench.command_cell import command_config, measure_command
 from hotlap.bench.plan import BenchPlan, GridCell, cells_of, next_repeat, planned_repeats
 from hotlap.bench.summary import Written, write_summary
-from hotlap.config.load import config_from_values, config_text, load_config
+from hotlap.config.load import config_from_values, config_text, get_dotted, load_config
 from hotlap.config.schema import RunConfig
 from hotlap.core.bench_folder import BenchFolder, bench_folders
 from hotlap.core.bench_records import CellRepeat
 from hotlap.core.containers import stop_containers
-from hotlap.core.errors import StorageError, StudyError
+from hotlap.core.errors import ConfigError, StorageError, StudyError
 from hotlap.core.processes import processor_name
 from hotlap.core.run_folder import RunFolder
 from hotlap.core.study_folder import ProjectFolder
@@ -68,11 +68,26 @@ class OpenBench:
         told = ", ".join(f"{key} {value}" for key, value in settings.items())
         source = f"the cell {told or 'of the config'}"
         config = config_from_values(self.config.model_dump(mode="json"), settings, source)
+        if config.command is None:
+            _refuse_overruled(config, settings, source)
         return command_config(config, settings)
 
 
-def open_bench(project: ProjectFolder, config: RunConfig, plan: BenchPlan, *, is_new: bool = False) -> OpenBench:
+def _refuse_overruled(config: RunConfig, settings: Mapping[str, Any], source: str) -> None:
+    """Raise ConfigError for a switch that something else in the config turns over."""
+    values = config.model_dump(mode="json")
+    for key, value in settings.items():
+        found = get_dotted(values, key)
+        if isinstance(value, bool) and found is not value:
+            raise ConfigError(f"{source}: another setting of the config makes {key} {found}; leave that one out")
+
+
+def open_bench(
+    project: ProjectFolder, config: RunConfig, plan: BenchPlan, *, is_new: bool = False, study: str = ""
+) -> OpenBench:
     """Return a new bench, or the last one of the project where that is the same and did not come to its end.
+
+    `study` is the one that it belongs to: only who names such a bench means it.
 
     Raises ConfigError, before anything is written, for a cell whose settings do not fit together.
     """
@@ -91,6 +106,7 @@ def open_bench(project: ProjectFolder, config: RunConfig, plan: BenchPlan, *, is
             "schema": SCHEMA,
             "bench": folder.bench_id,
             "name": config.name,
+            "study": study,
             "identity": identity,
             **plan.to_json(),
             "cells": [{"cell": cell.number, "settings": dict(cell.settings)} for cell in cells],
@@ -114,6 +130,8 @@ def find_bench(project: ProjectFolder, name: str | None) -> OpenBench:
     for folder in reversed(folders):
         if not folder.plan_path.is_file():
             continue  # it was killed before it had written down what it was to do
+        if name is None and folder.plan().get("study"):
+            continue
         plan = BenchPlan.from_json(folder.plan())
         if name is not None or next_repeat(plan, folder.repeats()) is not None:
             return _checked(OpenBench(folder, load_config(folder.config_path), plan), folder.plan())

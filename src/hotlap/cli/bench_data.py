@@ -4,6 +4,7 @@ hotlap bench data hotlap.yaml --workers 0,2,4
 hotlap bench data my_data:make_dataset --batch-size 64 --needs 1200
 """
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -43,6 +44,9 @@ def bench_data(
     from hotlap.config.base import is_part
     from hotlap.core.errors import ConfigError
     from hotlap.core.study_folder import ProjectFolder
+
+    if needs is not None and not 0 < needs < math.inf:
+        raise ConfigError(f"--needs {needs:g}: expected samples per second, a number above 0")
 
     def say(text: str) -> None:
         if not as_json:

@@ -91,10 +91,16 @@ class WordLatentConfig(Section):
         """Give each part the preset's shape, key by key, but for what is written."""
         if not isinstance(values, Mapping):
             return values
-        shapes = WORD_PRESETS.get(values.get("preset", _USUAL))
-        if shapes is None:
+        shapes = _shapes_of(values)
+        if not shapes:
             return values
         return {**values, **{part: _merged(shapes[part], values.get(part)) for part in PARTS}}
+
+
+def _shapes_of(section: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+    """Return the parts of a section's preset; nothing where that names none, whatever it is."""
+    preset = section.get("preset", _USUAL)
+    return next((shapes for name, shapes in WORD_PRESETS.items() if name == preset), {})
 
 
 def _merged(shape: Mapping[str, Any], given: Any) -> Any:
@@ -105,7 +111,7 @@ def forget_part_shapes(model: dict[str, Any], changed: Collection[str]) -> None:
     """Take out of a written-out section what came from its preset, where `changed` keys name another one."""
     if "preset" not in changed:
         return
-    shapes = WORD_PRESETS.get(model.get("preset", _USUAL), {})
+    shapes = _shapes_of(model)
     for part in PARTS:
         written = model.get(part)
         if isinstance(written, dict):

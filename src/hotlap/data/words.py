@@ -5,7 +5,7 @@ with one white space after it, or a run of white space. One that is too long is 
 them (grapheme clusters, UAX #29), and only where one of these is too long itself, between its code points. The words
 put end to end are the text. It is the segmentation of WeLT (the package words-segmentation), with three differences:
 Chinese, Japanese, Thai and SignWriting get no segmenters of their own, no word is longer than asked for, and a control
-character never counts as the white space after a word.
+character never counts as the white space after a word. A test holds words against those that package made.
 """
 
 import re

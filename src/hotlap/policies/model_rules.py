@@ -43,11 +43,21 @@ def measured_steps(evidence: Evidence) -> Iterator[Idea]:
             )
 
 
+def _measured_ratio(evidence: Evidence, key: str, value: object) -> float | None:
+    """Return the step time with a value relative to now; None where the bench did not measure both."""
+    speed = evidence.speed
+    if speed is None or key not in speed.keys:
+        return None
+    values = evidence.config.model_dump(mode="json")
+    now = {each: get_dotted(values, each) for each in speed.keys}
+    return speed.ratio(now, {**now, key: value})
+
+
 def precision(evidence: Evidence) -> Iterator[Idea]:
     """bf16 where the hardware multiplies it; elsewhere it would be slower. A bench that measured it knows better."""
     if evidence.config.training.bf16 or not evidence.environment.get("bf16_is_fast"):
         return
-    if evidence.speed is not None and "training.bf16" in evidence.speed.keys:
+    if _measured_ratio(evidence, "training.bf16", True) is not None:
         return
     yield Idea(
         family="precision",

@@ -59,6 +59,7 @@ def plan_bench_application(project: ProjectFolder, path: Path, what: str) -> App
 def find_bench(project: ProjectFolder, what: str, name: str | None = None) -> BenchFolder:
     """Return a bench by its id, or for `bench` the last one, of a config's name where one is given.
 
+    What studies measured for themselves is meant by its id alone.
     Raises StudyError when there is none.
     """
     folders = [folder for folder in bench_folders(project.benches_path) if folder.plan_path.is_file()]
@@ -70,7 +71,7 @@ def find_bench(project: ProjectFolder, what: str, name: str | None = None) -> Be
         if not found:
             raise StudyError(f"no bench {what} in {project.benches_path}; {start}")
         return found[0]
-    own = [folder for folder in folders if name in (None, known[folder.bench_id])]
+    own = [folder for folder in folders if name in (None, known[folder.bench_id]) and not folder.plan().get("study")]
     if not own:
         raise StudyError(f"no bench{f' of the config {name!r}' if name else ''} in {project.benches_path}; {start}")
     return own[-1]

@@ -16,9 +16,10 @@ from hotlap.bench.axes import BATCH_KEY, Axis
 from hotlap.bench.cells import summarise
 from hotlap.bench.drive import OpenBench, conclude, find_bench, open_bench, run_bench
 from hotlap.bench.plan import BenchPlan, GridCell
-from hotlap.config.load import get_dotted
+from hotlap.config.load import config_from_values, get_dotted
 from hotlap.config.schema import RunConfig
 from hotlap.core.bench_records import CellRepeat
+from hotlap.core.errors import ConfigError, StudyError
 from hotlap.core.processes import usable_cores
 from hotlap.core.records import History, Proposal
 from hotlap.policies.model_rules import STEP_KEYS
@@ -51,15 +52,17 @@ def measure_speed(study: Study, says: Callable[[str], object]) -> str:
     bench = _going_on(study) or _begun(study, room, says)
     if bench is None:
         return ""
-    began = study.age_seconds
-    says(f"measuring step times for {max(0.0, room - began):.0f} s ({bench.folder.bench_id}), before anything is tried")
-    ending = run_bench(study.project, bench, _Lines(says), is_over=lambda: study.age_seconds > room)
+    bench_id = bench.folder.bench_id
+    began = next(float(event.get("age", 0.0)) for event in _begun_events(study) if event["bench"] == bench_id)
+    left = max(0.0, room - study.age_seconds)
+    says(f"measuring step times for {left:.0f} s ({bench_id}), before anything is tried")
+    ending = run_bench(study.project, bench, _Lines(study, bench_id, says), is_over=lambda: study.age_seconds > room)
     if ending == "interrupted":
         return ending
     conclude(bench)
     measured = [cell for cell in summarise(bench.folder.repeats()) if cell.is_measured]
     cells = [{"settings": dict(cell.settings), "seconds_per_step": cell.seconds_per_step} for cell in measured]
-    study.note_speed({"bench": bench.folder.bench_id, "seconds": study.age_seconds - began, "cells": cells})
+    study.note_speed({"bench": bench_id, "seconds": study.age_seconds - began, "cells": cells})
     for cell in measured:
         told = ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in cell.settings.items())
         says(f"   {told}: {1e3 * cell.seconds_per_step:.1f} ms a step")
@@ -109,6 +112,7 @@ def speed_axes(config: RunConfig, room_seconds: float, *, is_gpu: bool, bf16_is_
         wanted.append(Axis("training.torch_compile", (False, True)))
     if usable_cores() > 1 and training.dataloader_num_workers == 0 and config.task.name == "generator":
         wanted.append(Axis("training.dataloader_num_workers", (0, 1)))
+    wanted = [axis for axis in wanted if _allows(config, axis)]
     axes: list[Axis] = []
     num_cells, each = 1, _CELL_SECONDS
     for axis in wanted:
@@ -119,10 +123,28 @@ def speed_axes(config: RunConfig, room_seconds: float, *, is_gpu: bool, bf16_is_
     return tuple(axes) if num_cells >= _FEWEST_CELLS else ()
 
 
+def _allows(config: RunConfig, axis: Axis) -> bool:
+    """Say whether each value of an axis fits the rest of the config, and nothing in it overrules that value."""
+    values = config.model_dump(mode="json")
+    try:
+        made = [config_from_values(values, {axis.key: value}) for value in axis.values]
+    except ConfigError:
+        return False
+    return [get_dotted(one.model_dump(mode="json"), axis.key) for one in made] == list(axis.values)
+
+
 def _going_on(study: Study) -> OpenBench | None:
-    """Return the bench that an earlier sitting began."""
-    begun = [event for event in study.folder.ledger() if event["event"] == "speed_begun"]
-    return find_bench(study.project, str(begun[-1]["bench"])) if begun else None
+    """Return the bench that an earlier sitting began; one that was removed, or is another machine's, begins anew."""
+    begun = _begun_events(study)
+    try:
+        return find_bench(study.project, str(begun[-1]["bench"])) if begun else None
+    except (ConfigError, StudyError):
+        return None
+
+
+def _begun_events(study: Study) -> list[dict[str, Any]]:
+    """Return the ledger's signs of life of the bench, oldest first."""
+    return [event for event in study.folder.ledger() if event["event"] == "speed_begun"]
 
 
 def _begun(study: Study, room: float, says: Callable[[str], object]) -> OpenBench | None:
@@ -131,10 +153,11 @@ def _begun(study: Study, room: float, says: Callable[[str], object]) -> OpenBenc
     is_gpu = any(device.startswith("cuda") for device in study.devices)
     axes = speed_axes(study.config, room - study.age_seconds, is_gpu=is_gpu, bf16_is_fast=is_gpu or _cpu_has_bf16())
     if not axes:
-        says("no time to measure step times first: their share of the budget is too short (bench.budget_ratio)")
+        if speed_axes(study.config, math.inf, is_gpu=is_gpu, bf16_is_fast=is_gpu or _cpu_has_bf16()):
+            says("no time to measure step times first: their share of the budget is too short (bench.budget_ratio)")
         return None
     plan = BenchPlan(axes=axes, repeats=_ROUNDS, steps=8, seconds=_MEASURED_SECONDS, limit_seconds=max(30.0, room))
-    opened = open_bench(study.project, study.config, plan, is_new=True)
+    opened = open_bench(study.project, study.config, plan, is_new=True, study=study.config.name)
     study.note_speed_begun(opened.folder.bench_id)
     return opened
 
@@ -161,9 +184,13 @@ def _measured_settings(config: RunConfig, keys: tuple[str, ...]) -> Mapping[str,
 
 
 class _Lines:
-    """Tells of a bench as a study does: failures alone, the figures come at the end."""
+    """Tells of a bench as a study does: failures alone, the figures come at the end.
 
-    def __init__(self, says: Callable[[str], object]) -> None:
+    Each repeat is a sign of life in the study's ledger, so that its seconds count, whatever becomes of the sitting.
+    """
+
+    def __init__(self, study: Study, bench_id: str, says: Callable[[str], object]) -> None:
+        self._study, self._bench_id = study, bench_id
         self._says = says
 
     def says(self, text: str) -> None:
@@ -178,5 +205,6 @@ class _Lines:
 
     def ends(self, repeat: CellRepeat) -> None:
         """Say why a cell has no figures."""
+        self._study.note_speed_begun(self._bench_id)
         if not repeat.is_measured or not all(map(math.isfinite, repeat.step_seconds)):
             self._says(f"   cell {repeat.cell}: {repeat.outcome.replace('_', ' ')}: {repeat.message}")

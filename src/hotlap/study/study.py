@@ -82,8 +82,8 @@ class Study:
         self._write("agent", facts, calls=(*others, call))
 
     def note_speed_begun(self, bench: str) -> None:
-        """Note that a bench of its own begins, so that the study goes on with it after a kill."""
-        self._write("speed_begun", {"bench": bench})
+        """Note that a bench of its own has begun and how old the study is, so that it goes on with it after a kill."""
+        self._write("speed_begun", {"bench": bench, "age": self.age_seconds})
 
     def note_speed(self, facts: Mapping[str, Any]) -> None:
         """Note what that bench measured."""

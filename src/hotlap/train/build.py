@@ -104,9 +104,9 @@ def build_parts(
         max_steps = math.ceil(training.num_train_epochs * parts.steps_per_epoch)
     schedule = schedule_of(config, max_steps=max_steps, custom=custom.get("training.lr_scheduler_type"))
     parts.horizon = Horizon(schedule, max_steps)
-    if training.torch_compile or (world.device.type == "cuda" and training.padding == "packed"):
+    if training.torch_compile or _compiles_attention(parts):
         start = time.perf_counter()
-        warm_up(parts)  # FlexAttention compiles, too
+        warm_up(parts)
         parts.compile_seconds = time.perf_counter() - start
     return parts
 
@@ -118,6 +118,13 @@ def _moved(model: nn.Module, training: TrainingConfig, world: World) -> nn.Modul
     if world.size > 1:
         torch.manual_seed(training.seed + 1_000_003 * world.rank)
     return model
+
+
+def _compiles_attention(parts: Parts) -> bool:
+    """Say whether attention goes through FlexAttention, which compiles: for rows that hold several texts, or words."""
+    padding = parts.config.training.padding
+    has_words = isinstance(parts.model, WordLatent) and padding != "max_length"
+    return parts.device.type == "cuda" and (padding == "packed" or has_words)
 
 
 def _steps_per_epoch(parts: Parts) -> int:

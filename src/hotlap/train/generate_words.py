@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol, cast
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -39,7 +40,7 @@ class WordPrompt:
 
 def word_prompt(prompt: Sequence[int] | NDArray[Any], max_word_length: int) -> WordPrompt:
     """Return the words of a prompt given as bytes, cut as they are in training."""
-    words = split_words(bytes(prompt), max_word_length)
+    words = split_words(np.asarray(prompt, dtype=np.uint8).tobytes(), max_word_length)
     blocks = shift_blocks([b"", *words])
     return WordPrompt(words, () if blocks is None else blocks[1:].tolist())
 

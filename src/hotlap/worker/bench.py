@@ -28,7 +28,7 @@ from hotlap.core.gpu_peaks import peak_flops
 from hotlap.core.processes import processor_name
 from hotlap.train.batch_size import is_out_of_memory
 from hotlap.train.build import build_parts
-from hotlap.train.distributed import World, join_world, leave_world
+from hotlap.train.distributed import World, broadcast_floats, join_world, leave_world
 from hotlap.train.evidence import step_evidence
 from hotlap.train.machine_speed import matmul_flops, number_format
 from hotlap.train.measure import StepPlan, measure_steps
@@ -59,7 +59,8 @@ def main() -> int:
     except Exception as error:  # noqa: BLE001  the cell's entry point: whatever it was becomes its outcome
         outcome, message = _failure(error)
         print(f"{outcome}: {message}", flush=True)
-        write_json(Path(job["result"]), replace(empty, outcome=outcome, message=message).to_json())
+        if not Path(job["result"]).exists():  # the first process to fail knows why: the others only lose it
+            write_json(Path(job["result"]), replace(empty, outcome=outcome, message=message).to_json())
         sys.stdout.flush()
         os._exit(1)  # others may be waiting for this process, and would hold up its end
     if world.is_main:
@@ -92,6 +93,7 @@ def _measure(job: dict[str, Any], empty: CellRepeat) -> tuple[World, CellRepeat]
     gc.disable()
     parts.source.start()
     left = _SOFT_LIMIT * job["limit_seconds"] - (time.monotonic() - job["launched_monotonic"])
+    (left,) = broadcast_floats(world, [left])  # all processes stop at one step
     plan = StepPlan(job["warmup_steps"], job["steps"], job["seconds"], enough_seconds=max(0.0, left))
     measured = measure_steps(parts, plan)
     peak = peak_memory_bytes(parts.device)
