@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from graphlib import TopologicalSorter
@@ -196,6 +197,12 @@ def test_files_and_functions_are_short(path: Path) -> None:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             length = (node.end_lineno or node.lineno) - node.lineno + 1
             assert length <= MAX_FUNCTION_LINES, f"{path}: {node.name} has {length} lines"
+
+
+def test_no_two_test_files_have_one_name() -> None:
+    """pytest imports them by their names alone, and would leave out all but the first."""
+    found = Counter(path.name for path in Path(__file__).parent.rglob("test_*.py"))
+    assert [name for name, count in found.items() if count > 1] == []
 
 
 def test_help_loads_nothing_heavy() -> None:

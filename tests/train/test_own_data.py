@@ -7,6 +7,8 @@ import pytest
 from hotlap.core.errors import ConfigError, DataError
 from hotlap.train.own_data import own_checks, own_loader, own_source
 
+# Its own remark on machines with fewer cores; the tests run on one each.
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
 CODE = """
 import random
 import numpy as np

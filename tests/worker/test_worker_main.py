@@ -204,7 +204,7 @@ def test_an_empty_corpus_is_a_crash_with_a_reason_and_no_traceback(runs: dict[st
     assert result["reason"].startswith("the corpus is empty: 0 sentence(s)")
     assert folder.log_tail(1) == f"crashed: {result['reason']}"
     assert "DataError" not in folder.log_tail(100)
-    assert result.keys() | {"peak_memory_bytes"} == documented("result.json").keys()
+    assert result.keys() | {"peak_memory_bytes", "base_memory_bytes"} == documented("result.json").keys()
 
 
 def test_a_signal_ends_the_run_at_the_next_step(make_run: MakeRun, start: Start) -> None:
