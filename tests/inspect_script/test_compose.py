@@ -85,8 +85,8 @@ def test_a_suggested_target_leaves_a_little_room(name: str, first: float, last: 
 @pytest.mark.parametrize(
     ("command", "script", "expected"),
     [
-        ("python train.py", Path("/work/my model/train.py"), "my-model"),
-        ("python pre_train.py", Path("/work/x/pre_train.py"), "pre_train"),
+        ("python train.py", Path("/project/my model/train.py"), "my-model"),
+        ("python pre_train.py", Path("/project/x/pre_train.py"), "pre_train"),
         ("docker run -it org/welt:latest", None, "welt"),
         ("./go", None, "go"),
     ],

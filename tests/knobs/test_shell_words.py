@@ -54,9 +54,9 @@ def test_quotes() -> None:
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        ("x.yaml", "/work/x.yaml"),
-        ("$(pwd)/a/../x", "/work/x"),
-        ("${PWD}/x", "/work/x"),
+        ("x.yaml", "/project/x.yaml"),
+        ("$(pwd)/a/../x", "/project/x"),
+        ("${PWD}/x", "/project/x"),
         ("$WHERE/x", "/there/x"),
         ("/abs", "/abs"),
         ("$UNKNOWN/x", None),
@@ -65,6 +65,6 @@ def test_quotes() -> None:
     ],
 )
 def test_paths(value: str, expected: str | None) -> None:
-    found = as_path(value, Path("/work"), {"WHERE": "/there"})
+    found = as_path(value, Path("/project"), {"WHERE": "/there"})
     assert found == (None if expected is None else Path(expected))
-    assert as_path("~/x", Path("/work"), {}) == Path.home() / "x"
+    assert as_path("~/x", Path("/project"), {}) == Path.home() / "x"
