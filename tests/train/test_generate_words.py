@@ -12,7 +12,7 @@ from hotlap.config.schema import TrainingConfig
 from hotlap.config.word_latent import WordLatentConfig
 from hotlap.models.word_latent import WordLatent
 from hotlap.optim.build import build_optimizers
-from hotlap.train.generate_words import WordPrompt, continue_words, generate_words, next_words
+from hotlap.train.generate_words import WordPrompt, generate_words, next_words
 from hotlap.train.utf8 import allowed_bytes, is_whole_word
 
 SHAPE = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -115,21 +115,16 @@ def test_a_trained_model_says_what_it_predicts() -> None:
 
 
 def test_a_row_draws_the_same_whatever_stands_beside_it() -> None:
-    model = lively_model()
-    settings = GenerationSettings(max_new_tokens=30, temperature=1.0, seed=4)
-    together = continue_words(parts_with(model), PROMPTS, settings)
-    alone = [continue_words(parts_with(model), [prompt], settings)[0] for prompt in PROMPTS]
-    assert together == alone
-    assert together != continue_words(parts_with(model), PROMPTS, settings.model_copy(update={"seed": 5}))
-    assert all(len(text) <= 30 for text in together)
+    parts, settings = parts_with(lively_model()), GenerationSettings(temperature=1.0, seed=4)
+
+    def drawn(prompts: tuple[WordPrompt, ...], settings: GenerationSettings) -> list[bytes]:
+        return [b"".join(words) for words in zip(*islice(next_words(parts, prompts, settings), 6), strict=True)]
+
+    together = drawn(PROMPTS, settings)
+    assert together == [drawn((prompt,), settings)[0] for prompt in PROMPTS]
+    assert together != drawn(PROMPTS, settings.model_copy(update={"seed": 5}))
     for text in together:
         text.decode()
-
-
-def test_a_model_is_left_in_its_mode() -> None:
-    model = lively_model().train()
-    continue_words(parts_with(model), PROMPTS[:1], GenerationSettings(max_new_tokens=5))
-    assert model.training
 
 
 def test_a_text_that_has_ended_stays_empty() -> None:

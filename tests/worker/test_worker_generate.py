@@ -20,7 +20,7 @@ from hotlap.core.files import read_json_lines
 from hotlap.core.run_folder import RunFolder
 from hotlap.core.study_folder import ProjectFolder
 from hotlap.data import saved_tokenizer
-from hotlap.worker import generate
+from hotlap.worker import asked, generate
 
 PROMPTS = ["the cat", "über"]
 PATCH: dict[str, Any] = {
@@ -105,7 +105,7 @@ def said(
     project = ProjectFolder(folder.path.parents[2])
     request = {"prompts": list(prompts), "settings": settings}
     found: list[dict[str, Any]] = []
-    for event in generate.events(folder, weights or folder.weights_path, project.cache_path, request):
+    for event in generate.events(folder.path, weights or folder.weights_path, project.cache_path, request):
         if event["event"] == "prompt":
             found.append({"prompt": event["text"], "generated": ""})
         elif event["event"] == "text":
@@ -192,7 +192,7 @@ def call(monkeypatch: pytest.MonkeyPatch, folder: RunFolder, request: dict[str, 
     words = ["generate", str(folder.path), str(folder.weights_path), str(cache), str(os.getppid())]
     monkeypatch.setattr("sys.argv", words)
     monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(request)))
-    monkeypatch.setattr(generate, "watch_parent", lambda _: None)
+    monkeypatch.setattr(asked, "watch_parent", lambda _: None)
     return generate.main()
 
 

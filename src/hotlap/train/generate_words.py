@@ -2,7 +2,6 @@
 
     texts = generate_words(parts, prompts, max_new_words=50)    # the likeliest bytes, for metrics
     for words in next_words(parts, prompts, settings):          # chosen as the settings say, one word of each at a time
-    texts = continue_words(parts, prompts, settings)
 
 Keys and values are remembered on both levels: of the words of a text, and of the bytes of the word that is being
 written. What is written is always valid UTF-8: bytes that would break it cannot be chosen. Shapes: B prompts, W words
@@ -70,19 +69,6 @@ def generate_words(
     """
     settings = GenerationSettings(max_new_tokens=max_new_bytes or max_new_words * _longest(parts))
     return _written(islice(next_words(parts, prompts, settings), max_new_words), len(prompts), settings)
-
-
-def continue_words(parts: WordSpeaker, prompts: Sequence[WordPrompt], settings: GenerationSettings) -> list[bytes]:
-    """Return the bytes after each prompt as the settings choose them, at most `max_new_tokens` of them.
-
-    The model is back in its former mode afterwards, and no random numbers but the settings' own are drawn.
-    """
-    was_training = parts.model.training
-    parts.model.eval()
-    try:
-        return _written(next_words(parts, prompts, settings), len(prompts), settings)
-    finally:
-        parts.model.train(was_training)
 
 
 def _written(rounds: Iterator[list[bytes]], count: int, settings: GenerationSettings) -> list[bytes]:

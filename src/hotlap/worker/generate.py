@@ -13,12 +13,9 @@ object a line:
 PARENT is the pid of the process that started it, and that it ends with.
 """
 
-import json
 import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import redirect_stdout
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -27,47 +24,24 @@ from hotlap.config.load import load_config
 from hotlap.config.samples import GenerationSettings, generation_settings
 from hotlap.config.schema import LanguageModelConfig, RunConfig
 from hotlap.config.tasks import reads_special_tokens
-from hotlap.core.errors import HotlapError, RunFailedError
 from hotlap.core.run_folder import RunFolder
 from hotlap.data.text_stream import TextStream, prompt_tokens
-from hotlap.train.batch_size import is_out_of_memory
 from hotlap.train.generate import next_tokens, position_limit
 from hotlap.train.saved import SavedSpeaker, load_speaker
-from hotlap.worker.session import watch_parent
+from hotlap.worker.asked import answer
 
 
 def main() -> int:
     """Return 0, or the exit code of the error that was printed."""
-    if len(sys.argv) != 5:
-        print("usage: python -m hotlap.worker.generate RUN_FOLDER WEIGHTS CACHE PARENT", file=sys.stderr)
-        return 2
-    folder, (weights, cache) = RunFolder(Path(sys.argv[1])), map(Path, sys.argv[2:4])
-    threading.Thread(target=watch_parent, args=(int(sys.argv[4]),), daemon=True).start()
-    answer = sys.stdout
-
-    def say(event: Mapping[str, Any]) -> None:
-        print(json.dumps(event), file=answer, flush=True)
-
-    try:
-        with redirect_stdout(sys.stderr):  # code of the project's own may print
-            for event in events(folder, weights, cache, json.load(sys.stdin)):
-                say(event)
-    except HotlapError as error:
-        say({"event": "error", "text": str(error)})
-        return error.exit_code
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        say({"event": "error", "text": f"out of memory: {error}; give fewer --max-new-tokens or a shorter prompt"})
-        return RunFailedError.exit_code
-    return 0
+    return answer(events, places=3, advice="give fewer --max-new-tokens or a shorter prompt")
 
 
-def events(folder: RunFolder, weights: Path, cache: Path, request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def events(run: Path, weights: Path, cache: Path, request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield what happens, in the order of the prompts.
 
     Raises ConfigError for prompts, settings or weights that do not fit, and what `load_speaker` raises.
     """
+    folder = RunFolder(run)
     config = load_config(folder.config_path)
     settings = generation_settings(request["settings"], config.samples)
     facts = (folder.read("environment") or {}).get("data") or {}
