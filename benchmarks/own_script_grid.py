@@ -30,7 +30,7 @@ PARAMS: Final[Mapping[str, Any]] = {
     "learning_rate": 1e-3,
 }
 AXES: Final = ("--batch", "8,16,32,64", "--axis", "params.n_embd=64,128")
-FIXED: Final = "--output_dir out --report_to none --use_cpu true --save_strategy no --disable_tqdm true"
+FIXED: Final = "--output_dir out --report_to none --use_cpu true --save_strategy no"
 
 
 def command_line() -> str:

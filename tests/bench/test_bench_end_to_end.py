@@ -158,10 +158,22 @@ def test_a_command_is_measured_from_its_log_lines(folder: Path) -> None:
     assert "runs" not in runs  # its runs are the bench's, and in nobody's list
 
 
+def test_lines_without_steps_are_not_taken_for_steps(folder: Path) -> None:
+    """The Trainer without a progress bar prints a line every logging_steps; only its rate at the end tells of steps."""
+    lines = "for line in range(50): print({'loss': 4 - line / 50, 'epoch': line / 10}, flush=True); time.sleep(0.01)"
+    rate = "print({'train_runtime': 9.0, 'train_steps_per_second': 500.0, 'train_loss': 3.5, 'epoch': 5.0})"
+    (folder / "train.py").write_text(f"import time\n{lines}\n{rate}\n", encoding="utf-8")
+    config = {"command": {"run": f"{sys.executable} train.py"}, "params": {"batch_size": 4}}
+    (folder / "hotlap.yaml").write_text(json.dumps(config), encoding="utf-8")
+    bench(folder, "--batch", "4", *QUICK)
+    (only,) = repeats_in(folder)
+    assert (only.step_seconds, only.samples_per_step) == ((0.002,), 4.0)
+
+
 @pytest.mark.parametrize(
     ("script", "said"),
     [
-        ("print('hello')", "named no two steps after the first 1: log more often"),
+        ("print('hello')", "named no two steps after the first 1 ("),
         ("raise SystemExit('no data')", "ended with exit code 1: no data"),
         ("raise MemoryError('CUDA out of memory')", "out of memory"),
     ],

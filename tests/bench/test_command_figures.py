@@ -28,6 +28,12 @@ def test_its_own_clock_is_believed_where_it_has_one() -> None:
     assert steps_of([line(10, 10.0), line(20, 14.0)], 3, has_own_clock=True).step_seconds == (0.2,)
 
 
+def test_lines_that_were_counted_for_want_of_a_step_are_no_steps() -> None:
+    """The Trainer without a progress bar: a line stands for twenty steps, and nothing in it says so."""
+    lines = [line(number, 0.06 * number, is_step_counted=True) for number in range(1, 30)]
+    assert steps_of(lines, 3, has_own_clock=False) == CommandSteps(())
+
+
 @pytest.mark.parametrize("lines", [[], [line(1, 1.0)], [line(1, 1.0), line(2, 2.0)], [line(9, 1.0)]])
 def test_too_few_lines_tell_no_step(lines: list[dict[str, Any]]) -> None:
     assert steps_of(lines, 3, has_own_clock=False).step_seconds == ()

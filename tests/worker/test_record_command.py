@@ -44,7 +44,10 @@ def test_without_steps_points_are_counted(tmp_path: Path) -> None:
     record = record_in(tmp_path)
     for number, name in enumerate(("loss", "acc", "loss", "acc", "loss")):
         record.book(Reading(metrics={name: 1.0}, at_seconds=float(number)), float(number))
-    assert [point["step"] for point in points_of(tmp_path, record)] == [1, 1, 2, 2, 3]
+    record.book(Reading(step=40, metrics={"loss": 1.0}, at_seconds=5.0), 5.0)
+    points = points_of(tmp_path, record)
+    assert [point["step"] for point in points] == [1, 1, 2, 2, 3, 40]
+    assert [point.get("is_step_counted", False) for point in points] == [*[True] * 5, False]
 
 
 def test_the_training_figures_of_a_flood_are_thinned_and_evaluations_are_not(tmp_path: Path) -> None:

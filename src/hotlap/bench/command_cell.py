@@ -28,6 +28,7 @@ from hotlap.launch.system import SystemSampler
 from hotlap.runs.ingest import last_metrics
 
 _POLL_SECONDS: Final = 0.05
+_HOW: Final = ", or name the step: in command.metrics.step, or with the Trainer's progress bar (disable_tqdm: false)"
 _DEVICE_KNOBS: Final = ("devices", "num_processes", "nproc_per_node", "num_gpus")
 
 
@@ -130,10 +131,9 @@ def _failure(
         return None
     if outcome == "out_of_budget":
         limit = format_seconds(plan.limit_seconds)
-        return "timed_out", f"told no two steps after the warm-up within {limit}; give it longer with --limit"
+        return "timed_out", f"told no two steps after the warm-up within {limit}; give it longer with --limit{_HOW}"
     return "failed", (
-        f"its output named no two steps after the first {plan.warmup_steps}: log more often, or name the step with "
-        f"command.metrics.step (see {folder.stdout_path})"
+        f"its output named no two steps after the first {plan.warmup_steps} (see {folder.stdout_path}): log more often{_HOW}"
     )
 
 

@@ -40,12 +40,14 @@ class CommandSteps:
 def steps_of(points: Sequence[Point], warmup_steps: int, *, has_own_clock: bool) -> CommandSteps:
     """Return what the points of a run tell of its steps, those of the warm-up left out.
 
-    The command's own clock is used where it has one, else the arrival of its lines.
+    The command's own clock is used where it has one, else the arrival of its lines. A step that was counted for want of
+    a told one says how many lines came, not how many steps were taken: such points are left out.
     """
     clock = "train_seconds" if has_own_clock else "wall_seconds"
     by_step: dict[int, list[Point]] = {}
     for point in points:
-        by_step.setdefault(int(point["step"]), []).append(point)
+        if not point.get("is_step_counted"):
+            by_step.setdefault(int(point["step"]), []).append(point)
     steps = sorted(by_step)
     if not steps:
         return CommandSteps(())

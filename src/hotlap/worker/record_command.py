@@ -82,7 +82,9 @@ class CommandRecord:
         holds = self.watch.note(reading)
         is_watched = any(target in reading.metrics for target in self.watch.names)
         train_seconds = self.train_seconds(wall_seconds)
-        place = {"step": self.step, "train_seconds": train_seconds, "wall_seconds": wall_seconds, "tokens": self.tokens}
+        place: dict[str, float | int] = {"step": self.step, "train_seconds": train_seconds, "wall_seconds": wall_seconds, "tokens": self.tokens}
+        if not self._has_steps:
+            place["is_step_counted"] = True
         self._points.add({**place, **metrics}, is_needed=is_watched or _is_evaluation(metrics))
         self._refuse_not_finite({name: value for name, value in reading.metrics.items() if name not in reading.doubts})
         if holds and self.reached is None:
