@@ -163,7 +163,7 @@ def test_lines_without_steps_are_not_taken_for_steps(folder: Path) -> None:
     lines = "for line in range(50): print({'loss': 4 - line / 50, 'epoch': line / 10}, flush=True); time.sleep(0.01)"
     rate = "print({'train_runtime': 9.0, 'train_steps_per_second': 500.0, 'train_loss': 3.5, 'epoch': 5.0})"
     (folder / "train.py").write_text(f"import time\n{lines}\n{rate}\n", encoding="utf-8")
-    config = {"command": {"run": f"{sys.executable} train.py"}, "params": {"batch_size": 4}}
+    config = {"command": {"run": f"{sys.executable} train.py {{batch_size}}"}, "params": {"batch_size": 4}}
     (folder / "hotlap.yaml").write_text(json.dumps(config), encoding="utf-8")
     bench(folder, "--batch", "4", *QUICK)
     (only,) = repeats_in(folder)
