@@ -6,7 +6,7 @@ import pytest
 
 from hotlap.core.bench_folder import BenchFolder, bench_folders
 from hotlap.core.bench_records import CellRepeat
-from hotlap.core.errors import StorageError, StudyError
+from hotlap.core.errors import StudyError
 
 REPEAT = CellRepeat(cell=0, repeat=0, settings={"training.optim": "muon"}, outcome="measured", step_seconds=(0.1,))
 
@@ -38,9 +38,3 @@ def test_a_folder_without_a_plan_is_no_bench(tmp_path: Path) -> None:
         folder.plan()
     folder.write_plan({"axes": {}})
     assert folder.plan() == {"axes": {}}
-
-
-def test_a_place_that_is_a_file_is_a_plain_error(tmp_path: Path) -> None:
-    (tmp_path / "benches").write_text("")
-    with pytest.raises(StorageError, match="cannot make a bench folder"):
-        BenchFolder.create(tmp_path / "benches")

@@ -4,7 +4,6 @@ import errno
 import json
 import os
 import re
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -27,38 +26,6 @@ def folder(tmp_path: Path) -> RunFolder:
 
 def test_ids_count_from_one(tmp_path: Path) -> None:
     assert [RunFolder.create(tmp_path / "runs").run_id for _ in range(3)] == ["r0001", "r0002", "r0003"]
-
-
-def test_an_id_that_was_taken_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    synced = []
-    monkeypatch.setattr("hotlap.core.files.os.fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
-    RunFolder.create(tmp_path)
-    assert synced == [tmp_path.stat().st_ino]
-
-
-def test_an_id_between_others_is_never_used_again(tmp_path: Path) -> None:
-    for name in ("r0003", "r0041", "notes", "r41", "r0042.tmp", "old-r0099"):
-        (tmp_path / name).mkdir()
-    assert RunFolder.create(tmp_path).run_id == "r0042"
-    (tmp_path / "r0041").rmdir()
-    assert RunFolder.create(tmp_path).run_id == "r0043"
-
-
-def test_ids_grow_beyond_four_digits(tmp_path: Path) -> None:
-    (tmp_path / "r9999").mkdir()
-    assert [RunFolder.create(tmp_path).run_id for _ in range(2)] == ["r10000", "r10001"]
-
-
-def test_folders_made_at_the_same_time_get_different_ids(tmp_path: Path) -> None:
-    with ThreadPoolExecutor(8) as pool:
-        ids = list(pool.map(lambda _: RunFolder.create(tmp_path / "runs").run_id, range(64)))
-    assert sorted(ids) == [f"r{number:04}" for number in range(1, 65)]
-
-
-def test_a_place_that_cannot_hold_runs_is_a_storage_error(tmp_path: Path) -> None:
-    (tmp_path / "runs").write_text("a file")
-    with pytest.raises(StorageError, match="choose another project folder with -p"):
-        RunFolder.create(tmp_path / "runs")
 
 
 def test_every_file_has_the_name_of_the_contract(folder: RunFolder) -> None:

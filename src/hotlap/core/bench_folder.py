@@ -3,16 +3,16 @@
 This module owns the file names; no other module spells them.
 """
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from hotlap.core.bench_records import CellRepeat
-from hotlap.core.errors import StorageError, StudyError
-from hotlap.core.files import append_json_line, read_json, read_json_lines, sync_name, write_atomic, write_json
+from hotlap.core.errors import StudyError
+from hotlap.core.files import append_json_line, read_json, read_json_lines, write_atomic, write_json
+from hotlap.core.numbered_folders import id_pattern, numbered_folders, take_folder
 
-BENCH_ID: Final = re.compile(r"b(\d{4,})")
+BENCH_ID: Final = id_pattern("b")
 
 
 class BenchFolder:
@@ -36,27 +36,8 @@ class BenchFolder:
 
     @classmethod
     def create(cls, benches_directory: Path) -> "BenchFolder":
-        """Take the next free id by making its folder, which only one process can do.
-
-        Raises StorageError when the folder cannot be made.
-        """
-        try:
-            benches_directory.mkdir(parents=True, exist_ok=True)
-            number = max((int(found[1]) for found in map(_match, benches_directory.iterdir()) if found), default=0)
-            while True:
-                number += 1
-                path = benches_directory / f"b{number:04}"
-                try:
-                    path.mkdir()
-                except FileExistsError:
-                    continue
-                sync_name(path)
-                return cls(path)
-        except OSError as error:
-            raise StorageError(
-                f"cannot make a bench folder in {benches_directory}: {error.strerror or error}; "
-                "choose another project folder with -p"
-            ) from error
+        """Take the next free id by making the folder; raises StorageError when the folder cannot be made."""
+        return cls(take_folder(benches_directory, "b", "a bench folder"))
 
     @property
     def bench_id(self) -> str:
@@ -93,11 +74,4 @@ class BenchFolder:
 
 def bench_folders(benches_directory: Path) -> list[BenchFolder]:
     """Return the benches of a project, oldest first."""
-    if not benches_directory.is_dir():
-        return []
-    named = sorted((int(found[1]), path) for path in benches_directory.iterdir() if (found := _match(path)))
-    return [BenchFolder(path) for _, path in named]
-
-
-def _match(path: Path) -> re.Match[str] | None:
-    return BENCH_ID.fullmatch(path.name)
+    return [BenchFolder(path) for _, path in numbered_folders(benches_directory, "b")]

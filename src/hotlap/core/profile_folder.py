@@ -3,16 +3,14 @@
 This module owns the file names; no other module spells them.
 """
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from hotlap.core.errors import StorageError
-from hotlap.core.files import read_json, sync_name, write_atomic, write_json
+from hotlap.core.files import read_json, write_atomic, write_json
+from hotlap.core.numbered_folders import take_folder
 
 TRACE_NAME: Final = "trace.json.gz"
-_PROFILE_ID: Final = re.compile(r"p(\d{4,})")
 
 
 class ProfileFolder:
@@ -26,28 +24,8 @@ class ProfileFolder:
 
     @classmethod
     def create(cls, profiles_directory: Path) -> "ProfileFolder":
-        """Take the next free id by making its folder, which only one process can do.
-
-        Raises StorageError when the folder cannot be made.
-        """
-        try:
-            profiles_directory.mkdir(parents=True, exist_ok=True)
-            names = (_PROFILE_ID.fullmatch(path.name) for path in profiles_directory.iterdir())
-            number = max((int(found[1]) for found in names if found), default=0)
-            while True:
-                number += 1
-                path = profiles_directory / f"p{number:04}"
-                try:
-                    path.mkdir()
-                except FileExistsError:
-                    continue
-                sync_name(path)
-                return cls(path)
-        except OSError as error:
-            raise StorageError(
-                f"cannot make a profile's folder in {profiles_directory}: {error.strerror or error}; "
-                "choose another project folder with -p"
-            ) from error
+        """Take the next free id by making the folder; raises StorageError when the folder cannot be made."""
+        return cls(take_folder(profiles_directory, "p", "a profile's folder"))
 
     @property
     def profile_id(self) -> str:

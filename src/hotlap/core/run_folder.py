@@ -18,14 +18,14 @@ from hotlap.core.files import (
     read_json,
     read_json_lines,
     sync,
-    sync_name,
     write_atomic,
     write_json,
 )
+from hotlap.core.numbered_folders import id_pattern, take_folder
 from hotlap.core.processes import is_alive
 from hotlap.core.records import Outcome
 
-RUN_ID = re.compile(r"r(\d{4,})")
+RUN_ID = id_pattern("r")
 RUN_VARIABLE: Final = "HOTLAP_RUN_FOLDER"
 """Names the run that a process belongs to; a driver sets it for the worker."""
 WEIGHTS_NAME: Final = "model.safetensors"
@@ -80,27 +80,8 @@ class RunFolder:
 
     @classmethod
     def create(cls, runs_directory: Path) -> "RunFolder":
-        """Take the next free run id by making its folder, which only one process can do.
-
-        Raises StorageError when the folder cannot be made.
-        """
-        try:
-            runs_directory.mkdir(parents=True, exist_ok=True)
-            number = max((int(m[1]) for p in runs_directory.iterdir() if (m := RUN_ID.fullmatch(p.name))), default=0)
-            while True:
-                number += 1
-                path = runs_directory / f"r{number:04}"
-                try:
-                    path.mkdir()
-                except FileExistsError:
-                    continue
-                sync_name(path)
-                return cls(path)
-        except OSError as error:
-            raise StorageError(
-                f"cannot make a run folder in {runs_directory}: {error.strerror or error}; "
-                "choose another project folder with -p"
-            ) from error
+        """Take the next free run id by making its folder; raises StorageError when the folder cannot be made."""
+        return cls(take_folder(runs_directory, "r", "a run folder"))
 
     @property
     def run_id(self) -> str:
