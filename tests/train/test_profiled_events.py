@@ -2,7 +2,7 @@
 
 import pytest
 
-from hotlap.train.profiled_events import Event, Region, family, gaps_in, merged, overlap, summarise
+from hotlap.train.profiled_events import Event, Region, composition, family, gaps_in, merged, overlap, summarise
 
 REGIONS = [
     Region(part, base + start, base + end)
@@ -70,6 +70,31 @@ def test_a_gpu_is_busy_with_its_kernels_alone() -> None:
     assert figures["kernels"] == 1 and figures["small_kernel_seconds"] == pytest.approx(5e-6)
 
 
+def test_on_a_cpu_all_that_ran_is_the_work_of_a_step() -> None:
+    compiled = Event("## Call CompiledFxGraph abc ##", 7000.0, 7300.0, self_micros=300.0, is_outermost=True)
+    found = composition([*events(0.0), compiled, Event("aten::view", 900.0, 901.0, self_micros=1.0)], "cpu")
+    assert found["num_operations"] == 5 and found["num_kernels"] == 0
+    assert found["busy_seconds"] == pytest.approx(1921e-6)
+    assert found["product_seconds"] == pytest.approx(590e-6)
+    assert found["small_ratio"] == pytest.approx(1 / 6)
+
+
+def test_on_a_gpu_the_kernels_are_the_work_of_a_step() -> None:
+    kernels = [
+        Event(name, 1200.0, 1200.0 + micros, self_micros=micros, on_device=True)
+        for name, micros in (("nvjet_tst_64x8", 40.0), ("flash_fwd_kernel", 8.0), ("elementwise_kernel", 2.0))
+    ]
+    found = composition([*events(0.0), Event("cudaLaunchKernel", 0.0, 1.0, self_micros=1.0), *kernels], "cuda")
+    assert found["num_operations"] == 4 and found["num_kernels"] == 3
+    assert found["busy_seconds"] == pytest.approx(50e-6)
+    assert found["product_seconds"] == pytest.approx(48e-6)
+    assert found["small_ratio"] == pytest.approx(2 / 3)
+
+
+def test_nothing_that_ran_is_no_work() -> None:
+    assert set(composition([], "cuda").values()) == {0.0}
+
+
 def test_intervals() -> None:
     found = merged([(5.0, 6.0), (0.0, 2.0), (1.0, 3.0), (3.0, 4.0)])
     assert found == [(0.0, 4.0), (5.0, 6.0)]
@@ -84,6 +109,10 @@ def test_intervals() -> None:
     ("name", "kind"),
     [
         ("aten::addmm", "matmul"),
+        ("aten::addmv_", "matmul"),
+        ("aten::mv", "matmul"),
+        ("nvjet_tst_128x256_64x4_2x1_v_bz_coopA_TNT", "matmul"),
+        ("gemv2T_kernel_val", "matmul"),
         ("aten::_scaled_dot_product_flash_attention", "attention"),
         ("aten::_fused_adamw_", "optimizer"),
         ("ncclDevKernel_AllReduce_Sum_f32", "communication"),

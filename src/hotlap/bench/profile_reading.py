@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
-from hotlap.core.bench_records import median
+from hotlap.core.bench_records import PRODUCTS, median
 
 Bound = Literal["data", "host", "launch overhead", "communication", "compute", "memory bandwidth"]
 
@@ -16,7 +16,6 @@ _WORTH_TELLING: Final = 0.1
 _COMPUTING: Final = ("forward", "backward", "optimizer")
 _OVERHEAD_BOUND: Final = 0.5
 """Share of the computing parts that starting small operators takes, from which on it bounds the step."""
-_MATMULS: Final = ("matmul", "attention")
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +161,7 @@ def _work(figures: Mapping[str, Any], shared: _Shared) -> Finding:
     """Tell of the operators' own work, and what most of it is."""
     families, ratio = figures["families"], shared.work / shared.step
     total = sum(families.values()) or 1.0
-    matmuls = sum(families.get(kind, 0.0) for kind in _MATMULS) / total
+    matmuls = sum(families.get(kind, 0.0) for kind in PRODUCTS) / total
     largest = ", ".join(f"{kind} {seconds / total:.0%}" for kind, seconds in list(families.items())[:3])
     what = "on the device" if figures["device"] == "cuda" else "in operators"
     text = f"{ratio:.0%} of a step is work {what}, by kind: {largest}"

@@ -13,6 +13,8 @@ CellOutcome = Literal["measured", "out_of_memory", "timed_out", "failed"]
 CELL_OUTCOMES: Final[tuple[str, ...]] = get_args(CellOutcome)
 STEP_PARTS: Final = ("waiting", "data", "forward", "backward", "optimizer")
 """The parts of a step that hotlap's own trainer tells apart, in the order in which they happen."""
+PRODUCTS: Final = ("matmul", "attention")
+"""The kinds of operators that multiply matrices: what the arithmetic of a model is."""
 
 
 @dataclass(frozen=True, slots=True)

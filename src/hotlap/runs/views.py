@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from hotlap.config.schema import RunConfig
+from hotlap.core.bench_records import STEP_PARTS
 from hotlap.core.study_folder import ProjectFolder
 from hotlap.runs.rows import StoredRun
 
@@ -36,7 +37,6 @@ _FACTS: Final = (
     "contaminated",
 )
 _SEED_KEYS: Final = ("training.seed", "training.data_seed", "params.seed")
-_STEP_PARTS: Final = ("waiting", "data", "forward", "backward", "optimizer")
 
 
 class TimePart(NamedTuple):
@@ -123,13 +123,13 @@ def changes_from_base(run: StoredRun, base: Mapping[str, Any]) -> dict[str, tupl
 def time_parts(run: StoredRun) -> list[TimePart]:
     """Return where a run's wall clock went, the unaccounted rest last."""
     whole = run.wall_seconds or math.inf
-    outer = [(name, seconds) for name, seconds in run.seconds.items() if name not in _STEP_PARTS]
+    outer = [(name, seconds) for name, seconds in run.seconds.items() if name not in STEP_PARTS]
     rest = run.wall_seconds - sum(seconds for _, seconds in outer)
     parts = []
     for name, seconds in [*outer, *([("other", rest)] if outer and rest > 0 else [])]:
         parts.append(TimePart(name, seconds, seconds / whole, False))
         if name == "steps":
-            inner = [(part, run.seconds[part]) for part in _STEP_PARTS if part in run.seconds]
+            inner = [(part, run.seconds[part]) for part in STEP_PARTS if part in run.seconds]
             parts += [TimePart(part, spent, spent / whole, True) for part, spent in inner]
     return parts
 

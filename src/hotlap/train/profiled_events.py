@@ -1,6 +1,6 @@
 """What a profiler's events say of the steps: time by part, gaps between operators, the largest operators.
 
-Plain numbers in, plain numbers out: the events come from `train.profiling`, in microseconds of one clock.
+Plain numbers in, plain numbers out: the events come from `train.profiler`, in microseconds of one clock.
 """
 
 import re
@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, fields
 from statistics import median
 from typing import Any, Final
 
+from hotlap.core.bench_records import PRODUCTS
+
 SMALL_SECONDS: Final = {"cpu": 30e-6, "cuda": 10e-6}
 """Below this an operator on a CPU, or a kernel on a GPU, takes about as long as it takes to start one."""
 LONG_GAP_SECONDS: Final = 1e-3
@@ -20,7 +22,7 @@ _LISTED: Final = 20  # operators in each table
 _FAMILIES: Final[tuple[tuple[str, str], ...]] = (
     ("attention", r"scaled_dot_product|flash|fmha|efficient_attention|flex_attention"),
     ("optimizer", r"fused_adam|_foreach_|multi_tensor|adam|sgd|muon"),
-    ("matmul", r"mm\b|mm_|bmm|linear|matmul|einsum|gemm|cutlass|cublas|xmma|wgmma|nvjet|mkldnn"),
+    ("matmul", r"mm\b|mm_|bmm|addmv|::mv\b|linear|matmul|einsum|gem[mv]|cutlass|cublas|xmma|wgmma|nvjet|mkldnn"),
     ("communication", r"nccl|gloo|c10d|all_?reduce|all_?gather"),
     ("loss and softmax", r"softmax|nll_loss|cross_entropy|logsumexp"),
     ("normalisation", r"layer_norm|rms_norm|group_norm|batch_norm"),
@@ -154,6 +156,22 @@ def summarise(events: Sequence[Event], regions: Sequence[Region], device: str) -
         "median_kernel_seconds": median(sizes) if sizes else 0.0,
         "device_busy_seconds": busy_seconds,
         "device_idle_ratio": max(0.0, 1.0 - busy_seconds / seconds) if seconds else 0.0,
+    }
+
+
+def composition(events: Sequence[Event], device: str) -> dict[str, float]:
+    """Return what the events of one step amount to; on a GPU its kernels are the work, on a CPU all that it ran.
+
+    `num_operations` of PyTorch, those that others called included; `num_kernels`; `busy_seconds` of the work itself,
+    `product_seconds` of the matrix products in it, `small_ratio`: the share of it, by number, that took below 10 µs.
+    """
+    work = [event for event in events if event.on_device == (device == "cuda")]
+    return {
+        "num_operations": float(sum(event.name.startswith("aten::") for event in events if not event.on_device)),
+        "num_kernels": float(sum(event.on_device for event in events)),
+        "busy_seconds": sum(event.self_micros for event in work) * _MICRO,
+        "product_seconds": sum(event.self_micros for event in work if family(event.name) in PRODUCTS) * _MICRO,
+        "small_ratio": sum(event.self_micros * _MICRO < SMALL_SECONDS["cuda"] for event in work) / max(1, len(work)),
     }
 
 

@@ -7,19 +7,16 @@ watching every operator makes short ones longer; what the two say of a step's le
 """
 
 import gc
-import re
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from statistics import median
-from typing import Any, Final
+from typing import Any
 
 import torch
-from torch.autograd import DeviceType  # type: ignore[attr-defined]
-from torch.autograd.profiler_util import FunctionEvent
-from torch.profiler import ProfilerActivity, profile, record_function
+from torch.profiler import profile, record_function
 
 from hotlap.core.bench_records import STEP_PARTS
 from hotlap.core.errors import StorageError
@@ -27,13 +24,8 @@ from hotlap.train.loop import Step, StepTimer
 from hotlap.train.measure import measured_loop
 from hotlap.train.memory import device_name, peak_memory_bytes
 from hotlap.train.parts import Parts
-from hotlap.train.profiled_events import Event, Region, summarise
-
-_PREFIX: Final = "hotlap."
-"""Of the names by which the trace shows the parts of a step."""
-_WRAPPER: Final = re.compile(r"autograd::engine::|ProfilerStep|Optimizer\.|(?!Compiled)_?[A-Z][A-Za-z]*\d*$")
-"""Names of what surrounds operators and does no work of its own: the engine, a node of the graph such as MulBackward0,
-a function of Python's in it."""
+from hotlap.train.profiled_events import summarise
+from hotlap.train.profiler import read_events, region_mark, watch
 
 
 class RegionTimer(StepTimer):
@@ -65,7 +57,7 @@ class RegionTimer(StepTimer):
 
     def _enter(self, part: str) -> None:
         if self.marks:
-            self._open = record_function(_PREFIX + part)
+            self._open = region_mark(part)
             self._open.__enter__()
 
     def _leave(self) -> None:
@@ -133,16 +125,14 @@ def _profiled(
     parts: Parts, timer: RegionTimer, steps: Iterator[Step], count: int, trace_path: Path | None
 ) -> tuple[dict[str, Any], float]:
     """Take steps under the profiler; return the figures and the mean seconds of a step."""
-    is_gpu = parts.device.type == "cuda"
-    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if is_gpu else [])]
     timer.marks = True
     parts.synchronize()
-    with profile(activities=activities, profile_memory=True, acc_events=False) as profiler:
+    with watch(parts.device, with_memory=True) as profiler:
         _, seconds = _timed(steps, count)
     timer.marks = False
     if trace_path is not None:
         _write_trace(profiler, trace_path)
-    events, regions = _read(profiler.events())
+    events, regions = read_events(profiler)
     return summarise(events, regions, parts.device.type), median(seconds)
 
 
@@ -157,40 +147,3 @@ def _write_trace(profiler: profile, path: Path) -> None:
     with suppress(OSError):
         path.unlink()
     raise StorageError(f"cannot write the trace {path}: {problem}; free space, or choose another folder with -p")
-
-
-def _read(found: Any) -> tuple[list[Event], list[Region]]:
-    """Return the profiler's events without those that only surround others, and the parts of the steps."""
-    events, regions = [], []
-    for one in found:
-        on_device = one.device_type != DeviceType.CPU
-        if one.name.startswith(_PREFIX):
-            if not on_device:
-                regions.append(Region(one.name.removeprefix(_PREFIX), one.time_range.start, one.time_range.end))
-            continue
-        if _surrounds(one) and (not on_device or one.is_user_annotation):
-            continue
-        start, end = one.time_range.start, one.time_range.end
-        events.append(
-            Event(
-                name=one.name,
-                start=start,
-                end=end,
-                self_micros=end - start if on_device else one.self_cpu_time_total,
-                num_bytes=_bytes_of(one),
-                on_device=on_device,
-                is_outermost=not on_device and (one.cpu_parent is None or _surrounds(one.cpu_parent)),
-            )
-        )
-    return events, regions
-
-
-def _surrounds(event: FunctionEvent) -> bool:
-    """Say whether an event is a range that somebody named, or the engine around an operator."""
-    name = event.name
-    return bool(event.is_user_annotation) or name.startswith(_PREFIX) or _WRAPPER.match(name) is not None
-
-
-def _bytes_of(event: FunctionEvent) -> int:
-    """Return what an operator, with those that it called, took of the memory of the device that it works for."""
-    return int(event.device_memory_usage or event.cpu_memory_usage)
