@@ -166,12 +166,13 @@ def composition(events: Sequence[Event], device: str) -> dict[str, float]:
     `product_seconds` of the matrix products in it, `small_ratio`: the share of it, by number, that took below 10 µs.
     """
     work = [event for event in events if event.on_device == (device == "cuda")]
+    small = 1e6 * SMALL_SECONDS["cuda"]
     return {
         "num_operations": float(sum(event.name.startswith("aten::") for event in events if not event.on_device)),
         "num_kernels": float(sum(event.on_device for event in events)),
         "busy_seconds": sum(event.self_micros for event in work) * _MICRO,
         "product_seconds": sum(event.self_micros for event in work if family(event.name) in PRODUCTS) * _MICRO,
-        "small_ratio": sum(event.self_micros * _MICRO < SMALL_SECONDS["cuda"] for event in work) / max(1, len(work)),
+        "small_ratio": sum(event.self_micros < small for event in work) / max(1, len(work)),
     }
 
 
