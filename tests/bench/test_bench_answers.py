@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from synthetic_bench import BATCH, BF16, COMPILE, LENGTH, WORKERS, Machine, measure, roofline
 
 from hotlap.bench.answers import Answers, answers_from, predicted_seconds
-from hotlap.bench.measured_axes import role_of
 from hotlap.core.bench_records import CellRepeat
 
 BASE = {BATCH: 4, LENGTH: 128, BF16: False, COMPILE: False, WORKERS: 0, "devices": 1}
@@ -174,22 +173,6 @@ def test_a_command_is_compared_by_its_steps() -> None:
     assert found.unit == "steps/s"
     with_samples = [replace(one, samples_per_step=one.settings["params.batch_size"]) for one in repeats]
     assert answers_from(with_samples, {"params.batch_size": 8}).unit == "samples/s"
-
-
-@pytest.mark.parametrize(
-    ("key", "role"),
-    [
-        ("params.bs", "batch"),
-        ("params.micro-batch-size", "batch"),
-        ("task.max_length_bytes", "length"),
-        ("devices", "devices"),
-        ("training.torch_compile", "how"),
-        ("model.hidden_size", "what"),
-        ("training.learning_rate", "what"),
-    ],
-)
-def test_roles_go_by_names(key: str, role: str) -> None:
-    assert role_of(key) == role
 
 
 @settings(deadline=None, max_examples=25)

@@ -14,7 +14,7 @@ from hotlap.bench.axes import DEVICES_KEY
 from hotlap.bench.cells import Cell, Noise, drift_of, noise_of, summarise
 from hotlap.bench.knee import Knee, MemoryLine, Scaling, knees, memory_lines, scalings
 from hotlap.bench.launcher_devices import with_devices
-from hotlap.bench.measured_axes import Axis, Effect, axes_of, effects_of
+from hotlap.bench.measured_axes import Effect, MeasuredAxis, effects_of, measured_axes_of
 from hotlap.bench.predict import LeftOut, StepTimes, leave_out_errors
 from hotlap.bench.suggest import Prediction, Suggestion, predictions, suggest, worth_measuring
 from hotlap.bench.verdict import Verdict, verdict_of
@@ -42,7 +42,7 @@ class Answers:
     base: Mapping[str, Any]
     """The config's own values of the settings that cells have."""
     cells: tuple[Cell, ...]
-    axes: tuple[Axis, ...]
+    axes: tuple[MeasuredAxis, ...]
     noise: Noise
     drift: float | None
     """Factor by which step times grew while the bench ran; None where that is not more than noise."""
@@ -116,7 +116,7 @@ def answers_from(
     """
     cells = _comparable(summarise(repeats))
     own = {key: base.get(key) for cell in cells for key in cell.settings}
-    axes, noise = axes_of(cells, own), noise_of(cells)
+    axes, noise = measured_axes_of(cells, own), noise_of(cells)
     measured = [cell for cell in cells if cell.is_measured]
     model = StepTimes.fit(measured, axes) if measured and axes else None
     lines, left_out = memory_lines(cells, axes, limit_bytes), leave_out_errors(cells, axes)

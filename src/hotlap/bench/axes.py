@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from hotlap.bench.input_length import length_key
-from hotlap.config.knob_ranges import role_of
+from hotlap.bench.setting_names import SHORT_NAMES, short_name
 from hotlap.config.schema import RunConfig
 from hotlap.core.errors import ConfigError
 
@@ -20,9 +20,8 @@ AUTO: Final = "auto"
 """In place of batch sizes: 1, 2, 4 … until it no longer fits or no longer pays."""
 BATCH_KEY: Final = "training.per_device_train_batch_size"
 DEVICES_KEY: Final = "devices"
-SHORT_NAMES: Final[Mapping[str, str]] = {
+_OWN_KEYS: Final[Mapping[str, str]] = {
     "batch": BATCH_KEY,
-    "seq": "",
     "devices": DEVICES_KEY,
     "precision": "training.bf16",
     "compile": "training.torch_compile",
@@ -30,28 +29,9 @@ SHORT_NAMES: Final[Mapping[str, str]] = {
     "workers": "training.dataloader_num_workers",
     "attention": "model.attn_implementation",
 }
-"""The options for common axes, and the keys of hotlap's own trainer that they stand for; what `seq` is depends."""
-_KNOB_ROLES: Final[Mapping[str, tuple[str, ...]]] = {
-    "batch": ("per_device_train_batch_size",),
-    "seq": (
-        "block_size",
-        "max_length",
-        "max_seq_length",
-        "max_seq_len",
-        "seq_len",
-        "sequence_length",
-        "context_length",
-    ),
-    "devices": ("devices", "num_processes", "nproc_per_node", "num_gpus"),
-    "precision": ("bf16",),
-    "compile": ("torch_compile",),
-    "optim": ("optim",),
-    "workers": ("dataloader_num_workers",),
-    "attention": ("attn_implementation", "attention"),
-}
-"""What the knobs of a command are called that the short names stand for, or what their names mean."""
+"""The keys of hotlap's own trainer that short names stand for; `seq` depends on the task."""
 _PRECISIONS: Final[Mapping[str, bool]] = {"fp32": False, "bf16": True}
-_SWITCH: Final[Mapping[str, bool]] = {"on": True, "off": False, "true": True, "false": False}
+SWITCH: Final[Mapping[str, bool]] = {"on": True, "off": False, "yes": True, "no": False, "true": True, "false": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +79,7 @@ def _short_axis(config: RunConfig, name: str, text: str) -> Axis:
     if config.command is not None:
         key = _knob_key(config, name, option)
     else:
-        key = length_key(config) if name == "seq" else SHORT_NAMES[name]
+        key = length_key(config) if name == "seq" else _OWN_KEYS[name]
     if name == "batch" and text.strip() == AUTO:
         return Axis(key, ())
     values = read_values(option, text)
@@ -111,7 +91,7 @@ def _short_axis(config: RunConfig, name: str, text: str) -> Axis:
     if name == "precision":
         return Axis(key, _named_values(option, values, _PRECISIONS))
     if name == "compile":
-        return Axis(key, _named_values(option, values, _SWITCH))
+        return Axis(key, _named_values(option, values, SWITCH))
     if name == "attention" and config.command is None:
         return Axis(key, tuple(None if value == AUTO else value for value in values))
     return Axis(key, values)
@@ -120,13 +100,13 @@ def _short_axis(config: RunConfig, name: str, text: str) -> Axis:
 def _knob_key(config: RunConfig, name: str, option: str) -> str:
     """Return the knob of a command that a short name stands for; devices may go to its launcher instead."""
     for knob in config.params:
-        if knob in _KNOB_ROLES[name] or role_of(knob) in _KNOB_ROLES[name]:
+        if short_name(knob) == name:
             return f"params.{knob}"
     if name == "devices":
         return DEVICES_KEY
     known = ", ".join(config.params) or "none"
     raise ConfigError(
-        f"{option}: the command has no knob of this meaning, such as {_KNOB_ROLES[name][0]} (it has: {known}); "
+        f"{option}: the command has no knob of this meaning, such as {SHORT_NAMES[name][0]} (it has: {known}); "
         "name one with --axis params.NAME=VALUES, or give the command a place for it in command.run and params"
     )
 

@@ -3,12 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from hotlap.bench.setting_names import LENGTH_NAMES
 from hotlap.config.models import is_free_gpt
 from hotlap.config.schema import RunConfig
 from hotlap.core.errors import ConfigError
 
-_KEYS: Final = ("block_size", "max_length", "max_length_bytes")
-_CUSTOM_KEYS: Final = (*_KEYS, "seq_length", "sequence_length", "max_seq_length")
 _POSITIONS: Final = "model.max_position_embeddings"
 
 
@@ -17,11 +16,10 @@ def length_key(config: RunConfig) -> str:
 
     Raises ConfigError for a task that has none, or several.
     """
-    extra = config.task.model_extra
-    known = _KEYS if extra is None else (*_KEYS, *(key for key in _CUSTOM_KEYS if key in extra))
-    for key in known:
-        if key in type(config.task).model_fields or key in (extra or {}):
-            return f"task.{key}"
+    known = {*type(config.task).model_fields, *(config.task.model_extra or ())}
+    for name in LENGTH_NAMES:
+        if name in known:
+            return f"task.{name}"
     raise ConfigError(
         f"--seq: the task {config.task.name} has no length of its own (such as block_size or max_length); name the "
         "setting that makes its examples longer, such as --axis task.KEY=64,128"
@@ -46,4 +44,4 @@ def _tokens(key: str, value: Any) -> int:
         return 0
     if name == "max_length_bytes":
         return 2 * value + 32  # a sentence twice, and the words around it
-    return value if key.startswith("task.") and name in _CUSTOM_KEYS else 0
+    return value if key.startswith("task.") and name in LENGTH_NAMES else 0

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from hotlap.bench.cells import Cell, Noise
-from hotlap.bench.measured_axes import Axis, axis_with, groups
+from hotlap.bench.measured_axes import MeasuredAxis, axis_with, groups
 
 TOLERANCE: Final = 0.03
 """What a smaller batch may cost of the best throughput and still be called as good."""
@@ -73,7 +73,7 @@ def tolerance_of(noise: Noise, best: Cell, other: Cell) -> float:
     return min(max(TOLERANCE, noise.of_difference(best, other)), MOST_TOLERANCE)
 
 
-def knees(cells: Sequence[Cell], axes: Sequence[Axis]) -> tuple[Knee, ...]:
+def knees(cells: Sequence[Cell], axes: Sequence[MeasuredAxis]) -> tuple[Knee, ...]:
     """Return the knee for every combination of the other axes that has more than one batch."""
     axis = axis_with(axes, "batch")
     if axis is None or not axis.is_number:
@@ -98,7 +98,9 @@ def knees(cells: Sequence[Cell], axes: Sequence[Axis]) -> tuple[Knee, ...]:
     return tuple(found)
 
 
-def memory_lines(cells: Sequence[Cell], axes: Sequence[Axis], limit_bytes: int | None = None) -> tuple[MemoryLine, ...]:
+def memory_lines(
+    cells: Sequence[Cell], axes: Sequence[MeasuredAxis], limit_bytes: int | None = None
+) -> tuple[MemoryLine, ...]:
     """Return the line for every combination of the other axes with peaks at more than one batch."""
     axis = axis_with(axes, "batch")
     if axis is None or not axis.is_number:
@@ -156,7 +158,7 @@ def _largest(line: MemoryLine) -> int | None:
     return max(fits, line.largest_measured)
 
 
-def scalings(cells: Sequence[Cell], axes: Sequence[Axis]) -> tuple[Scaling, ...]:
+def scalings(cells: Sequence[Cell], axes: Sequence[MeasuredAxis]) -> tuple[Scaling, ...]:
     """Return what more devices bring, for every combination of the other axes (the batch is one device's)."""
     axis = axis_with(axes, "devices")
     if axis is None or not axis.is_number:

@@ -1,6 +1,6 @@
 """What the axes of a bench are: how much work a step has, how it is done, or what is learnt; and how much each matters.
 
-axes = axes_of(cells, base)
+axes = measured_axes_of(cells, base)
 [(effect.axis.key, effect.ratio) for effect in effects_of(cells, axes, noise)]
 """
 
@@ -8,33 +8,17 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from hotlap.bench.cells import Cell, Noise
-from hotlap.config.knob_ranges import role_of as setting_named
+from hotlap.bench.setting_names import Role, role_of
 
-Role = Literal["batch", "length", "devices", "how", "what"]
-"""batch: rows per device; length: tokens in a row; devices; how: the same steps done in another way; what: other steps.
-"""
-
-_BATCH: Final = ("per_device_train_batch_size", "batch")
-_LENGTH: Final = (
-    *("block_size", "max_length", "max_length_bytes", "seq", "seq_len", "seq_length", "max_seq_length"),
-    *("sequence_length", "context_length"),
-)
-_DEVICES: Final = ("devices", "num_devices", "nproc_per_node", "num_processes", "world_size", "gpus")
-_HOW: Final = (
-    *("bf16", "fp16", "tf32", "precision", "mixed_precision", "dtype", "torch_dtype", "compile", "torch_compile"),
-    *("torch_compile_mode", "torch_compile_backend", "attention", "attn_implementation", "gradient_checkpointing"),
-    *("dataloader_num_workers", "num_workers", "workers", "dataloader_prefetch_factor", "dataloader_pin_memory"),
-    *("dataloader_persistent_workers", "padding", "group_by_length", "threads", "ddp_bucket_cap_mb", "backend"),
-)
-SAME_STEPS: Final = (frozenset({"adamw_torch", "adamw_torch_fused", "adamw_torch_npu_fused"}),)
+_SAME_STEPS: Final = (frozenset({"adamw_torch", "adamw_torch_fused", "adamw_torch_npu_fused"}),)
 """Values of `optim` that compute the same."""
 
 
 @dataclass(frozen=True, slots=True)
-class Axis:
+class MeasuredAxis:
     """A setting that a bench varies."""
 
     key: str
@@ -58,14 +42,14 @@ class Axis:
     def is_free(self) -> bool:
         """Whether a suggestion may choose its value: the same is learnt with each, or the batch is what is asked."""
         if self.name == "optim":
-            return any(set(self.values) <= group for group in SAME_STEPS)
+            return any(set(self.values) <= group for group in _SAME_STEPS)
         return self.role in ("batch", "devices", "how")
 
 
 class Effect(NamedTuple):
     """How much an axis matters for the throughput."""
 
-    axis: Axis
+    axis: MeasuredAxis
     ratio: float
     """Throughput at its best value over that at its worst, everything else equal; geometric mean over the rest."""
     low: float
@@ -81,25 +65,7 @@ class Effect(NamedTuple):
     """Whether the best value is so at every setting of the others."""
 
 
-def role_of(key: str) -> Role:
-    """Return the role of a setting by the last part of its name, or what that is called elsewhere."""
-    plain = key.rsplit(".", maxsplit=1)[-1].lower().lstrip("-").replace("-", "_")
-    name = setting_named(plain) or plain
-    for role, names in _NAMES.items():
-        if name in names:
-            return role
-    return "what"
-
-
-_NAMES: Final[Mapping[Role, tuple[str, ...]]] = {
-    "batch": _BATCH,
-    "length": _LENGTH,
-    "devices": _DEVICES,
-    "how": _HOW,
-}
-
-
-def axes_of(cells: Iterable[Cell], base: Mapping[str, Any]) -> tuple[Axis, ...]:
+def measured_axes_of(cells: Iterable[Cell], base: Mapping[str, Any]) -> tuple[MeasuredAxis, ...]:
     """Return the settings that differ between cells; `base` has the config's own values by dotted key."""
     values: dict[str, list[Any]] = {}
     for cell in cells:
@@ -108,7 +74,9 @@ def axes_of(cells: Iterable[Cell], base: Mapping[str, Any]) -> tuple[Axis, ...]:
             if not any(same(value, other) for other in known):
                 known.append(value)
     return tuple(
-        Axis(key, role_of(key), _in_order(found), base.get(key)) for key, found in values.items() if len(found) > 1
+        MeasuredAxis(key, role_of(key), _in_order(found), base.get(key))
+        for key, found in values.items()
+        if len(found) > 1
     )
 
 
@@ -126,17 +94,17 @@ def same(one: Any, other: Any) -> bool:
     return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
 
 
-def axis_with(axes: Iterable[Axis], role: Role) -> Axis | None:
+def axis_with(axes: Iterable[MeasuredAxis], role: Role) -> MeasuredAxis | None:
     """Return the first axis of a role."""
     return next((axis for axis in axes if axis.role == role), None)
 
 
-def place_of(cell: Cell, axes: Iterable[Axis]) -> Hashable:
+def place_of(cell: Cell, axes: Iterable[MeasuredAxis]) -> Hashable:
     """Return the values of some axes in a cell, to group cells by."""
     return tuple((type(value := cell.settings.get(axis.key)).__name__, str(value)) for axis in axes)
 
 
-def groups(cells: Iterable[Cell], axes: Sequence[Axis], *without: str) -> list[list[Cell]]:
+def groups(cells: Iterable[Cell], axes: Sequence[MeasuredAxis], *without: str) -> list[list[Cell]]:
     """Return the cells that are equal in all axes but some, given by their keys."""
     found: dict[Hashable, list[Cell]] = defaultdict(list)
     kept = [axis for axis in axes if axis.key not in without]
@@ -146,7 +114,10 @@ def groups(cells: Iterable[Cell], axes: Sequence[Axis], *without: str) -> list[l
 
 
 def effects_of(
-    cells: Sequence[Cell], axes: Sequence[Axis], noise: Noise, pay: Callable[[Cell], float] = lambda cell: cell.pay
+    cells: Sequence[Cell],
+    axes: Sequence[MeasuredAxis],
+    noise: Noise,
+    pay: Callable[[Cell], float] = lambda cell: cell.pay,
 ) -> tuple[Effect, ...]:
     """Return how much each axis matters, the weightiest first; only cells equal in everything else are compared."""
     measured = [cell for cell in cells if cell.is_measured]
@@ -155,7 +126,11 @@ def effects_of(
 
 
 def _effect(
-    measured: Sequence[Cell], axes: Sequence[Axis], axis: Axis, noise: Noise, pay: Callable[[Cell], float]
+    measured: Sequence[Cell],
+    axes: Sequence[MeasuredAxis],
+    axis: MeasuredAxis,
+    noise: Noise,
+    pay: Callable[[Cell], float],
 ) -> Effect | None:
     logs: list[dict[int, float]] = []
     repeats = []
@@ -183,7 +158,7 @@ def _effect(
     )
 
 
-def _number(axis: Axis, cell: Cell) -> int:
+def _number(axis: MeasuredAxis, cell: Cell) -> int:
     value = cell.settings.get(axis.key)
     return next(number for number, other in enumerate(axis.values) if same(value, other))
 

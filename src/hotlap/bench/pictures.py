@@ -9,7 +9,7 @@ from typing import Final
 
 from hotlap.bench.answers import Answers
 from hotlap.bench.cells import Cell
-from hotlap.bench.measured_axes import Axis, axis_with, groups, same
+from hotlap.bench.measured_axes import MeasuredAxis, axis_with, groups, same
 from hotlap.bench.verdict import BOUND_NAMES, Bound
 from hotlap.bench.words import names_of, settings_text
 from hotlap.report.bench_pictures import MOST_MAPS, Heat, Line, Lines, Shares, short_number
@@ -37,7 +37,7 @@ def heats_of(answers: Answers) -> tuple[Heat, ...]:
     return tuple(_heat(answers, cells, down, across, others) for cells in chosen)
 
 
-def _spanning(answers: Answers) -> tuple[Axis, Axis] | None:
+def _spanning(answers: Answers) -> tuple[MeasuredAxis, MeasuredAxis] | None:
     """Return the settings of rows and columns."""
     if len(answers.axes) < 2:
         return None
@@ -48,11 +48,13 @@ def _spanning(answers: Answers) -> tuple[Axis, Axis] | None:
     return down, across
 
 
-def _rank(axis: Axis, cell: Cell) -> int:
+def _rank(axis: MeasuredAxis, cell: Cell) -> int:
     return next(n for n, value in enumerate(axis.values) if same(value, cell.settings[axis.key]))
 
 
-def _heat(answers: Answers, cells: Sequence[Cell], down: Axis, across: Axis, others: Sequence[Axis]) -> Heat:
+def _heat(
+    answers: Answers, cells: Sequence[Cell], down: MeasuredAxis, across: MeasuredAxis, others: Sequence[MeasuredAxis]
+) -> Heat:
     names = names_of(answers)
     by_place = {(_rank(down, cell), _rank(across, cell)): cell for cell in cells}
     table = [[by_place.get((row, column)) for column in range(len(across.values))] for row in range(len(down.values))]
@@ -96,25 +98,25 @@ def panels_of(answers: Answers) -> tuple[Lines, ...]:
     return tuple(panels)
 
 
-def _series(answers: Answers, along: Axis) -> list[list[Cell]]:
+def _series(answers: Answers, along: MeasuredAxis) -> list[list[Cell]]:
     """Return the measured cells by what else they have, the fastest first, as many as can be told apart."""
     found = groups(answers.measured, answers.axes, along.key)
     found.sort(key=lambda cells: -max(cell.pay for cell in cells))
     return [sorted(cells, key=lambda cell: cell.settings[along.key]) for cells in found[:MOST_LINES]]
 
 
-def _line_name(answers: Answers, along: Axis, cells: Sequence[Cell]) -> str:
+def _line_name(answers: Answers, along: MeasuredAxis, cells: Sequence[Cell]) -> str:
     others = {key: value for key, value in cells[0].settings.items() if key != along.key}
     return settings_text(answers, others) if len(answers.axes) > 1 else ""
 
 
-def _pay_line(answers: Answers, along: Axis, cells: Sequence[Cell]) -> Line:
+def _pay_line(answers: Answers, along: MeasuredAxis, cells: Sequence[Cell]) -> Line:
     xs = tuple(float(cell.settings[along.key]) for cell in cells)
     reach = tuple(cell.pay * answers.noise.uncertainty(cell.num_repeats) for cell in cells)
     return Line(_line_name(answers, along, cells), xs, tuple(cell.pay for cell in cells), reach)
 
 
-def _time_line(answers: Answers, along: Axis, cells: Sequence[Cell]) -> Line:
+def _time_line(answers: Answers, along: MeasuredAxis, cells: Sequence[Cell]) -> Line:
     xs = tuple(float(cell.settings[along.key]) for cell in cells)
     ys = tuple(1000 * cell.seconds_per_step for cell in cells)
     reach = tuple(y * answers.noise.uncertainty(cell.num_repeats) for y, cell in zip(ys, cells, strict=True))
@@ -126,7 +128,7 @@ def _time_line(answers: Answers, along: Axis, cells: Sequence[Cell]) -> Line:
     return Line(_line_name(answers, along, cells), xs, ys, reach, fit)
 
 
-def _memory_panel(answers: Answers, along: Axis, series: Sequence[Sequence[Cell]], name: str) -> Lines:
+def _memory_panel(answers: Answers, along: MeasuredAxis, series: Sequence[Sequence[Cell]], name: str) -> Lines:
     lines = []
     for cells in series:
         known = [(float(cell.settings[along.key]), (cell.peak_memory_bytes or 0) / 1e9) for cell in cells]

@@ -24,7 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hotlap.bench.cells import Cell, noise_of, quantile
-from hotlap.bench.measured_axes import Axis, Role, same
+from hotlap.bench.measured_axes import MeasuredAxis, same
+from hotlap.bench.setting_names import Role
 
 FEWEST_CELLS: Final = 6
 """Cells below which nothing is left out to be predicted."""
@@ -67,14 +68,14 @@ class LeftOut(NamedTuple):
 class _Shape:
     """How settings become rows of numbers."""
 
-    axes: tuple[Axis, ...]
+    axes: tuple[MeasuredAxis, ...]
 
     @property
-    def numbers(self) -> tuple[Axis, ...]:
+    def numbers(self) -> tuple[MeasuredAxis, ...]:
         return tuple(axis for axis in self.axes if _scales_work(axis))
 
     @property
-    def levels(self) -> tuple[tuple[Axis, int], ...]:
+    def levels(self) -> tuple[tuple[MeasuredAxis, int], ...]:
         """Every value but the first of each axis that is no number."""
         return tuple((a, n) for a in self.axes if not _scales_work(a) for n in range(1, len(a.values)))
 
@@ -111,7 +112,7 @@ class StepTimes:
     """Weights of what the formula missed at each cell it was fitted to."""
 
     @classmethod
-    def fit(cls, cells: Sequence[Cell], axes: Sequence[Axis]) -> "StepTimes":
+    def fit(cls, cells: Sequence[Cell], axes: Sequence[MeasuredAxis]) -> "StepTimes":
         """Fit the measured ones of some cells; raises ValueError when there is none."""
         measured = [cell for cell in cells if cell.is_measured]
         if not measured:
@@ -160,7 +161,7 @@ class StepTimes:
         return np.array([self._shape.marks(settings)]), np.array([self._shape.logs(settings)])
 
 
-def leave_out_errors(cells: Sequence[Cell], axes: Sequence[Axis], seed: int = 0) -> LeftOut:
+def leave_out_errors(cells: Sequence[Cell], axes: Sequence[MeasuredAxis], seed: int = 0) -> LeftOut:
     """Return how well each measured cell is predicted when a random third, it among them, is left out.
 
     Not numbers with fewer than `FEWEST_CELLS`.
@@ -179,11 +180,11 @@ def leave_out_errors(cells: Sequence[Cell], axes: Sequence[Axis], seed: int = 0)
     return LeftOut(quantile(errors, 0.5), quantile(errors, 0.9), len(measured))
 
 
-def _scales_work(axis: Axis) -> bool:
+def _scales_work(axis: MeasuredAxis) -> bool:
     return axis.is_number and axis.role in ("batch", "length", "what")
 
 
-def _middle(axis: Axis) -> float:
+def _middle(axis: MeasuredAxis) -> float:
     return sum(map(math.log, axis.values)) / len(axis.values)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from hotlap.bench.axes import AUTO, BATCH_KEY, Axis, axes_of
+from hotlap.bench.axes import AUTO, BATCH_KEY, SWITCH, Axis, axes_of
 from hotlap.bench.input_length import room_for
 from hotlap.bench.plan import BenchPlan
 from hotlap.config.load import config_from_values, get_dotted
@@ -12,7 +12,6 @@ from hotlap.config.schema import RunConfig
 from hotlap.core.errors import ConfigError
 
 _TOTALS: Final = ("total_batch_size", "total_batch_tokens")
-_SWITCH: Final[Mapping[str, bool]] = {"on": True, "off": False, "yes": True, "no": False}
 
 
 def plan_bench(
@@ -45,7 +44,7 @@ def _with_switches(axis: Axis, values: Mapping[str, Any]) -> Axis:
         return axis
     if not is_switch:
         return axis
-    return Axis(axis.key, tuple(_SWITCH.get(v.lower(), v) if isinstance(v, str) else v for v in axis.values))
+    return Axis(axis.key, tuple(SWITCH.get(v.lower(), v) if isinstance(v, str) else v for v in axis.values))
 
 
 def _base_patch(config: RunConfig, axes: Sequence[Axis], notices: list[str]) -> dict[str, Any]:

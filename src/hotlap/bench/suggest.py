@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from hotlap.bench.cells import Cell, Noise
 from hotlap.bench.knee import MemoryLine, tolerance_of
-from hotlap.bench.measured_axes import Axis, axis_with, same
+from hotlap.bench.measured_axes import MeasuredAxis, axis_with, same
 from hotlap.bench.predict import StepTimes
 
 WORTH_MEASURING: Final = 1.05
@@ -57,7 +57,7 @@ class Suggestion:
 
 
 def suggest(
-    cells: Sequence[Cell], axes: Sequence[Axis], base: Mapping[str, Any], noise: Noise, model: StepTimes | None
+    cells: Sequence[Cell], axes: Sequence[MeasuredAxis], base: Mapping[str, Any], noise: Noise, model: StepTimes | None
 ) -> Suggestion | None:
     """Return what the measured cells speak for; None where none was measured that the config could become.
 
@@ -86,7 +86,7 @@ def suggest(
 
 
 def predictions(
-    cells: Sequence[Cell], axes: Sequence[Axis], model: StepTimes, lines: Sequence[MemoryLine]
+    cells: Sequence[Cell], axes: Sequence[MeasuredAxis], model: StepTimes, lines: Sequence[MemoryLine]
 ) -> tuple[Prediction, ...]:
     """Return what the grid leaves out, and twice the largest batch, but for what is known not to fit; fastest first.
 
@@ -107,7 +107,7 @@ def predictions(
 
 
 def worth_measuring(
-    found: Sequence[Prediction], suggested: Cell, axes: Sequence[Axis], error: float, sigma: float
+    found: Sequence[Prediction], suggested: Cell, axes: Sequence[MeasuredAxis], error: float, sigma: float
 ) -> tuple[Prediction, ...]:
     """Return the untested combinations that should clearly beat what is suggested and change nothing that is learnt.
 
@@ -124,7 +124,7 @@ def worth_measuring(
     )
 
 
-def _kept_values(cells: Sequence[Cell], axes: Sequence[Axis]) -> tuple[dict[str, Any], list[str]]:
+def _kept_values(cells: Sequence[Cell], axes: Sequence[MeasuredAxis]) -> tuple[dict[str, Any], list[str]]:
     """Return the value of every setting that a suggestion must not choose, with what has to be said of it."""
     kept, notes = {}, []
     for axis in axes:
@@ -144,7 +144,7 @@ def _kept_values(cells: Sequence[Cell], axes: Sequence[Axis]) -> tuple[dict[str,
     return kept, notes
 
 
-def _nearest(axis: Axis, measured: Sequence[Any]) -> Any:
+def _nearest(axis: MeasuredAxis, measured: Sequence[Any]) -> Any:
     if not axis.is_number or not isinstance(axis.base, int | float) or axis.base <= 0:
         return measured[0]
     return min(measured, key=lambda value: abs(math.log(value / axis.base)))
@@ -154,7 +154,7 @@ def _has(cell: Cell, wanted: Mapping[str, Any]) -> bool:
     return all(same(cell.settings.get(key), value) for key, value in wanted.items())
 
 
-def _simplicity(cell: Cell, axes: Sequence[Axis], base: Mapping[str, Any]) -> tuple[float, ...]:
+def _simplicity(cell: Cell, axes: Sequence[MeasuredAxis], base: Mapping[str, Any]) -> tuple[float, ...]:
     """Return what a setting costs beside its time, the weightiest first."""
     amounts = {axis.role: float(cell.settings[axis.key]) for axis in axes if axis.is_number}
     changed = sum(not same(cell.settings[axis.key], base.get(axis.key)) for axis in axes if axis.role == "how")
@@ -162,12 +162,12 @@ def _simplicity(cell: Cell, axes: Sequence[Axis], base: Mapping[str, Any]) -> tu
     return amounts.get("devices", 0.0), float(changed), amounts.get("batch", 0.0), extra
 
 
-def _is_amount(axis: Axis) -> bool:
+def _is_amount(axis: MeasuredAxis) -> bool:
     return all(isinstance(value, int) and not isinstance(value, bool) for value in axis.values)
 
 
 def _pay_of_base(
-    chosen: Cell, here: Sequence[Cell], axes: Sequence[Axis], base: Mapping[str, Any], model: StepTimes | None
+    chosen: Cell, here: Sequence[Cell], axes: Sequence[MeasuredAxis], base: Mapping[str, Any], model: StepTimes | None
 ) -> tuple[float, bool]:
     """Return the throughput of the config as it is, and whether it was measured; not a number where nobody can say."""
     own = {key: base.get(key) for key in chosen.settings}
@@ -185,7 +185,7 @@ def _pay_of_base(
 
 
 def _notes(
-    chosen: Cell, here: Sequence[Cell], axes: Sequence[Axis], base: Mapping[str, Any], patch: Mapping[str, Any]
+    chosen: Cell, here: Sequence[Cell], axes: Sequence[MeasuredAxis], base: Mapping[str, Any], patch: Mapping[str, Any]
 ) -> Iterator[str]:
     batch = axis_with(axes, "batch")
     if batch is not None and batch.key in patch and not any(base.get(key) for key in _HOLDS_ROWS):
@@ -215,7 +215,7 @@ def _compile_text(chosen: Cell, without: Cell) -> str:
     return f"its start takes {longer:.1f} s longer, which {math.ceil(longer / saved):,} steps make up for"
 
 
-def _combinations(cells: Sequence[Cell], axes: Sequence[Axis]) -> Iterator[dict[str, Any]]:
+def _combinations(cells: Sequence[Cell], axes: Sequence[MeasuredAxis]) -> Iterator[dict[str, Any]]:
     """Yield the whole grid, with twice its largest batch."""
     fixed = {key: value for key, value in cells[0].settings.items() if all(key != axis.key for axis in axes)}
     values = [
@@ -226,13 +226,13 @@ def _combinations(cells: Sequence[Cell], axes: Sequence[Axis]) -> Iterator[dict[
         yield {**fixed, **dict(zip((axis.key for axis in axes), combination, strict=True))}
 
 
-def _rows(axes: Sequence[Axis], settings: Mapping[str, Any]) -> float:
+def _rows(axes: Sequence[MeasuredAxis], settings: Mapping[str, Any]) -> float:
     """Return the rows of a step in units of those of a step with batch and devices of 1, or of the bench's own."""
     sizes = [settings[axis.key] for axis in axes if axis.role in ("batch", "devices") and axis.is_number]
     return float(math.prod(sizes))
 
 
-def _work_per_row(cells: Sequence[Cell], axes: Sequence[Axis], settings: Mapping[str, Any]) -> float | None:
+def _work_per_row(cells: Sequence[Cell], axes: Sequence[MeasuredAxis], settings: Mapping[str, Any]) -> float | None:
     """Return tokens (samples, steps) a row brings with these settings; batch and speed do not matter for it."""
     kept = [axis for axis in axes if axis.role in ("length", "what")]
     alike = [c for c in cells if c.is_measured and all(same(c.settings[a.key], settings[a.key]) for a in kept)]
@@ -241,7 +241,7 @@ def _work_per_row(cells: Sequence[Cell], axes: Sequence[Axis], settings: Mapping
     return sum(c.pay * c.seconds_per_step / _rows(axes, c.settings) for c in alike) / len(alike)
 
 
-def _is_refused(cells: Sequence[Cell], axes: Sequence[Axis], settings: Mapping[str, Any]) -> bool:
+def _is_refused(cells: Sequence[Cell], axes: Sequence[MeasuredAxis], settings: Mapping[str, Any]) -> bool:
     """Say whether the same with no larger batch was out of memory."""
     batch = axis_with(axes, "batch")
     return any(
@@ -256,7 +256,7 @@ def _is_refused(cells: Sequence[Cell], axes: Sequence[Axis], settings: Mapping[s
     )
 
 
-def _fits(axes: Sequence[Axis], lines: Sequence[MemoryLine], settings: Mapping[str, Any]) -> bool | None:
+def _fits(axes: Sequence[MeasuredAxis], lines: Sequence[MemoryLine], settings: Mapping[str, Any]) -> bool | None:
     batch = axis_with(axes, "batch")
     for line in lines:
         if batch is None or line.limit_bytes is None or line.largest_predicted is None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from hotlap.bench.answers import Answers
 from hotlap.bench.cells import Cell
-from hotlap.bench.measured_axes import Axis
+from hotlap.bench.measured_axes import MeasuredAxis
 from hotlap.bench.words import names_of, uncertainty_text
 from hotlap.core.progress import show_bytes
 from hotlap.report.bench_pictures import short_number
@@ -152,7 +152,7 @@ def _values(axes: Any, settings: Any) -> tuple[str, ...]:
     return tuple(setting_text(settings[axis.key]) for axis in axes)
 
 
-def _names(answers: Answers, axes: "list[Axis] | tuple[Axis, ...]") -> tuple[str, ...]:
+def _names(answers: Answers, axes: "list[MeasuredAxis] | tuple[MeasuredAxis, ...]") -> tuple[str, ...]:
     names = names_of(answers)
     return tuple(names[axis.key] for axis in axes)
 

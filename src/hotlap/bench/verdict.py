@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from hotlap.bench.cells import LOADING, Cell
-from hotlap.bench.measured_axes import Axis, axis_with, same
+from hotlap.bench.measured_axes import MeasuredAxis, axis_with, same
 from hotlap.bench.predict import StepTimes
 
 Bound = Literal["data", "communication", "optimizer", "compute", "launch_overhead", "memory_bandwidth", "work"]
@@ -74,7 +74,7 @@ class Verdict:
         return _ADVICE[self.bound]
 
 
-def verdict_of(cell: Cell, cells: Sequence[Cell], axes: Sequence[Axis], model: StepTimes | None) -> Verdict:
+def verdict_of(cell: Cell, cells: Sequence[Cell], axes: Sequence[MeasuredAxis], model: StepTimes | None) -> Verdict:
     """Return what bounds a measured cell; its neighbours tell what more devices and larger batches bring."""
     seconds: dict[Bound, float] = {}
     left = cell.seconds_per_step
@@ -101,7 +101,7 @@ def verdict_of(cell: Cell, cells: Sequence[Cell], axes: Sequence[Axis], model: S
 
 
 def _causes(
-    cell: Cell, cells: Sequence[Cell], axes: Sequence[Axis], model: StepTimes | None
+    cell: Cell, cells: Sequence[Cell], axes: Sequence[MeasuredAxis], model: StepTimes | None
 ) -> Iterator[tuple[Bound, float, str]]:
     """Yield causes with their seconds and what shows it, in the order in which they are booked."""
     if cell.loading_ratio is not None:
@@ -114,7 +114,9 @@ def _causes(
     yield from _compute(cell)
 
 
-def _communication(cell: Cell, cells: Sequence[Cell], axes: Sequence[Axis]) -> Iterator[tuple[Bound, float, str]]:
+def _communication(
+    cell: Cell, cells: Sequence[Cell], axes: Sequence[MeasuredAxis]
+) -> Iterator[tuple[Bound, float, str]]:
     step = cell.seconds_per_step
     alone = _on_fewest(cell, cells, axes)
     if alone is not None:
@@ -125,7 +127,7 @@ def _communication(cell: Cell, cells: Sequence[Cell], axes: Sequence[Axis]) -> I
 
 
 def _overhead(
-    cell: Cell, axes: Sequence[Axis], model: StepTimes | None, optimizer: float
+    cell: Cell, axes: Sequence[MeasuredAxis], model: StepTimes | None, optimizer: float
 ) -> Iterator[tuple[Bound, float, str]]:
     step, facts = cell.seconds_per_step, cell.evidence
     busy = facts.get("busy_seconds")
@@ -167,7 +169,7 @@ def _rate_text(ratio: float) -> str:
     return f", at {_percent(ratio)} of the rate of a large one{small}"
 
 
-def _tells_overhead(axes: Sequence[Axis]) -> bool:
+def _tells_overhead(axes: Sequence[MeasuredAxis]) -> bool:
     """Say whether the grid has steps of different work, without which nothing tells what stays."""
     return any(axis.is_number and axis.role in ("batch", "length") for axis in axes)
 
@@ -183,7 +185,7 @@ def _optimizer_seconds(cell: Cell) -> float | None:
     return cell.seconds_by_part["optimizer"] / whole * cell.seconds_per_step
 
 
-def _on_fewest(cell: Cell, cells: Sequence[Cell], axes: Sequence[Axis]) -> Cell | None:
+def _on_fewest(cell: Cell, cells: Sequence[Cell], axes: Sequence[MeasuredAxis]) -> Cell | None:
     """Return the measured cell that differs in having fewer devices, the fewest of all; None where there is none."""
     axis = axis_with(axes, "devices")
     if axis is None or not axis.is_number:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from hotlap.bench.answers import Answers
 from hotlap.bench.cells import Cell
 from hotlap.bench.knee import Knee, MemoryLine, Scaling
-from hotlap.bench.measured_axes import Axis
+from hotlap.bench.measured_axes import MeasuredAxis
 from hotlap.bench.suggest import Prediction, Suggestion
 from hotlap.config.set_in_yaml import value_text
 from hotlap.core.progress import show_bytes
@@ -33,7 +33,7 @@ _GOOD_ERROR: Final = 0.1
 """Median error up to which predictions are called good."""
 
 
-def axis_name(axis: Axis) -> str:
+def axis_name(axis: MeasuredAxis) -> str:
     """Return what an axis is called in tables and pictures."""
     return _SHORT.get(axis.role) or _SHORTER.get(axis.name, axis.name)
 

@@ -120,9 +120,14 @@ CORE: Final = (
 """Settings of Hugging Face's Trainer that a command is given a place for, even where it does not name them."""
 
 
+def plain_name(name: str) -> str:
+    """Return a setting's name without its section, as a script's option and its variable both have it."""
+    return name.rpartition(".")[2].lower().lstrip("-").replace("-", "_")
+
+
 def role_of(name: str) -> str | None:
     """Return Hugging Face's name for a setting; None for one that is not known, `seed` for a seed."""
-    plain = name.rpartition(".")[2].lower().lstrip("-").replace("-", "_")
+    plain = plain_name(name)
     return SEED if plain in ("seed", "random_seed", "rng_seed") else _ROLES.get(plain)
 
 

@@ -1,0 +1,67 @@
+"""What the settings that a bench varies are called, here and in other scripts, and what each has to do with speed.
+
+short_name("params.micro-batch-size")  ->  "batch"
+role_of("task.block_size")  ->  "length"
+
+What `config.knob_ranges` knows as another name for one of Hugging Face's need not be listed here.
+"""
+
+from collections.abc import Mapping
+from typing import Final, Literal
+
+from hotlap.config.knob_ranges import plain_name
+from hotlap.config.knob_ranges import role_of as hugging_face_name
+
+Role = Literal["batch", "length", "devices", "how", "what"]
+"""batch: rows per device; length: tokens in a row; devices; how: the same steps done in another way; what: other steps.
+"""
+LENGTH_NAMES: Final = (
+    *("block_size", "max_length", "max_length_bytes", "max_seq_length", "max_seq_len", "seq_length", "seq_len", "seq"),
+    *("sequence_length", "context_length"),
+)
+"""Of the length of the inputs; hotlap's own tasks have one of the first three."""
+SHORT_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
+    "batch": ("per_device_train_batch_size", "batch"),
+    "seq": LENGTH_NAMES,
+    "devices": ("devices", "num_devices", "num_processes", "nproc_per_node", "num_gpus", "gpus", "world_size"),
+    "precision": ("bf16",),
+    "compile": ("torch_compile",),
+    "optim": ("optim",),
+    "workers": ("dataloader_num_workers",),
+    "attention": ("attn_implementation", "attention"),
+}
+"""The options for common axes, and what the settings are called that they stand for."""
+_ROLES: Final[Mapping[str, Role]] = {
+    "batch": "batch",
+    "seq": "length",
+    "devices": "devices",
+    "precision": "how",
+    "compile": "how",
+    "optim": "what",
+    "workers": "how",
+    "attention": "how",
+}
+_OTHER_WAYS: Final = (
+    *("fp16", "tf32", "precision", "mixed_precision", "dtype", "torch_dtype", "torch_compile_mode"),
+    *("torch_compile_backend", "gradient_checkpointing", "dataloader_prefetch_factor", "dataloader_pin_memory"),
+    *("dataloader_persistent_workers", "padding", "group_by_length", "threads", "ddp_bucket_cap_mb", "backend"),
+)
+"""Settings without a short name that change how the same steps are done."""
+
+
+def short_name(key: str) -> str | None:
+    """Return the option that a setting goes by, by the last part of its key; None where it has none."""
+    name = _known_name(key)
+    return next((short for short, names in SHORT_NAMES.items() if name in names), None)
+
+
+def role_of(key: str) -> Role:
+    """Return the role of a setting by the last part of its key, or what that is called elsewhere."""
+    short = short_name(key)
+    if short is not None:
+        return _ROLES[short]
+    return "how" if _known_name(key) in _OTHER_WAYS else "what"
+
+
+def _known_name(key: str) -> str:
+    return hugging_face_name(key) or plain_name(key)
