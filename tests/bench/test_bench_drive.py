@@ -1,6 +1,7 @@
 """The driver of a bench: what it writes before it starts, how it goes on, and who may drive it."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -108,6 +109,28 @@ def test_the_same_bench_goes_on_and_a_finished_or_other_one_begins_anew(
     assert [config.training.bf16 for config in measured].count(True) == 3
     other = config_from_values({"name": "tiny", "training": {"use_cpu": True, "max_steps": 3}})
     assert open_bench(project, other, PLAN).folder.bench_id == "b0003"
+
+
+def test_a_repeat_has_no_more_time_than_is_left_and_one_that_is_broken_off_leaves_no_trace(
+    project: ProjectFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits: list[float] = []
+
+    def measure(folder: Any, config: RunConfig, where: Any, plan: BenchPlan, project: Any, tick: Any) -> CellRepeat:
+        cell, number = where
+        limits.append(plan.limit_seconds)
+        outcome = "timed_out" if plan.limit_seconds < 30 or cell.number == 0 else "measured"
+        return CellRepeat(cell.number, number, cell.settings, outcome, step_seconds=(0.1,))  # type: ignore[arg-type]
+
+    monkeypatch.setattr(drive, "measure_cell", measure)
+    monkeypatch.setattr(drive, "prepare_data", lambda project, config: "ready")
+    left = iter([400.0, 300.0, 40.0, 20.0])
+    bench = open_bench(project, CONFIG, replace(PLAN, base={BATCH_KEY: 1, "training.bf16": False}))
+    assert run_bench(project, bench, Quiet(), lambda: next(left)) == "done"
+    assert limits == [300.0, 300.0, 40.0, 20.0]
+    assert [repeat.outcome for repeat in bench.folder.repeats()] == ["timed_out", "measured", "measured"]
+    assert run_bench(project, bench, Quiet(), lambda: 0.0) == "done"
+    assert len(limits) == 4
 
 
 def test_a_bench_without_a_measurement_has_answers_too_and_a_finished_one_is_told_again(

@@ -44,6 +44,14 @@ def test_rounds_have_orders_of_their_own_which_the_seed_decides() -> None:
     assert orders(GRID) != orders(BenchPlan(axes=GRID.axes, seed=1))
 
 
+def test_a_bench_that_may_be_cut_short_begins_each_round_with_its_base_and_single_changes() -> None:
+    plan = BenchPlan.from_json(BenchPlan(axes=GRID.axes, base={"a": 2, "b": "x"}).to_json())
+    for turn in range(3):
+        settings = [each.settings for each in played(plan) if each.repeat == turn]
+        changes = [(one["a"] != 2) + (one["b"] != "x") for one in settings]
+        assert changes == [0, 1, 1, 1, 2, 2]
+
+
 def test_a_bench_goes_on_where_it_was_killed() -> None:
     whole = played(GRID)
     for end in range(len(whole)):

@@ -8,9 +8,12 @@ import pytest
 from hotlap.config.bounds import knob_search
 from hotlap.config.load import config_from_values
 from hotlap.core.records import Decision, History, RunRecord
+from hotlap.core.speed import MeasuredSpeed, SpeedCell
 from hotlap.policies.command_policy import CommandPolicy
 from hotlap.policies.command_rules import command_ideas
 from hotlap.policies.evidence import gather_evidence
+from hotlap.policies.ideas import Idea
+from hotlap.policies.measured_speed import step_families
 
 PARAMS = {
     "learning_rate": 1e-3,
@@ -176,3 +179,57 @@ def test_the_names_of_the_trainer_have_rules_with_grounds(in_file: bool) -> None
     assert all("params.label_smoothing_factor" not in idea.patch for idea in command_ideas(evidence)), (
         "it is evaluated with"
     )
+
+
+def measured_ideas(speed: dict[tuple[int, bool], float], **params: Any) -> dict[str, Idea]:
+    """Return ideas by the settings that they change, where a bench found such seconds for batch size and bf16."""
+    values = base(**params)
+    settings = ({"params.batch_size": rows, "params.bf16": bf16} for rows, bf16 in speed)
+    cells = tuple(SpeedCell(each, seconds) for each, seconds in zip(settings, speed.values(), strict=True))
+    past = History(clock="wall", base_config=values, runs=(record(0),), speed=MeasuredSpeed("b0001", 9.0, cells))
+    ideas = command_ideas(gather_evidence(past, config_from_values(values)))
+    return {" ".join(f"{key[7:]}={value}" for key, value in idea.patch.items()): idea for idea in ideas}
+
+
+SPEED = {(8, False): 0.09, (16, False): 0.1, (32, False): 0.12, (16, True): 0.06}
+
+
+def test_knobs_that_were_measured_to_be_faster_are_proposed_with_their_figures() -> None:
+    found = measured_ideas(SPEED, batch_size=16, bf16=False)
+    assert found["bf16=True"].predicted_ratio == pytest.approx(0.6)
+    assert "0.60 times as long in b0001" in found["bf16=True"].observation
+    slower = measured_ideas({**SPEED, (16, True): 0.3}, batch_size=16, bf16=False)
+    assert "bf16=True" not in slower, "the guess has no word where there are figures"
+    assert measured_ideas({(16, False): 0.1}, batch_size=16, bf16=False)["bf16=True"].predicted_ratio == 0.7
+
+
+def test_a_batch_is_weighed_by_what_its_steps_were_measured_to_take() -> None:
+    found = measured_ideas(SPEED, batch_size=16, bf16=False)
+    larger, smaller = found["batch_size=32"], found["batch_size=8"]
+    assert "With 32 a step took 1.20 times as long in b0001" in larger.observation
+    assert "1.67 times as many examples per second" in larger.hypothesis
+    assert larger.predicted_ratio == pytest.approx(1.2 / 2**0.5)
+    assert (smaller.predicted_ratio, smaller.confidence) == (0.95, 0.1), "its steps are hardly shorter"
+    assert larger.expected_gain > smaller.expected_gain
+    told = measured_ideas(SPEED, batch_size=16, bf16=False, grad_accum=4)["batch_size=32"].observation
+    assert "With 4 passes a step learns from 128 examples instead of 64." in told
+
+
+def test_where_another_knob_holds_the_whole_batch_more_rows_are_the_same_steps() -> None:
+    found = measured_ideas(SPEED, batch_size=16, bf16=False, total_batch_size=64)
+    assert "batch_size=32" not in found, "measured to be slower, all else the same"
+    assert "The same steps, each 10% shorter." in found["batch_size=8"].hypothesis
+    guessed = measured_ideas({(16, False): 0.1}, batch_size=16, bf16=False, total_batch_size=64)["batch_size=32"]
+    assert "total_batch_size stays 64: the same steps" in guessed.hypothesis
+    odd = measured_ideas({(16, False): 0.1}, batch_size=16, bf16=False, total_batch_size=48)
+    assert "batch_size=32" not in odd, "the batch would not be whole"
+    assert "params.batch_size" in step_families(config_from_values(base(batch_size=16, total_batch_size=64)))
+    assert "params.batch_size" not in step_families(config_from_values(base(batch_size=16)))
+
+
+def test_what_was_measured_is_proposed_only_where_the_study_may_set_it() -> None:
+    values = {**base(batch_size=16, bf16=False), "search": {"learning_rate": {"min": 1e-4, "max": 1e-2}}}
+    cells = tuple(SpeedCell({"params.bf16": bf16}, 0.1 - 0.05 * bf16) for bf16 in (False, True))
+    past = History(clock="wall", base_config=values, runs=(record(0),), speed=MeasuredSpeed("b0001", 9.0, cells))
+    ideas = command_ideas(gather_evidence(past, config_from_values(values)))
+    assert {key for idea in ideas for key in idea.patch} == {"params.learning_rate"}

@@ -20,8 +20,9 @@ from hotlap.core.study_folder import ProjectFolder
 from hotlap.policies.rules import untried_ideas
 from hotlap.report.speed import speed_section
 from hotlap.study import speed as speed_module
+from hotlap.study import speed_axes
 from hotlap.study.apply_bench import find_bench as find_bench_to_apply
-from hotlap.study.speed import measure_speed, speed_axes, with_predicted_pace
+from hotlap.study.speed import measure_speed, with_predicted_pace
 from hotlap.study.study import Study, open_study
 
 BF16 = "training.bf16"
@@ -129,32 +130,58 @@ def test_what_was_measured_to_be_faster_is_proposed_with_its_figures() -> None:
     assert [idea.predicted_ratio for idea in guessed] == [0.7]
 
 
-def test_axes_are_as_many_as_there_is_time_for() -> None:
-    def keys(room: float, **facts: bool) -> list[str]:
-        known = {"is_gpu": False, "bf16_is_fast": True, **facts}
-        return [axis.key.rpartition(".")[2] for axis in speed_axes(config(), room, **known)]
+COMMAND = {
+    "name": "toy",
+    "command": {"run": "train {batch_size} {lr} {bf16?--bf16} {width}"},
+    "params": {"batch_size": 8, "lr": 0.1, "bf16": False, "width": 4},
+    "targets": ["loss < 1"],
+    "budget": {"total": "1h"},
+}
+ROWS = "params.batch_size"
+KNOB_CELLS = tuple(SpeedCell({ROWS: rows, "params.bf16": False}, 0.02 + 0.01 * rows) for rows in (4, 8, 16))
+KNOBS_MEASURED = MeasuredSpeed("b0001", 60.0, (*KNOB_CELLS, SpeedCell({ROWS: 8, "params.bf16": True}, 0.05)))
 
-    assert keys(30) == []
-    assert keys(72) == ["bf16", "per_device_train_batch_size"]
-    assert keys(72, bf16_is_fast=False) == []  # three cells tell too little
-    assert keys(600, is_gpu=True) == ["bf16", "per_device_train_batch_size", "torch_compile"]
-    compiled = config(training__torch_compile_mode="max-autotune")
-    axes = speed_axes(compiled, 600, is_gpu=True, bf16_is_fast=True)
-    assert "training.torch_compile" not in [axis.key for axis in axes], "off is overruled by the mode"
-    words = config(model={"name": "word_latent", "preset": "micro"})
-    axes = speed_axes(words, 600, is_gpu=True, bf16_is_fast=True)
-    assert "training.torch_compile" not in [axis.key for axis in axes], "words compile with padding: max_length alone"
-    single = speed_axes(config(training__per_device_train_batch_size=1), 72, is_gpu=False, bf16_is_fast=True)
-    assert single[1].values == (1, 2)
+
+def command_history(*runs: RunRecord) -> History:
+    values = config_from_values(COMMAND).model_dump(mode="json")
+    return History(clock="wall", base_config=values, runs=runs, speed=KNOBS_MEASURED)
+
+
+def command_run(candidate: int, seconds_per_step: float, **told: float) -> RunRecord:
+    return replace(run(candidate, seconds_per_step), config=COMMAND, environment=told)
+
+
+def test_steps_of_a_command_are_compared_without_its_start_up() -> None:
+    history = command_history(command_run(0, 0.15, told_step_seconds=0.1))  # 150 s, 50 of which are no steps
+    told = with_predicted_pace(history, proposal({"params.bf16": True}))
+    assert told.predicted_step_seconds == pytest.approx(0.05)
+    assert told.predicted_ratio == pytest.approx(100 / 150)
+    smaller = with_predicted_pace(history, proposal({ROWS: 4, "params.lr": 0.05}))
+    assert (smaller.predicted_step_seconds, smaller.predicted_ratio) == (pytest.approx(0.06), 0.9)
+    other = proposal({ROWS: 4, "params.width": 8})
+    assert with_predicted_pace(history, other) == other
+
+
+def test_a_command_whose_lines_name_no_step_is_not_held_against_them() -> None:
+    """Its bench took the rate that it tells at its end; what its runs count are lines."""
+    before, after = command_run(0, 2.0), command_run(1, 1.5)
+    told = with_predicted_pace(command_history(before), proposal({"params.bf16": True}))
+    assert (told.predicted_step_seconds, told.predicted_ratio) == (pytest.approx(0.05), pytest.approx(0.5))
+    text = speed_section(replace(command_history(before, after), proposals=(told,)))
+    assert "| 1 | toy | 50.0 | – | – |" in text and "Median error" not in text
+    after = command_run(1, 1.5, told_step_seconds=0.04)
+    assert "| 1 | toy | 50.0 | 40.0 | 1.25 |" in speed_section(
+        replace(command_history(before, after), proposals=(told,))
+    )
 
 
 def fake_bench(monkeypatch: pytest.MonkeyPatch, stop_after: int | None = None) -> list[int]:
     """Let `run_bench` write figures without a process; return the numbers of repeats that each call made."""
     made: list[int] = []
 
-    def measure(project: ProjectFolder, bench: OpenBench, screen: object, is_over: Any) -> str:
+    def measure(project: ProjectFolder, bench: OpenBench, screen: object, seconds_left: Any) -> str:
         made.append(0)
-        while (following := next_repeat(bench.plan, bench.folder.repeats())) is not None and not is_over():
+        while (following := next_repeat(bench.plan, bench.folder.repeats())) is not None and seconds_left() > 0:
             if made[-1] == stop_after:
                 return "interrupted"
             cell, number = following
@@ -165,7 +192,7 @@ def fake_bench(monkeypatch: pytest.MonkeyPatch, stop_after: int | None = None) -
 
     monkeypatch.setattr(speed_module, "run_bench", measure)
     monkeypatch.setattr(speed_module, "conclude", lambda bench: None)
-    monkeypatch.setattr(speed_module, "_cpu_has_bf16", lambda: True)
+    monkeypatch.setattr(speed_axes, "_cpu_has_bf16", lambda: True)
     return made
 
 
@@ -204,8 +231,8 @@ def test_the_seconds_of_a_stopped_bench_count(tmp_path: Path, monkeypatch: pytes
     fake_bench(monkeypatch, stop_after=4)
     now = [1000.0]
 
-    def ticking(project: ProjectFolder, bench: OpenBench, screen: Any, is_over: Any) -> str:
-        ending = fake(project, bench, screen, is_over)
+    def ticking(project: ProjectFolder, bench: OpenBench, screen: Any, seconds_left: Any) -> str:
+        ending = fake(project, bench, screen, seconds_left)
         for repeat in bench.folder.repeats()[-4:]:
             now[0] += 10.0
             screen.ends(repeat)
@@ -222,6 +249,33 @@ def test_the_seconds_of_a_stopped_bench_count(tmp_path: Path, monkeypatch: pytes
     assert again.age_seconds == pytest.approx(40.0)
     assert measure_speed(again, lambda text: None) == ""
     assert again.history.speed is not None and again.history.speed.seconds == pytest.approx(40.0)
+
+
+def test_a_command_that_cannot_be_measured_is_left_at_its_first_cell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans: list[Any] = []
+
+    def measure(project: ProjectFolder, bench: OpenBench, screen: Any, seconds_left: Any) -> str:
+        plans.append(bench.plan)
+        while (following := next_repeat(bench.plan, bench.folder.repeats())) is not None and seconds_left() > 0:
+            message = "r0001: told no two steps within 36 s; give it longer with --limit"
+            bench.folder.append(CellRepeat(following[0].number, 0, following[0].settings, "timed_out", message))
+            screen.ends(bench.folder.repeats()[-1])
+        return "done"
+
+    fake_bench(monkeypatch)
+    monkeypatch.setattr(speed_module, "run_bench", measure)
+    said: list[str] = []
+    study = opened(tmp_path, config_from_values(COMMAND))
+    assert measure_speed(study, said.append) == ""
+    assert study.history.speed is not None and study.history.speed.cells == ()
+    assert len(find_bench(study.project, "b0001").folder.repeats()) == 1
+    assert plans[0].limit_seconds == 36.0 and plans[0].base == {ROWS: 8, "params.bf16": False}
+    assert said[1:] == [
+        "   the study goes on without step times: timed out: r0001: told no two steps within 36 s; "
+        "give it longer with a larger bench.budget_ratio"
+    ]
 
 
 def test_a_bench_that_was_removed_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

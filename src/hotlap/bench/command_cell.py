@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from hotlap.bench.axes import DEVICES_KEY
 from hotlap.bench.cell_process import with_disturbance
-from hotlap.bench.command_figures import peak_memory, samples_of, steps_of, tokens_of, told_rate
+from hotlap.bench.command_figures import peak_memory, samples_of, tokens_of
 from hotlap.bench.launcher_devices import with_devices
 from hotlap.bench.plan import BenchPlan, GridCell
 from hotlap.config.load import config_text
@@ -25,6 +25,7 @@ from hotlap.core.study_folder import ProjectFolder
 from hotlap.launch.gpu import GpuReader
 from hotlap.launch.local import Job, LaunchFacts, LocalLauncher
 from hotlap.launch.system import SystemSampler
+from hotlap.runs.command_steps import steps_of, told_rate
 from hotlap.runs.ingest import last_metrics
 
 _POLL_SECONDS: Final = 0.05
@@ -133,7 +134,8 @@ def _failure(
         limit = format_seconds(plan.limit_seconds)
         return "timed_out", f"told no two steps after the warm-up within {limit}; give it longer with --limit{_HOW}"
     return "failed", (
-        f"its output named no two steps after the first {plan.warmup_steps} (see {folder.stdout_path}): log more often{_HOW}"
+        f"its output named no two steps after the first {plan.warmup_steps} (see {folder.stdout_path}): "
+        f"log more often{_HOW}"
     )
 
 

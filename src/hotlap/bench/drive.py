@@ -6,9 +6,10 @@ ending = run_bench(project, bench, screen)
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
@@ -141,9 +142,14 @@ def find_bench(project: ProjectFolder, name: str | None) -> OpenBench:
 
 
 def run_bench(
-    project: ProjectFolder, bench: OpenBench, screen: BenchScreen, is_over: Callable[[], bool] = lambda: False
+    project: ProjectFolder,
+    bench: OpenBench,
+    screen: BenchScreen,
+    seconds_left: Callable[[], float] = lambda: math.inf,
 ) -> Ending:
-    """Measure what is left of a bench, until that is all, `is_over` or Ctrl-C; what was measured by then is kept.
+    """Measure what is left of a bench, until that is all, no time is left or Ctrl-C; what was measured by then is kept.
+
+    A repeat for which the time does not suffice is broken off and leaves no trace.
 
     Raises StudyError when another process drives it, NotSupportedError for more devices than there are.
     """
@@ -155,14 +161,16 @@ def run_bench(
         _end_forgotten(bench.folder)
         try:
             _prepare(project, bench, screen)
-            _measure_all(project, bench, screen, is_over)
+            _measure_all(project, bench, screen, seconds_left)
         except KeyboardInterrupt:
             return "interrupted"
     return "done"
 
 
-def _measure_all(project: ProjectFolder, bench: OpenBench, screen: BenchScreen, is_over: Callable[[], bool]) -> None:
-    while not is_over():
+def _measure_all(
+    project: ProjectFolder, bench: OpenBench, screen: BenchScreen, seconds_left: Callable[[], float]
+) -> None:
+    while (left := seconds_left()) > 0:
         done = bench.folder.repeats()
         following = next_repeat(bench.plan, done)
         if following is None:
@@ -171,7 +179,10 @@ def _measure_all(project: ProjectFolder, bench: OpenBench, screen: BenchScreen, 
         screen.starts(cell, number, len(done), planned_repeats(bench.plan, done))
         config = bench.config_of(cell.settings)
         measure = measure_cell if config.command is None else measure_command
-        repeat = measure(bench.folder, config, following, bench.plan, project, tick=screen.ticks)
+        plan = replace(bench.plan, limit_seconds=min(bench.plan.limit_seconds, left))
+        repeat = measure(bench.folder, config, following, plan, project, tick=screen.ticks)
+        if repeat.outcome == "timed_out" and left < bench.plan.limit_seconds:
+            return  # the time was over, which says nothing of the cell
         bench.folder.append(repeat)
         screen.ends(repeat)
 

@@ -6,7 +6,7 @@ on where it was.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from random import Random
 from typing import Any, Final, Self
 
@@ -45,6 +45,9 @@ class BenchPlan:
     """Measured seconds of a repeat, at least."""
     limit_seconds: float = 300.0
     """Longest that the process of a repeat may take."""
+    base: Mapping[str, Any] = field(default_factory=dict)
+    """Settings that a round begins with, then those that differ from them the least: for a bench that may be cut short.
+    """
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as plain JSON values."""
@@ -57,7 +60,7 @@ class BenchPlan:
         axes = tuple(
             Axis(axis["key"], () if axis["values"] == "auto" else tuple(axis["values"])) for axis in stored["axes"]
         )
-        names = ("repeats", "seed", "warmup_steps", "steps", "seconds", "limit_seconds")
+        names = ("repeats", "seed", "warmup_steps", "steps", "seconds", "limit_seconds", "base")
         return cls(axes=axes, **{name: stored[name] for name in names if name in stored})
 
     @property
@@ -111,8 +114,15 @@ def _open_cells(plan: BenchPlan, done: Sequence[CellRepeat], turn: int) -> list[
 
 def _order(plan: BenchPlan, turn: int, cells: Sequence[GridCell]) -> list[GridCell]:
     """Return the cells in the order of a round; it does not depend on which of them are left."""
-    places = {cell.number: Random(f"{plan.seed}:{turn}:{cell.number}").random() for cell in cells}
+    places = {
+        cell.number: (_distance(plan, cell), Random(f"{plan.seed}:{turn}:{cell.number}").random()) for cell in cells
+    }
     return sorted(cells, key=lambda cell: places[cell.number])
+
+
+def _distance(plan: BenchPlan, cell: GridCell) -> int:
+    """Return in how many settings a cell differs from those that a round begins with."""
+    return sum(key in cell.settings and cell.settings[key] != value for key, value in plan.base.items())
 
 
 def _next_rung(plan: BenchPlan, done: Sequence[CellRepeat]) -> GridCell | None:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from hotlap.config.command import CommandConfig
 from hotlap.config.document import Document
-from hotlap.config.knob_ranges import SEED, range_of, role_of
+from hotlap.config.knob_ranges import SEED, is_total_batch, range_of, role_of
 from hotlap.config.load import SEARCH
 from hotlap.config.schema import RunConfig
 from hotlap.config.sweep import written_parameters
@@ -33,6 +33,11 @@ def knob_roles(config: RunConfig) -> dict[str, str | None]:
     command = config.command
     assert command is not None, "roles belong to the knobs of a command"
     return {name: role_of(name) or _role_by_place(command, name) for name in config.params if name != SEED}
+
+
+def total_batch_knob(config: RunConfig) -> str | None:
+    """Return the knob that holds a whole step's batch: rows per device then change nothing of what is learnt."""
+    return next((name for name in config.params if is_total_batch(name)), None)
 
 
 @dataclass(frozen=True, slots=True)

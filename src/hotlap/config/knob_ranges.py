@@ -12,6 +12,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 SEED: Final = "seed"
+_TOTALS: Final = re.compile(
+    r"(total|global|effective)_(train_)?batch(_size|_tokens)?|(total|global)_tokens_per_(step|batch)"
+)
+"""Names of a step's whole batch, whose rows per device only say in how many passes it is taken."""
 _ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
     "learning_rate": ("lr", "base_lr", "peak_lr", "max_lr", "learningrate", "adam_lr", "init_lr"),
     "muon_learning_rate": ("muon_lr", "matrix_lr", "hidden_lr"),
@@ -129,6 +133,11 @@ def role_of(name: str) -> str | None:
     """Return Hugging Face's name for a setting; None for one that is not known, `seed` for a seed."""
     plain = plain_name(name)
     return SEED if plain in ("seed", "random_seed", "rng_seed") else _ROLES.get(plain)
+
+
+def is_total_batch(name: str) -> bool:
+    """Say whether a setting is the batch of a whole step, over all devices and passes."""
+    return bool(_TOTALS.fullmatch(name.rpartition(".")[2].lower().lstrip("-").replace("-", "_")))
 
 
 def is_left_alone(name: str) -> bool:

@@ -116,6 +116,17 @@ class RunRecord:
         return self.train_seconds / self.steps if self.steps else math.nan
 
     @property
+    def told_step_seconds(self) -> float:
+        """Seconds of a step alone; not a number where nobody knows.
+
+        For a command of the user's own they come from its lines: the mean has its start-up in it, and where its lines
+        name no step what it counts are lines.
+        """
+        if not self.config.get("command"):
+            return self.seconds_per_step
+        return float(self.environment.get("told_step_seconds", math.nan))
+
+    @property
     def is_infrastructure_failure(self) -> bool:
         """Whether the run says nothing about its config and has to be repeated."""
         return self.outcome in ("lost", "interrupted") or bool(self.contaminated)

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import Any, Final
 
-from hotlap.config.bounds import KnobSearch, knob_roles, knob_search
+from hotlap.config.bounds import KnobSearch, knob_roles, knob_search, total_batch_knob
 from hotlap.core.records import History
 from hotlap.policies.evidence import Evidence
 from hotlap.policies.ideas import Idea
+from hotlap.policies.measured_speed import measured_ratio, measured_steps
 
 _SLOW_FAMILIES: Final = ("batch_size", "horizon", "schedule")
 _SLOW_START: Final = 0.6
@@ -22,6 +23,10 @@ _RATES: Final = ("learning_rate", "muon_learning_rate", "embedding_learning_rate
 _FACTORS: Final = (3.0, 1.7, 0.5, 0.7)
 _DECAYING: Final = ("linear", "cosine", "cosine_with_min_lr", "polynomial")
 _CONSTANT: Final = ("constant", "constant_with_warmup")
+_BATCH: Final = "per_device_train_batch_size"
+_ACCUMULATION: Final = "gradient_accumulation_steps"
+_PROMISING: Final = 0.85
+_LEAST_PROMISE: Final = 0.95
 _BUSY: Final = 90.0
 """Per cent of its time that a GPU with enough to do is busy for."""
 
@@ -87,23 +92,74 @@ def _rates(knobs: Knobs) -> Iterator[Idea]:
             break
 
 
+def _measured(knobs: Knobs) -> Iterator[Idea]:
+    """What the bench before the study found to be faster, as far as the knobs may have it."""
+    for idea in measured_steps(knobs.evidence):
+        if all(knobs.search.towards(key, None, value) == value for key, value in idea.patch.items()):
+            yield idea
+
+
 def _batch(knobs: Knobs) -> Iterator[Idea]:
     """Small batches give more updates per second, down to where the device is no longer busy."""
-    role = "per_device_train_batch_size"
-    now = knobs.number(role)
+    now = knobs.number(_BATCH)
     if isinstance(now, int):
-        busy = _gpu_percent(knobs.evidence)
-        is_idle = busy is not None and busy < _BUSY
-        seen = "" if busy is None else f" {_gpu_text(busy)}"
-        if now > 1:
-            why = "Twice as many updates per second outweigh their noise."
-            yield from _idea(knobs, role, now // 2, "batch_size", why, (0.75, 0.2 if is_idle else 0.4), seen=seen)
-        why = "The gradient is noisy and the device not full: fewer, better updates win."
-        yield from _idea(knobs, role, now * 2, "batch_size", why, (0.75, 0.4 if is_idle else 0.2), seen=seen)
-    steps = knobs.number("gradient_accumulation_steps")
+        total = total_batch_knob(knobs.evidence.config)
+        yield from _rows(knobs, now) if total is None else _passes(knobs, now, total)
+    steps = knobs.number(_ACCUMULATION)
     if steps is not None and steps > 1:
         why = "One micro-batch per step gives more updates per second."
-        yield from _idea(knobs, "gradient_accumulation_steps", 1, "batch_size", why, (0.7, 0.5))
+        yield from _idea(knobs, _ACCUMULATION, 1, "batch_size", why, (0.7, 0.5))
+
+
+def _rows(knobs: Knobs, now: int) -> Iterator[Idea]:
+    """Half and twice the batch: other steps, so what they are worth shows in the runs alone."""
+    busy = _gpu_percent(knobs.evidence)
+    is_idle = busy is not None and busy < _BUSY
+    seen = "" if busy is None else f" {_gpu_text(busy)}"
+    passes = knobs.number(_ACCUMULATION) or 1
+    fewer = "Twice as many updates per second outweigh their noise.", 0.2 if is_idle else 0.4
+    more = "The gradient is noisy and the device not full: fewer, better updates win.", 0.4 if is_idle else 0.2
+    for rows, (why, chance) in ((now // 2, fewer), (now * 2, more)):
+        if not rows:
+            continue
+        odds, told = (0.75, chance), seen
+        ratio = measured_ratio(knobs.evidence, f"params.{knobs.names[_BATCH]}", rows)
+        if ratio is not None:
+            why, odds = _weighed(now, rows, ratio)
+            told += f" With {rows} a step took {ratio:.2f} times as long in {_bench(knobs)}, before the first run."
+        if passes > 1:
+            told += (
+                f" With {passes:g} passes a step learns from {rows * passes:g} examples instead of {now * passes:g}."
+            )
+        yield from _idea(knobs, _BATCH, rows, "batch_size", why, odds, seen=told)
+
+
+def _weighed(now: int, rows: int, ratio: float) -> tuple[str, tuple[float, float]]:
+    """Return why a batch of another size may pay whose steps take so many times as long, and the odds.
+
+    Twice the batch needs between half as many steps (all noise) and as many (none): the middle is expected.
+    """
+    expected = ratio * math.sqrt(now / rows)
+    chance = 0.4 if expected < _PROMISING else 0.2 if expected < 1 else 0.1
+    if rows < now:
+        why = f"{1 / ratio:.2f} times as many updates per second outweigh their noise."
+    else:
+        why = f"{rows / now / ratio:.2f} times as many examples per second, and fewer, better updates."
+    return why, (min(expected, _LEAST_PROMISE), chance)
+
+
+def _passes(knobs: Knobs, now: int, total: str) -> Iterator[Idea]:
+    """Where another knob holds the batch of a step, more rows take it in fewer passes: nothing else is learnt."""
+    size = knobs.evidence.config.params[total]
+    is_whole = not isinstance(size, int) or size % (2 * now) == 0
+    if is_whole and measured_ratio(knobs.evidence, f"params.{knobs.names[_BATCH]}", 2 * now) is None:
+        why = f"{total} stays {text_of(size)}: the same steps, each in half as many passes."
+        yield from _idea(knobs, _BATCH, 2 * now, "passes", why, (0.9, 0.3))
+
+
+def _bench(knobs: Knobs) -> str:
+    assert knobs.evidence.speed is not None
+    return knobs.evidence.speed.bench
 
 
 def _warmup(knobs: Knobs) -> Iterator[Idea]:
@@ -184,23 +240,32 @@ def _machine(knobs: Knobs) -> Iterator[Idea]:
         ("gradient_checkpointing", False, "What fits into memory need not be computed twice.", 0.8, 0.5),
         ("group_by_length", True, "Sentences of a length waste less padding.", 0.9, 0.3),
     ):
-        if knobs.value(role) is (not wanted):
+        if knobs.value(role) is (not wanted) and not _was_measured(knobs, role, wanted):
             yield from _idea(knobs, role, wanted, "machine", why, (ratio, chance), simplifies=not wanted, seen=seen)
-    if knobs.value("torch_compile") is False and evidence.seconds_to_target > 120:
+    is_compiled = knobs.value("torch_compile") is not False or _was_measured(knobs, "torch_compile", True)
+    if not is_compiled and evidence.seconds_to_target > 120:
         why = "Compiled kernels shorten each step; a run of this length pays for compiling."
         odds = (0.8, 0.4 if has_gpu else 0.2)
         yield from _idea(knobs, "torch_compile", True, "machine", why, odds, seen=seen)
     cores, used = _usage(evidence, "cores"), _usage(evidence, "run_cores")
     workers = knobs.value("dataloader_num_workers")
-    if workers == 0 and not isinstance(workers, bool) and cores is not None and used is not None and cores - used >= 1:
+    is_without = (
+        workers == 0 and not isinstance(workers, bool) and not _was_measured(knobs, "dataloader_num_workers", 2)
+    )
+    if is_without and cores is not None and used is not None and cores - used >= 1:
         seen = f" The run keeps {used:.1f} of {cores:.0f} cores busy.{seen}"
         chance = 0.4 if busy is not None and busy < _BUSY else 0.1
         why = "Batches that other processes make ready in time are not waited for."
         yield from _idea(knobs, "dataloader_num_workers", 2, "machine", why, (0.85, chance), seen=seen)
 
 
+def _was_measured(knobs: Knobs, role: str, value: Any) -> bool:
+    """Say whether the bench before the study knows what a value does to a step: then its figures decide."""
+    return measured_ratio(knobs.evidence, f"params.{knobs.names[role]}", value) is not None
+
+
 _RULES: Final[tuple[Callable[[Knobs], Iterator[Idea]], ...]] = (
-    *(_rates, _batch, _warmup, _schedule),
+    *(_measured, _rates, _batch, _warmup, _schedule),
     *(_regularisation, _optimizer, _machine),
 )
 

@@ -3,61 +3,16 @@
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from hotlap.config.load import get_dotted
 from hotlap.policies.evidence import Evidence
 from hotlap.policies.ideas import Idea, Rule
-
-STEP_KEYS: Final[Mapping[str, str]] = {
-    "training.bf16": "precision",
-    "training.torch_compile": "compile",
-    "training.dataloader_num_workers": "data_loading",
-    "model.attn_implementation": "attention",
-}
-"""Settings that change the time of a step and next to nothing else, and the families of their proposals."""
-
-
-def measured_steps(evidence: Evidence) -> Iterator[Idea]:
-    """What the bench before the study found to be faster, all else equal."""
-    speed = evidence.speed
-    if speed is None:
-        return
-    values = evidence.config.model_dump(mode="json")
-    now = {key: get_dotted(values, key) for key in speed.keys}
-    for key in (key for key in speed.keys if key in STEP_KEYS):
-        for value in dict.fromkeys(cell.settings[key] for cell in speed.cells):
-            ratio = speed.ratio(now, {**now, key: value})
-            if ratio is None or ratio > _WORTH_TRYING:
-                continue
-            name = key.rpartition(".")[2]
-            yield Idea(
-                family=STEP_KEYS[key],
-                title=f"{name} {now[key]} → {value}",
-                observation=(
-                    f"With {name} {value} in place of {now[key]} and all else equal a step took {ratio:.2f} times as "
-                    f"long in {speed.bench}, which measured step times before the first run."
-                ),
-                hypothesis=f"The same steps, each {1 - ratio:.0%} shorter.",
-                patch={key: value},
-                predicted_ratio=ratio,
-                confidence=0.8,
-            )
-
-
-def _measured_ratio(evidence: Evidence, key: str, value: object) -> float | None:
-    """Return the step time with a value relative to now; None where the bench did not measure both."""
-    speed = evidence.speed
-    if speed is None or key not in speed.keys:
-        return None
-    values = evidence.config.model_dump(mode="json")
-    now = {each: get_dotted(values, each) for each in speed.keys}
-    return speed.ratio(now, {**now, key: value})
+from hotlap.policies.measured_speed import measured_ratio, measured_steps
 
 
 def precision(evidence: Evidence) -> Iterator[Idea]:
     """bf16 where the hardware multiplies it; elsewhere it would be slower. A bench that measured it knows better."""
     if evidence.config.training.bf16 or not evidence.environment.get("bf16_is_fast"):
         return
-    if _measured_ratio(evidence, "training.bf16", True) is not None:
+    if measured_ratio(evidence, "training.bf16", True) is not None:
         return
     yield Idea(
         family="precision",
@@ -326,9 +281,6 @@ def _shape(
         exempt_from_race_until=0.3,
     )
 
-
-_WORTH_TRYING: Final = 0.97
-"""Step time, relative to now, up to which a measured setting is proposed."""
 
 MACHINE_RULES: Final[tuple[Rule, ...]] = (measured_steps, precision, padding)
 """Rules that hold for any model."""

@@ -52,5 +52,5 @@ def _error(proposal: Proposal, history: History) -> float | None:
 
 def _measured(proposal: Proposal, history: History) -> float:
     """Return the median seconds of a step over a proposal's runs; not a number before one took a step."""
-    seconds = [run.seconds_per_step for run in history.runs_of(proposal.number) if run.seconds_per_step > 0]
+    seconds = [run.told_step_seconds for run in history.runs_of(proposal.number) if run.told_step_seconds > 0]
     return median(seconds) if seconds else math.nan

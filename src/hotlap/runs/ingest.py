@@ -19,6 +19,7 @@ from hotlap.core.records import Kill, Outcome, RunRecord
 from hotlap.core.run_folder import RunFolder
 from hotlap.core.targets import parse_target
 from hotlap.core.traces import brief_trace
+from hotlap.runs.command_steps import step_seconds_of
 
 _CLOCK_KEYS: Final = ("step", "train_seconds", "wall_seconds", "tokens")
 _LOG_OUTCOMES: Final = ("crashed", "lost", "out_of_memory")
@@ -81,7 +82,11 @@ def _record(folder: RunFolder, outcome: Outcome, reason: str, contaminated: str)
         trace=brief_trace(points),
         seconds=facts.get("seconds") or {},
         config=config,
-        environment={**(folder.read("environment") or {}), **_usage(folder, config)},
+        environment={
+            **(folder.read("environment") or {}),
+            **_usage(folder, config),
+            **_told_steps(points, result or {}, config),
+        },
         contaminated=contaminated,
         guards={key: value for key, value in (folder.read("guards") or {}).items() if key not in ("schema", "given")},
         kill=_kill(folder.read("stop") or {}) if outcome == "raced" else None,
@@ -103,6 +108,17 @@ def _usage(folder: RunFolder, config: Mapping[str, Any]) -> dict[str, Any]:
     if shares and max(shares) >= _AT_WORK:
         found["gpu_percent"] = round(max(shares), 1)
     return {"usage": found} if found else {}
+
+
+def _told_steps(
+    points: Sequence[Mapping[str, Any]], result: Mapping[str, Any], config: Mapping[str, Any]
+) -> dict[str, float]:
+    """Return the seconds of a step by what a command told of its steps: its clock counts its start-up, too."""
+    if not config.get("command"):
+        return {}
+    metrics = {**last_metrics(points), **(result.get("metrics") or {})}
+    seconds = step_seconds_of(points, result.get("capture") or {}, metrics)
+    return {} if seconds is None else {"told_step_seconds": seconds}
 
 
 def _own_metrics(config: Mapping[str, Any]) -> list[str]:

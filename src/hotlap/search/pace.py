@@ -5,13 +5,13 @@ written in steps.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Final
 
 from hotlap.config.schema import GPTConfig, RunConfig
-from hotlap.core.records import History
+from hotlap.core.records import History, RunRecord
 from hotlap.search.drift import comparable_runs, equivalent_factor
 
 DEFAULT_EXPONENT: Final = 0.8
@@ -51,12 +51,21 @@ def step_seconds(history: History) -> dict[int, float]:
 
     Runs of which nobody knows how fast the machine was are left out.
     """
+    return _by_candidate(history, lambda run: run.seconds_per_step)
+
+
+def told_step_seconds(history: History) -> dict[int, float]:
+    """Return the same of steps alone: for a command of the user's own by what its lines tell of them."""
+    return _by_candidate(history, lambda run: run.told_step_seconds)
+
+
+def _by_candidate(history: History, seconds_of: Callable[[RunRecord], float]) -> dict[int, float]:
     found: dict[int, float] = {}
     for number in range(len(history.proposals) + 1):
         runs = [run for run in comparable_runs(history, number) if run.role not in ("manual", "audit")]
-        stepped = [run for run in runs if run.seconds_per_step > 0]
+        stepped = [run for run in runs if seconds_of(run) > 0]
         if stepped:
-            found[number] = median(equivalent_factor(history, run) * run.seconds_per_step for run in stepped)
+            found[number] = median(equivalent_factor(history, run) * seconds_of(run) for run in stepped)
     return found
 
 

@@ -8,55 +8,55 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Final
 
 from hotlap.bench.answers import Answers, answers_from, predicted_seconds
-from hotlap.bench.axes import BATCH_KEY, Axis
 from hotlap.bench.cells import summarise
 from hotlap.bench.drive import OpenBench, conclude, find_bench, open_bench, run_bench
 from hotlap.bench.plan import BenchPlan, GridCell
-from hotlap.config.load import config_from_values, get_dotted
+from hotlap.config.bounds import knob_roles
+from hotlap.config.load import get_dotted
 from hotlap.config.schema import RunConfig
 from hotlap.core.bench_records import CellRepeat
 from hotlap.core.errors import ConfigError, StudyError
-from hotlap.core.processes import usable_cores
 from hotlap.core.records import History, Proposal
-from hotlap.policies.model_rules import STEP_KEYS
+from hotlap.policies.measured_speed import step_families
 from hotlap.policies.rules import candidate_config
-from hotlap.search.pace import step_seconds
+from hotlap.search.pace import step_seconds, told_step_seconds
+from hotlap.study.speed_axes import CELL_SECONDS, Machine, fewest_cells, speed_axes
 from hotlap.study.study import Study
 
-_CELL_SECONDS: Final = 10.0
-"""What a cell takes at least: a process of its own has to import torch and to build the model."""
-_COMPILED_CELL_SECONDS: Final = 45.0
-_FEWEST_CELLS: Final = 4
 _ROUNDS: Final = 3
 _SAME_WORK: Final = (
     *("training.learning_rate", "training.lr_scheduler", "training.warmup", "training.weight_decay", "training.adam_"),
-    *("training.max_steps", "training.num_train_epochs"),
+    *("training.max_steps", "training.num_train_epochs", "training.momentum", "training.muon_", "training.embedding_"),
+    *("training.min_learning_rate", "training.cooldown_"),
 )
-"""How settings begin that change no step's work: a batch size often comes with some of them."""
+"""How settings begin that change no step's work: a batch size often comes with some of them. Of a command's knobs what
+they mean is looked up."""
 _MEASURED_SECONDS: Final = 1.5
 
 
 def measure_speed(study: Study, says: Callable[[str], object]) -> str:
     """Measure step times over batch size, precision and what else may matter; return `interrupted` after Ctrl-C.
 
-    Nothing happens in a study that has runs or figures already, of a command of the user's own, or where the share of
-    the budget is too short for a few cells. What could not be measured is left out: the study does without it.
+    Nothing happens in a study that has runs or figures already, or where the share of the budget is too short for a
+    few cells. What could not be measured is left out: the study does without it.
     """
     room = study.config.bench.budget_ratio * study.config.budget.total
-    if study.history.speed is not None or study.history.runs or study.config.command is not None:
+    if study.history.speed is not None or study.history.runs:
         return ""
     bench = _going_on(study) or _begun(study, room, says)
     if bench is None:
         return ""
     bench_id = bench.folder.bench_id
     began = next(float(event.get("age", 0.0)) for event in _begun_events(study) if event["bench"] == bench_id)
-    left = max(0.0, room - study.age_seconds)
-    says(f"measuring step times for {left:.0f} s ({bench_id}), before anything is tried")
-    ending = run_bench(study.project, bench, _Lines(study, bench_id, says), is_over=lambda: study.age_seconds > room)
+
+    def seconds_left() -> float:
+        return 0.0 if _refused(bench) else room - study.age_seconds
+
+    says(f"measuring step times for {max(0.0, room - study.age_seconds):.0f} s ({bench_id}), before anything is tried")
+    ending = run_bench(study.project, bench, _Lines(study, bench, says), seconds_left)
     if ending == "interrupted":
         return ending
     conclude(bench)
@@ -66,7 +66,23 @@ def measure_speed(study: Study, says: Callable[[str], object]) -> str:
     for cell in measured:
         told = ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in cell.settings.items())
         says(f"   {told}: {1e3 * cell.seconds_per_step:.1f} ms a step")
+    if not measured:
+        says(f"   the study goes on without step times: {_refused(bench) or 'there was no time for any'}")
     return ""
+
+
+def _refused(bench: OpenBench) -> str:
+    """Return why the settings of the config cannot be measured; then there is nothing to compare others with."""
+    for repeat in bench.folder.repeats():
+        if not repeat.is_measured and repeat.repeat == 0 and repeat.settings == bench.plan.base:
+            return _reason(repeat)
+    return ""
+
+
+def _reason(repeat: CellRepeat) -> str:
+    """Return why a repeat has no figures; a study has no option for the limit of a cell."""
+    said = repeat.message.replace("with --limit", "with a larger bench.budget_ratio")
+    return f"{repeat.outcome.replace('_', ' ')}: {said}"
 
 
 def with_predicted_pace(history: History, proposal: Proposal) -> Proposal:
@@ -74,63 +90,36 @@ def with_predicted_pace(history: History, proposal: Proposal) -> Proposal:
 
     Nothing is told of one that changes the work of a step in other ways, too. Where the parent's steps take longer than
     the bench's, what it has more is taken for a cost that stays. A change of the step time alone is expected to change
-    the time to target by as much.
+    the time to target by what it changes of all that the parent's clock counts, the start-up of a command included.
     """
     speed = history.speed
     if speed is None or not set(proposal.patch) & set(speed.keys):
         return proposal
-    if any(key not in speed.keys and not key.startswith(_SAME_WORK) for key in proposal.patch):
+    parent = candidate_config(history, proposal.parent)
+    if any(key not in speed.keys and not _has_same_work(parent, key) for key in proposal.patch):
         return proposal
     answers = history.once("answers of the bench", lambda: _answers(history))
-    before = _measured_settings(candidate_config(history, proposal.parent), speed.keys)
+    before = _measured_settings(parent, speed.keys)
     after = {**before, **{key: value for key, value in proposal.patch.items() if key in speed.keys}}
     seconds = [predicted_seconds(answers, settings) for settings in (before, after)]
     if seconds[0] is None or seconds[1] is None:
         return proposal
-    now = step_seconds(history).get(proposal.parent, seconds[0])
+    told = told_step_seconds(history).get(proposal.parent)
+    now = seconds[0] if told is None else told
     predicted = now + seconds[1] - seconds[0] if now > seconds[0] else now * seconds[1] / seconds[0]
     proposal = replace(proposal, predicted_step_seconds=predicted)
-    if set(proposal.patch) <= set(STEP_KEYS):
-        proposal = replace(proposal, predicted_ratio=predicted / now)
+    if set(proposal.patch) <= set(step_families(parent)):
+        whole = now if told is None else max(now, step_seconds(history).get(proposal.parent, now))
+        proposal = replace(proposal, predicted_ratio=(whole + predicted - now) / whole)
     return proposal
 
 
-def speed_axes(config: RunConfig, room_seconds: float, *, is_gpu: bool, bf16_is_fast: bool) -> tuple[Axis, ...]:
-    """Return what is worth measuring on a device in so many seconds, what usually matters most first; none: nothing.
-
-    Batch sizes are half and twice that of the config, all else is on and off.
-    """
-    training = config.training
-    rows = training.per_device_train_batch_size
-    has_total = training.total_batch_size is not None or training.total_batch_tokens is not None
-    wanted: list[Axis] = []
-    if bf16_is_fast:
-        wanted.append(Axis("training.bf16", (False, True)))
-    if isinstance(rows, int) and not has_total:
-        wanted.append(Axis(BATCH_KEY, tuple(size for size in (rows // 2, rows, 2 * rows) if size)))
-    if is_gpu:
-        wanted.append(Axis("training.torch_compile", (False, True)))
-    if usable_cores() > 1 and training.dataloader_num_workers == 0 and config.task.name == "generator":
-        wanted.append(Axis("training.dataloader_num_workers", (0, 1)))
-    wanted = [axis for axis in wanted if _allows(config, axis)]
-    axes: list[Axis] = []
-    num_cells, each = 1, _CELL_SECONDS
-    for axis in wanted:
-        compiled = axis.key == "training.torch_compile"
-        larger = (_CELL_SECONDS + _COMPILED_CELL_SECONDS) / 2 if compiled else each
-        if num_cells * len(axis.values) * larger <= room_seconds:
-            axes, num_cells, each = [*axes, axis], num_cells * len(axis.values), larger
-    return tuple(axes) if num_cells >= _FEWEST_CELLS else ()
-
-
-def _allows(config: RunConfig, axis: Axis) -> bool:
-    """Say whether each value of an axis fits the rest of the config, and nothing in it overrules that value."""
-    values = config.model_dump(mode="json")
-    try:
-        made = [config_from_values(values, {axis.key: value}) for value in axis.values]
-    except ConfigError:
-        return False
-    return [get_dotted(one.model_dump(mode="json"), axis.key) for one in made] == list(axis.values)
+def _has_same_work(config: RunConfig, key: str) -> bool:
+    """Say whether a setting changes nothing of what a step has to do."""
+    if config.command is None:
+        return key.startswith(_SAME_WORK)
+    role = knob_roles(config).get(key.removeprefix("params."))
+    return role is not None and f"training.{role}".startswith(_SAME_WORK)
 
 
 def _going_on(study: Study) -> OpenBench | None:
@@ -148,24 +137,28 @@ def _begun_events(study: Study) -> list[dict[str, Any]]:
 
 
 def _begun(study: Study, room: float, says: Callable[[str], object]) -> OpenBench | None:
-    if room < _FEWEST_CELLS * _CELL_SECONDS or study.config.budget.total < study.config.bench.least_budget:
+    config = study.config
+    if room < fewest_cells(config) * CELL_SECONDS or config.budget.total < config.bench.least_budget:
         return None
-    is_gpu = any(device.startswith("cuda") for device in study.devices)
-    axes = speed_axes(study.config, room - study.age_seconds, is_gpu=is_gpu, bf16_is_fast=is_gpu or _cpu_has_bf16())
+    machine = Machine.of(study.devices)
+    axes = speed_axes(config, room - study.age_seconds, machine)
     if not axes:
-        if speed_axes(study.config, math.inf, is_gpu=is_gpu, bf16_is_fast=is_gpu or _cpu_has_bf16()):
+        if speed_axes(config, math.inf, machine):
             says("no time to measure step times first: their share of the budget is too short (bench.budget_ratio)")
         return None
-    plan = BenchPlan(axes=axes, repeats=_ROUNDS, steps=8, seconds=_MEASURED_SECONDS, limit_seconds=max(30.0, room))
-    opened = open_bench(study.project, study.config, plan, is_new=True, study=study.config.name)
+    values = config.model_dump(mode="json")
+    limit = max(30.0, room) if config.command is None else room / 2  # else a slow start would leave nothing to compare
+    plan = BenchPlan(
+        axes=axes,
+        repeats=_ROUNDS,
+        steps=8,
+        seconds=_MEASURED_SECONDS,
+        limit_seconds=limit,
+        base={axis.key: get_dotted(values, axis.key) for axis in axes},
+    )
+    opened = open_bench(study.project, config, plan, is_new=True, study=config.name)
     study.note_speed_begun(opened.folder.bench_id)
     return opened
-
-
-def _cpu_has_bf16() -> bool:
-    path = Path("/proc/cpuinfo")
-    flags = path.read_text() if path.exists() else ""
-    return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 def _answers(history: History) -> Answers:
@@ -189,8 +182,8 @@ class _Lines:
     Each repeat is a sign of life in the study's ledger, so that its seconds count, whatever becomes of the sitting.
     """
 
-    def __init__(self, study: Study, bench_id: str, says: Callable[[str], object]) -> None:
-        self._study, self._bench_id = study, bench_id
+    def __init__(self, study: Study, bench: OpenBench, says: Callable[[str], object]) -> None:
+        self._study, self._bench_id, self._base = study, bench.folder.bench_id, bench.plan.base
         self._says = says
 
     def says(self, text: str) -> None:
@@ -204,7 +197,9 @@ class _Lines:
         """Say nothing."""
 
     def ends(self, repeat: CellRepeat) -> None:
-        """Say why a cell has no figures."""
+        """Say why a cell has no figures; where that is the config's own, the end of the bench says so."""
         self._study.note_speed_begun(self._bench_id)
+        if repeat.settings == self._base and repeat.repeat == 0:
+            return
         if not repeat.is_measured or not all(map(math.isfinite, repeat.step_seconds)):
-            self._says(f"   cell {repeat.cell}: {repeat.outcome.replace('_', ' ')}: {repeat.message}")
+            self._says(f"   cell {repeat.cell}: {_reason(repeat)}")

@@ -82,7 +82,12 @@ class CommandRecord:
         holds = self.watch.note(reading)
         is_watched = any(target in reading.metrics for target in self.watch.names)
         train_seconds = self.train_seconds(wall_seconds)
-        place: dict[str, float | int] = {"step": self.step, "train_seconds": train_seconds, "wall_seconds": wall_seconds, "tokens": self.tokens}
+        place: dict[str, float | int] = {
+            "step": self.step,
+            "train_seconds": train_seconds,
+            "wall_seconds": wall_seconds,
+            "tokens": self.tokens,
+        }
         if not self._has_steps:
             place["is_step_counted"] = True
         self._points.add({**place, **metrics}, is_needed=is_watched or _is_evaluation(metrics))
