@@ -17,9 +17,10 @@ import torch
 import hotlap
 from hotlap.core.errors import RunFailedError
 from hotlap.data import workers
-from hotlap.data.batches import Batch, BatchOrder, collate
+from hotlap.data.batches import Batch, collate
 from hotlap.data.encoding import Examples, encode, end_to_end
 from hotlap.data.loader import BatchSource
+from hotlap.data.order import BatchOrder
 from hotlap.data.tokenizers import ByteTokenizer
 from hotlap.tasks.examples import Example
 
@@ -195,8 +196,8 @@ import sys, time
 
 if __name__ == "__main__":
     from test_loader import make_examples
-    from hotlap.data.batches import BatchOrder
     from hotlap.data.loader import BatchSource
+    from hotlap.data.order import BatchOrder
 
     examples = make_examples()
     source = BatchSource(examples, BatchOrder(examples.lengths, 4, 0), None, workers=2)

@@ -2,14 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from hotlap.data.arrays import BatchArrays, PackedRows, PlainRows, arrange
-from hotlap.data.order import BatchOrder
-
-__all__ = ["Batch", "BatchOrder", "batch_of", "collate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,21 +34,11 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on a device; from pinned memory the copies run beside what the device is doing."""
-        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+        return _each(self, lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> "Batch":
         """Return the batch in memory that a GPU can copy from by itself."""
-        return self._each(Tensor.pin_memory)
-
-    def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
-        return Batch(
-            input_ids=change(self.input_ids),
-            target_positions=change(self.target_positions),
-            targets=change(self.targets),
-            num_tokens=self.num_tokens,
-            document_ids=None if self.document_ids is None else change(self.document_ids),
-            positions=None if self.positions is None else change(self.positions),
-        )
+        return _each(self, Tensor.pin_memory)
 
 
 def collate(rows: PlainRows | PackedRows, length: int | None = None) -> Batch:
@@ -63,11 +51,16 @@ def collate(rows: PlainRows | PackedRows, length: int | None = None) -> Batch:
 
 def batch_of(arrays: BatchArrays) -> Batch:
     """Return arrays as tensors that share their memory."""
+    return _each(arrays, torch.from_numpy)
+
+
+def _each(batch: Batch | BatchArrays, change: Callable[[Any], Tensor]) -> Batch:
+    """Return a batch whose tensors are those of another, or its arrays, changed."""
     return Batch(
-        input_ids=torch.from_numpy(arrays.input_ids),
-        target_positions=torch.from_numpy(arrays.target_positions),
-        targets=torch.from_numpy(arrays.targets),
-        num_tokens=arrays.num_tokens,
-        document_ids=None if arrays.document_ids is None else torch.from_numpy(arrays.document_ids),
-        positions=None if arrays.positions is None else torch.from_numpy(arrays.positions),
+        input_ids=change(batch.input_ids),
+        target_positions=change(batch.target_positions),
+        targets=change(batch.targets),
+        num_tokens=batch.num_tokens,
+        document_ids=None if batch.document_ids is None else change(batch.document_ids),
+        positions=None if batch.positions is None else change(batch.positions),
     )

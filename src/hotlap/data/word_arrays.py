@@ -25,24 +25,19 @@ _Flags = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class WordGroupArrays:
-    """Words that are encoded together."""
+    """The arrays of a `WordGroup`, with the same names, shapes and meanings."""
 
     ids: _Numbers
-    """(n, L): BOS, the word's bytes, EOS, and PAD behind shorter ones."""
     is_real: _Flags | None
-    """(n, L); None: no word is padded."""
 
 
 @dataclass(frozen=True, slots=True)
 class TargetGroupArrays:
-    """Words that are decoded together."""
+    """The arrays of a `TargetGroup`, with the same names, shapes and meanings; `IGNORED` where nothing is learned."""
 
     input_ids: _Numbers
-    """(n, L): BOS and the word's bytes, and PAD behind shorter ones."""
     targets: _Numbers
-    """(n, L): the word's bytes and EOS; `IGNORED` where nothing is learned."""
     latents: _Numbers
-    """(n,): place in the flattened (B·W) of the word before, whose latent predicts this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +46,12 @@ class WordArrays:
 
     words: tuple[WordGroupArrays, ...]
     word_at: _Numbers
-    """(B, W): row in the words of all groups, one group after the other; padding points at the first."""
     is_real: _Flags | None
-    """(B, W); None: no row is padded."""
     blocks: _Numbers | None
-    """(B, W): the number in its row of the shift block that a word is in, -1 outside; None: there is none."""
     targets: tuple[TargetGroupArrays, ...]
     num_tokens: int
-    """Bytes of the words."""
     num_slots: int
-    """Places for bytes of words; a padded place of a row counts as one at least."""
     num_targets: int
-    """Bytes and ends of words that are learned."""
     num_refused: int = 0
     """Samples of generators that were drawn for it and left out, since they are evaluated on or too long."""
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -52,49 +53,34 @@ class WordBatch:
 
     def to(self, device: torch.device) -> "WordBatch":
         """Return the batch on a device; from pinned memory the copies run beside what the device is doing."""
-        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+        return _each(self, lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> "WordBatch":
         """Return the batch in memory that a GPU can copy from by itself."""
-        return self._each(Tensor.pin_memory)
-
-    def _each(self, change: Callable[[Tensor], Tensor]) -> "WordBatch":
-        def optional(tensor: Tensor | None) -> Tensor | None:
-            return None if tensor is None else change(tensor)
-
-        return WordBatch(
-            words=tuple(WordGroup(change(group.ids), optional(group.is_real)) for group in self.words),
-            word_at=change(self.word_at),
-            is_real=optional(self.is_real),
-            blocks=optional(self.blocks),
-            targets=tuple(
-                TargetGroup(change(group.input_ids), change(group.targets), change(group.latents))
-                for group in self.targets
-            ),
-            num_tokens=self.num_tokens,
-            num_slots=self.num_slots,
-            num_targets=self.num_targets,
-        )
+        return _each(self, Tensor.pin_memory)
 
 
 def word_batch_of(arrays: WordArrays) -> WordBatch:
     """Return arrays as tensors that share their memory."""
+    return _each(arrays, torch.from_numpy)
 
-    def optional(array: object) -> Tensor | None:
-        return None if array is None else torch.from_numpy(array)
+
+def _each(batch: WordBatch | WordArrays, change: Callable[[Any], Tensor]) -> WordBatch:
+    """Return a batch whose tensors are those of another, or its arrays, changed."""
+
+    def optional(values: Any) -> Tensor | None:
+        return None if values is None else change(values)
 
     return WordBatch(
-        words=tuple(WordGroup(torch.from_numpy(group.ids), optional(group.is_real)) for group in arrays.words),
-        word_at=torch.from_numpy(arrays.word_at),
-        is_real=optional(arrays.is_real),
-        blocks=optional(arrays.blocks),
+        words=tuple(WordGroup(change(group.ids), optional(group.is_real)) for group in batch.words),
+        word_at=change(batch.word_at),
+        is_real=optional(batch.is_real),
+        blocks=optional(batch.blocks),
         targets=tuple(
-            TargetGroup(
-                torch.from_numpy(group.input_ids), torch.from_numpy(group.targets), torch.from_numpy(group.latents)
-            )
-            for group in arrays.targets
+            TargetGroup(change(group.input_ids), change(group.targets), change(group.latents))
+            for group in batch.targets
         ),
-        num_tokens=arrays.num_tokens,
-        num_slots=arrays.num_slots,
-        num_targets=arrays.num_targets,
+        num_tokens=batch.num_tokens,
+        num_slots=batch.num_slots,
+        num_targets=batch.num_targets,
     )

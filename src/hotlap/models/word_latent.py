@@ -64,7 +64,7 @@ class WordBatch(Protocol):
 
     @property
     def word_at(self) -> Tensor:
-        """(B, W) int64: row in the words of all groups together; padding, on the right, points at 0."""
+        """(B, W) int64: row in the words of all groups together; padding, on the right, points at some word."""
 
     @property
     def blocks(self) -> Tensor | None:
