@@ -2,7 +2,7 @@
 
 import pytest
 
-from hotlap.bench.setting_names import SHORT_NAMES, role_of, short_name
+from hotlap.bench.setting_names import SHORT_NAMES, label_of, role_of, short_name
 
 
 @pytest.mark.parametrize(
@@ -30,3 +30,17 @@ def test_every_name_has_one_short_name_and_a_role() -> None:
     for short, names in SHORT_NAMES.items():
         assert [short_name(name) for name in names] == [short] * len(names)
         assert len({role_of(name) for name in names}) == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "label"),
+    [
+        ("params.bs", "batch"),
+        ("task.block_size", "length"),
+        ("training.torch_compile", "compile"),
+        ("training.bf16", "bf16"),
+        ("model.hidden_size", "hidden_size"),
+    ],
+)
+def test_settings_have_labels(key: str, label: str) -> None:
+    assert label_of(key) == label

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from hotlap.report.text import ms_text
+
 _HARMLESS: Final = 0.05
 """Share of a step that data may cost before they are worth a word."""
 _AS_GOOD: Final = 0.03
@@ -43,7 +45,7 @@ def read_data(
     step = need["step_seconds"]
     factor = step / max(now["seconds_per_step"], 1e-12)
     lost = lost_ratio(now)
-    told = f"{_ms(now['seconds_per_step'])} for the samples of a step of {_ms(step)}"
+    told = f"{ms_text(now['seconds_per_step'])} for the samples of a step of {ms_text(step)}"
     how = f"with {_many(now['workers'])}" if now["workers"] else "made in the training's own process"
     if lost <= _HARMLESS:
         text = f"data sampling is {_times(factor)} faster than training needs ({told}, {how})"
@@ -53,7 +55,7 @@ def read_data(
     if best["workers"] != now["workers"] and gain > 1 + _AS_GOOD:
         advice = (
             f"use {_many(best['workers'])}: training.dataloader_num_workers: {best['workers']} "
-            f"(a step takes {_ms(best['step_seconds'])} instead of {_ms(now['step_seconds'])})"
+            f"(a step takes {ms_text(best['step_seconds'])} instead of {ms_text(now['step_seconds'])})"
         )
     else:
         advice = f"no number of workers that was tried helps; make it cheaper{_dearest(parts)}"
@@ -113,7 +115,3 @@ def _many(workers: int) -> str:
 
 def _times(factor: float) -> str:
     return f"{factor:.0f} ×" if factor >= 10 else f"{factor:.2g} ×"
-
-
-def _ms(seconds: float) -> str:
-    return f"{1e3 * seconds:.3g} ms"

@@ -17,6 +17,7 @@ from typing import Any, Final, Literal, Protocol
 from filelock import FileLock, Timeout
 
 import hotlap
+from hotlap.bench.axes import DEVICES_KEY
 from hotlap.bench.cell_process import bench_mark, measure_cell
 from hotlap.bench.command_cell import command_config, measure_command
 from hotlap.bench.plan import BenchPlan, GridCell, cells_of, next_repeat, planned_repeats
@@ -111,7 +112,7 @@ def open_bench(
             "identity": identity,
             **plan.to_json(),
             "cells": [{"cell": cell.number, "settings": dict(cell.settings)} for cell in cells],
-            "order": _whole_order(plan, cells),
+            "order": _whole_order(plan),
             "is_command": config.command is not None,
             "machine": machine_facts(),
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -153,7 +154,7 @@ def run_bench(
 
     Raises StudyError when another process drives it, NotSupportedError for more devices than there are.
     """
-    most = max((int(value) for value in _values(bench.plan, "devices")), default=bench.config.devices)
+    most = max((int(value) for value in _values(bench.plan, DEVICES_KEY)), default=bench.config.devices)
     devices = run_devices(most, use_cpu=bench.config.training.use_cpu)
     if notice := devices_notice(most, devices):
         screen.says(f"note: {notice}")
@@ -248,7 +249,7 @@ def _smallest(plan: BenchPlan) -> dict[str, Any]:
     return {plan.auto_key: 1} if plan.auto_key is not None else {}
 
 
-def _whole_order(plan: BenchPlan, cells: Sequence[GridCell]) -> list[list[int]] | None:
+def _whole_order(plan: BenchPlan) -> list[list[int]] | None:
     """Return cell and repeat of each measurement in turn, as long as all cells can be measured; None for ladders."""
     if plan.auto_key is not None:
         return None

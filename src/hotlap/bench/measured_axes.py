@@ -94,6 +94,11 @@ def same(one: Any, other: Any) -> bool:
     return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
 
 
+def agrees(settings: Mapping[str, Any], wanted: Mapping[str, Any], *, but: str = "") -> bool:
+    """Say whether settings have all wanted values, that of one key left out."""
+    return all(key == but or same(settings.get(key), value) for key, value in wanted.items())
+
+
 def axis_with(axes: Iterable[MeasuredAxis], role: Role) -> MeasuredAxis | None:
     """Return the first axis of a role."""
     return next((axis for axis in axes if axis.role == role), None)

@@ -9,7 +9,7 @@ from typing import Final
 
 from hotlap.bench.answers import Answers
 from hotlap.bench.cells import Cell
-from hotlap.bench.measured_axes import MeasuredAxis, axis_with, groups, same
+from hotlap.bench.measured_axes import MeasuredAxis, agrees, axis_with, groups, same
 from hotlap.bench.verdict import BOUND_NAMES, Bound
 from hotlap.bench.words import names_of, settings_text
 from hotlap.report.bench_pictures import MOST_MAPS, Heat, Line, Lines, Shares, short_number
@@ -133,7 +133,7 @@ def _memory_panel(answers: Answers, along: MeasuredAxis, series: Sequence[Sequen
     for cells in series:
         known = [(float(cell.settings[along.key]), (cell.peak_memory_bytes or 0) / 1e9) for cell in cells]
         points = [(x, y) for x, y in known if y > 0]
-        line = next((each for each in answers.memory if _is_of(each.settings, cells[0])), None)
+        line = next((each for each in answers.memory if agrees(cells[0].settings, each.settings)), None)
         if not points or line is None:
             continue
         first, last = points[0][0], points[-1][0]
@@ -146,11 +146,6 @@ def _memory_panel(answers: Answers, along: MeasuredAxis, series: Sequence[Sequen
     is_near = limit is not None and limit / 1e9 < 4 * highest
     bound = (limit / 1e9, "memory of the device") if limit is not None and is_near else None
     return Lines("peak memory of a device, and its line", name, "GB", tuple(lines), is_log=False, limit=bound)
-
-
-def _is_of(settings: object, cell: Cell) -> bool:
-    assert isinstance(settings, dict)
-    return all(same(value, cell.settings[key]) for key, value in settings.items())
 
 
 def shares_of(answers: Answers) -> Shares | None:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
 from hotlap.core.bench_records import PRODUCTS, median
+from hotlap.report.text import count_text, ms_text
 
 Bound = Literal["data", "host", "launch overhead", "communication", "compute", "memory bandwidth"]
 
@@ -110,9 +111,9 @@ def _data(figures: Mapping[str, Any], shared: _Shared) -> list[Finding]:
             "let `hotlap train` prepare it first with task.streaming: false, or give task.preprocessing_num_workers",
         )
     ]
-    told = f"({_ms(shared.data)} of {_ms(shared.step)})"
+    told = f"({ms_text(shared.data)} of {ms_text(shared.step)})"
     if workers:
-        text = f"{making:.0%} of a step waits for {_many(workers, 'data worker')} {told}: too slow for this model"
+        text = f"{making:.0%} of a step waits for {count_text(workers, 'data worker')} {told}: too slow for this model"
         advice = "raise training.dataloader_num_workers, or make a sample cheaper; `hotlap bench data` measures both"
     else:
         text = f"{making:.0%} of a step goes into making its batch, while nothing is computed {told}"
@@ -126,7 +127,7 @@ def _host(figures: Mapping[str, Any], shared: _Shared) -> list[Finding]:
     for part, gap in shared.host.items():
         ratio = min(1.0, gap / shared.step)
         where = f"{' and '.join(figures['optimizers'])}.step()" if part == "optimizer" else f"the {part} pass"
-        text = f"{ratio:.0%} of a step ({_ms(gap)}) passes in the {part} with nothing computed, in gaps of a "
+        text = f"{ratio:.0%} of a step ({ms_text(gap)}) passes in the {part} with nothing computed, in gaps of a "
         advice = f"look at the code of {where}: it sleeps, waits, prints or works in plain Python"
         found.append(Finding("host", ratio, f"{text}millisecond or more", advice))
     return found
@@ -153,7 +154,7 @@ def _optimizer_calls_dominate(figures: Mapping[str, Any]) -> bool:
 def _communication(shared: _Shared) -> Finding:
     """Tell of what the devices say to each other."""
     ratio = shared.communication / shared.step
-    text = f"{ratio:.0%} of a step ({_ms(shared.communication)}) goes into the exchange between devices"
+    text = f"{ratio:.0%} of a step ({ms_text(shared.communication)}) goes into the exchange between devices"
     return Finding("communication", ratio, text, "more rows per device, or fewer exchanges by accumulation")
 
 
@@ -180,14 +181,6 @@ def _computing(figures: Mapping[str, Any], name: str) -> float:
 
 def _part(figures: Mapping[str, Any], part: str, name: str) -> float:
     return float(figures["parts"].get(part, {}).get(name, 0.0))
-
-
-def _ms(seconds: float) -> str:
-    return f"{1e3 * seconds:.3g} ms"
-
-
-def _many(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def shares(figures: Mapping[str, Any]) -> Sequence[tuple[str, float, float, float, float]]:

@@ -41,6 +41,11 @@ _ROLES: Final[Mapping[str, Role]] = {
     "workers": "how",
     "attention": "how",
 }
+_LABELS: Final[Mapping[str, str]] = {
+    "torch_compile": "compile",
+    "dataloader_num_workers": "workers",
+    "attn_implementation": "attention",
+}
 _OTHER_WAYS: Final = (
     *("fp16", "tf32", "precision", "mixed_precision", "dtype", "torch_dtype", "torch_compile_mode"),
     *("torch_compile_backend", "gradient_checkpointing", "dataloader_prefetch_factor", "dataloader_pin_memory"),
@@ -61,6 +66,12 @@ def role_of(key: str) -> Role:
     if short is not None:
         return _ROLES[short]
     return "how" if _known_name(key) in _OTHER_WAYS else "what"
+
+
+def label_of(key: str) -> str:
+    """Return what tables, pictures and progress call a setting."""
+    role, name = role_of(key), key.rpartition(".")[2]
+    return role if role in ("batch", "length", "devices") else _LABELS.get(name, name)
 
 
 def _known_name(key: str) -> str:

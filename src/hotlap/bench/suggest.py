@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from hotlap.bench.cells import Cell, Noise
 from hotlap.bench.knee import MemoryLine, tolerance_of
-from hotlap.bench.measured_axes import MeasuredAxis, axis_with, same
+from hotlap.bench.measured_axes import MeasuredAxis, agrees, axis_with, same
 from hotlap.bench.predict import StepTimes
 
 WORTH_MEASURING: Final = 1.05
@@ -64,7 +64,7 @@ def suggest(
     `base` has the config's own values by dotted key.
     """
     kept, elsewhere = _kept_values(cells, axes)
-    here = [cell for cell in cells if cell.is_measured and _has(cell, kept)]
+    here = [cell for cell in cells if cell.is_measured and agrees(cell.settings, kept)]
     if not here:
         return None
     best = max(here, key=lambda cell: cell.pay)
@@ -150,10 +150,6 @@ def _nearest(axis: MeasuredAxis, measured: Sequence[Any]) -> Any:
     return min(measured, key=lambda value: abs(math.log(value / axis.base)))
 
 
-def _has(cell: Cell, wanted: Mapping[str, Any]) -> bool:
-    return all(same(cell.settings.get(key), value) for key, value in wanted.items())
-
-
 def _simplicity(cell: Cell, axes: Sequence[MeasuredAxis], base: Mapping[str, Any]) -> tuple[float, ...]:
     """Return what a setting costs beside its time, the weightiest first."""
     amounts = {axis.role: float(cell.settings[axis.key]) for axis in axes if axis.is_number}
@@ -198,13 +194,11 @@ def _notes(
     for axis in axes:
         if "compile" in axis.name and axis.key in patch:
             without = [
-                c for c in here if _equal_but(c, chosen, axis.key) and same(c.settings[axis.key], base.get(axis.key))
+                c
+                for c in here
+                if agrees(chosen.settings, c.settings, but=axis.key) and same(c.settings[axis.key], base.get(axis.key))
             ]
             yield from (_compile_text(chosen, other) for other in without[:1])
-
-
-def _equal_but(one: Cell, other: Cell, key: str) -> bool:
-    return all(name == key or same(value, other.settings.get(name)) for name, value in one.settings.items())
 
 
 def _compile_text(chosen: Cell, without: Cell) -> str:
@@ -261,6 +255,6 @@ def _fits(axes: Sequence[MeasuredAxis], lines: Sequence[MemoryLine], settings: M
     for line in lines:
         if batch is None or line.limit_bytes is None or line.largest_predicted is None:
             continue
-        if all(same(value, settings.get(key)) for key, value in line.settings.items()):
+        if agrees(settings, line.settings):
             return bool(settings[batch.key] <= line.largest_predicted)
     return None

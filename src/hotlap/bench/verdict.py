@@ -11,11 +11,12 @@ rate of a product measured beside the step). What is left over is memory bandwid
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from hotlap.bench.cells import LOADING, Cell
-from hotlap.bench.measured_axes import MeasuredAxis, axis_with, same
+from hotlap.bench.measured_axes import MeasuredAxis, agrees, axis_with
 from hotlap.bench.predict import StepTimes
+from hotlap.report.text import ms_text
 
 Bound = Literal["data", "communication", "optimizer", "compute", "launch_overhead", "memory_bandwidth", "work"]
 BOUND_NAMES: Final[Mapping[Bound, str]] = {
@@ -120,10 +121,11 @@ def _communication(
     step = cell.seconds_per_step
     alone = _on_fewest(cell, cells, axes)
     if alone is not None:
-        text = f"the same step takes {_ms(alone.seconds_per_step)} on {alone.num_devices} device(s), here {_ms(step)}"
+        there, here = ms_text(alone.seconds_per_step), ms_text(step)
+        text = f"the same step takes {there} on {alone.num_devices} device(s), here {here}"
         yield "communication", step - alone.seconds_per_step, text
     elif (exchange := cell.evidence.get("all_reduce_seconds")) is not None:
-        yield "communication", exchange, f"exchanging the gradients alone takes {_ms(exchange)} of {_ms(step)}"
+        yield "communication", exchange, f"exchanging the gradients alone takes {ms_text(exchange)} of {ms_text(step)}"
 
 
 def _overhead(
@@ -134,14 +136,18 @@ def _overhead(
     if cell.is_on_gpu and busy is not None:
         idle = max(step - busy, 0.0)
         small = f"; {_percent(facts['small_ratio'])} of its kernels are below 10 µs" if "small_ratio" in facts else ""
-        yield "launch_overhead", idle - (cell.loading_ratio or 0.0) * step, f"the GPU is idle for {_ms(idle)}{small}"
+        yield (
+            "launch_overhead",
+            idle - (cell.loading_ratio or 0.0) * step,
+            f"the GPU is idle for {ms_text(idle)}{small}",
+        )
     elif "num_operations" in facts and "operation_seconds" in facts:
         count = facts["num_operations"]
         started = count * facts["operation_seconds"]
-        text = f"starting {count:,.0f} operations takes about {_ms(started)} of {_ms(step)}"
+        text = f"starting {count:,.0f} operations takes about {ms_text(started)} of {ms_text(step)}"
         gap = step - (cell.loading_ratio or 0.0) * step - optimizer - (step if busy is None else busy)
         if gap > max(started, _WORTH_TELLING * step):
-            text += f"; for {_ms(gap)} beside data and optimizer nothing computes"
+            text += f"; for {ms_text(gap)} beside data and optimizer nothing computes"
         yield "launch_overhead", max(started, gap), text
     elif model is not None and _tells_overhead(axes):
         fixed = model.overhead_ratio(cell.settings)
@@ -158,10 +164,10 @@ def _compute(cell: Cell) -> Iterator[tuple[Bound, float, str]]:
     if products is not None:
         products *= min(1.0, step / max(facts.get("busy_seconds", 0.0), 1e-12))  # the profiler slows the step down
         rate = _rate_text(least / products) if least and products else ""
-        yield "compute", products, f"matrix products take {_ms(products)} of {_ms(step)}{rate}{padded}{peak}"
+        yield "compute", products, f"matrix products take {ms_text(products)} of {ms_text(step)}{rate}{padded}{peak}"
     elif least is not None:
-        text = f"its arithmetic{padded} would take {_ms(least)} of {_ms(step)} at the rate of a large matrix product"
-        yield "compute", least, f"{text}{peak}"
+        taken = f"its arithmetic{padded} would take {ms_text(least)} of {ms_text(step)}"
+        yield "compute", least, f"{taken} at the rate of a large matrix product{peak}"
 
 
 def _rate_text(ratio: float) -> str:
@@ -195,13 +201,9 @@ def _on_fewest(cell: Cell, cells: Sequence[Cell], axes: Sequence[MeasuredAxis]) 
         for other in cells
         if other.is_measured
         and other.settings[axis.key] < cell.settings[axis.key]
-        and _differs_only(axis.key, cell.settings, other.settings)
+        and agrees(other.settings, cell.settings, but=axis.key)
     ]
     return min(others, key=lambda other: other.settings[axis.key], default=None)
-
-
-def _differs_only(key: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    return all(name == key or same(value, other.get(name)) for name, value in one.items())
 
 
 def _data_text(cell: Cell) -> str:
@@ -216,16 +218,12 @@ def _data_text(cell: Cell) -> str:
 
 
 def _optimizer_text(cell: Cell, seconds: float) -> str:
-    text = f"the optimizer's update takes {_ms(seconds)} of {_ms(cell.seconds_per_step)}"
+    text = f"the optimizer's update takes {ms_text(seconds)} of {ms_text(cell.seconds_per_step)}"
     gradients, rate = cell.evidence.get("gradient_bytes"), cell.evidence.get("copy_bytes_per_second")
     if not gradients or not rate:
         return text
-    return f"{text}; reading and writing weights, gradients and moments once would take {_ms(7 * gradients / rate)}"
+    return f"{text}; reading and writing weights, gradients and moments once would take {ms_text(7 * gradients / rate)}"
 
 
 def _percent(share: float) -> str:
     return f"{100 * share:.0f} %" if share >= 0.1 else f"{100 * share:.1f} %"
-
-
-def _ms(seconds: float) -> str:
-    return f"{1000 * seconds:.3g} ms"

@@ -8,7 +8,7 @@ from typing import Any, Final
 from hotlap.bench.answers import Answers
 from hotlap.bench.cells import Cell
 from hotlap.bench.knee import Knee, MemoryLine, Scaling
-from hotlap.bench.measured_axes import MeasuredAxis
+from hotlap.bench.setting_names import label_of
 from hotlap.bench.suggest import Prediction, Suggestion
 from hotlap.config.set_in_yaml import value_text
 from hotlap.core.progress import show_bytes
@@ -16,16 +16,6 @@ from hotlap.report.bench_pictures import short_number
 from hotlap.report.text import NOTHING, count_text, percent_text, ratio_text, step_time_text
 from hotlap.runs.views import setting_text
 
-_SHORT: Final[Mapping[str, str]] = {
-    "batch": "batch",
-    "length": "length",
-    "devices": "devices",
-}
-_SHORTER: Final[Mapping[str, str]] = {
-    "torch_compile": "compile",
-    "dataloader_num_workers": "workers",
-    "attn_implementation": "attention",
-}
 _MANY: Final = 3
 _LOUD: Final = 0.05
 """Standard deviation between repeats from which on a bench is called loud."""
@@ -33,14 +23,9 @@ _GOOD_ERROR: Final = 0.1
 """Median error up to which predictions are called good."""
 
 
-def axis_name(axis: MeasuredAxis) -> str:
-    """Return what an axis is called in tables and pictures."""
-    return _SHORT.get(axis.role) or _SHORTER.get(axis.name, axis.name)
-
-
 def names_of(answers: Answers) -> dict[str, str]:
     """Return the short name of every axis by its key; where two would have the same, both have their keys."""
-    short = {axis.key: axis_name(axis) for axis in answers.axes}
+    short = {axis.key: label_of(axis.key) for axis in answers.axes}
     taken = list(short.values())
     return {key: name if taken.count(name) == 1 else key for key, name in short.items()}
 
@@ -84,9 +69,9 @@ def facts_of(answers: Answers) -> list[tuple[str, str]]:
         *_suggestion_facts(answers),
         *_bound_facts(answers),
         *(("What matters", text) for text in _effect_texts(answers)),
-        *(("Knee", text) for text in _few(answers, [knee_text(answers, knee) for knee in answers.knees])),
-        *(("Memory", text) for text in _few(answers, [memory_text(answers, line) for line in answers.memory])),
-        *(("Devices", text) for text in _few(answers, [scaling_text(answers, each) for each in answers.scalings])),
+        *(("Knee", text) for text in _few([knee_text(answers, knee) for knee in answers.knees])),
+        *(("Memory", text) for text in _few([memory_text(answers, line) for line in answers.memory])),
+        *(("Devices", text) for text in _few([scaling_text(answers, each) for each in answers.scalings])),
         *_prediction_facts(answers),
         *_failure_facts(answers),
     ]
@@ -257,7 +242,7 @@ def _why(cell: Cell) -> str:
     return f": {cell.message.splitlines()[0]}" if cell.message else ""
 
 
-def _few(answers: Answers, texts: list[str]) -> list[str]:
+def _few(texts: list[str]) -> list[str]:
     """Return the first sentences, and where the others are."""
     if len(texts) <= _MANY:
         return texts

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hotlap.cli.train import ProjectOption, SettingOption
+from hotlap.cli.train import DEFAULT_CONFIG, ProjectOption, SettingOption
 
 if TYPE_CHECKING:
     from hotlap.bench.drive import OpenBench
     from hotlap.core.study_folder import ProjectFolder
 
-DEFAULT_CONFIG = Path("hotlap.yaml")
 _VALUES = "VALUES"
 
 ConfigWord = Annotated[str | None, typer.Argument(metavar="CONFIG", help="Config file; with --resume a bench: b0003.")]

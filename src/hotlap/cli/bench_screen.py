@@ -3,6 +3,7 @@
 import time
 from typing import TYPE_CHECKING, Any
 
+from hotlap.bench.setting_names import label_of
 from hotlap.cli.progress import LiveLine
 from hotlap.cli.screen import bold, table_lines
 from hotlap.core.bench_records import CellRepeat, median
@@ -13,15 +14,6 @@ if TYPE_CHECKING:
     from hotlap.bench.drive import OpenBench
     from hotlap.bench.plan import GridCell
     from hotlap.bench.summary import Written
-
-_SHORT = {
-    "training.per_device_train_batch_size": "batch",
-    "training.bf16": "bf16",
-    "training.torch_compile": "compile",
-    "training.optim": "optim",
-    "training.dataloader_num_workers": "workers",
-    "model.attn_implementation": "attention",
-}
 
 
 class BenchLines:
@@ -85,9 +77,7 @@ def settings_text(settings: Any) -> str:
     """Return a cell's settings in short words."""
     if not settings:
         return "the config"
-    return " ".join(
-        f"{_SHORT.get(key, key.rpartition('.')[2])} {setting_text(value)}" for key, value in settings.items()
-    )
+    return " ".join(f"{label_of(key)} {setting_text(value)}" for key, value in settings.items())
 
 
 def measured_text(repeat: CellRepeat) -> str:

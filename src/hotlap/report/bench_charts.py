@@ -2,14 +2,14 @@
 
 from typing import Any, Final
 
-from hotlap.report.bench_pictures import Heat, Lines, Shares
+from hotlap.report.bench_pictures import DARK, PALE, Heat, Lines, Shares
 from hotlap.report.chart_base import BLUE, GREY, ORANGE, Figure, cut, escaped, figure, log_ticks, named_rows
 from hotlap.report.picture import OKABE_ITO
 
 _DASHES: Final = ("solid", "dash", "dashdot", "dot", "longdash", "longdashdot")
 _MARKS: Final = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "x", "star")
 _PATTERNS: Final = ("", "/", ".", "x", "\\", "+", "-", "|")
-_SHADES: Final = [[0.0, "#eef4fa"], [1.0, "#08519c"]]
+_SHADES: Final = [[0.0, PALE], [1.0, DARK]]
 
 
 def heat_figure(heat: Heat) -> Figure:

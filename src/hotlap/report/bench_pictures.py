@@ -19,8 +19,8 @@ MOST_MAPS: Final = 4
 MARKS: Final = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES: Final = ("-", "--", "-.", ":", (0, (7, 2)), (0, (7, 2, 1, 2)), (0, (3, 1)), (0, (1, 3)))
 HATCHES: Final = ("", "//", "..", "xx", "\\\\", "oo", "--", "")
-_PALE: Final = "#eef4fa"
-_DARK: Final = "#08519c"
+PALE: Final = "#eef4fa"
+DARK: Final = "#08519c"
 _PANEL: Final = 4.6
 """Width of a panel in inches."""
 _WIDEST_MAP: Final = 9.2
@@ -142,7 +142,7 @@ def _draw_heats(sheet: _Sheet, heats: Sequence[Heat], bottom: float) -> None:
     """Draw maps side by side on one scale of shades."""
     colors = import_optional("matplotlib.colors", "report")
     known = [value for heat in heats for row in heat.values for value in row if value is not None]
-    shades = colors.LinearSegmentedColormap.from_list("hotlap-heat", [_PALE, _DARK])
+    shades = colors.LinearSegmentedColormap.from_list("hotlap-heat", [PALE, DARK])
     scale = colors.LogNorm(min(known), max(max(known), 1.001 * min(known))) if known else colors.Normalize()
     wide = min((sheet.width - _BAR) / len(heats), _WIDEST_MAP)
     for number, heat in enumerate(heats):

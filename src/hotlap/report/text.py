@@ -80,6 +80,12 @@ def step_time_text(seconds_per_step: float) -> str:
     return f"{milliseconds:,.{2 if milliseconds < 10 else 1 if milliseconds < 100 else 0}f}"
 
 
+def ms_text(seconds: float) -> str:
+    """Return milliseconds of three digits or more with their unit: `0.123 ms`, `45.6 ms`, `1,234 ms`."""
+    milliseconds = 1000 * seconds
+    return f"{milliseconds:,.0f} ms" if milliseconds >= 999.5 else f"{milliseconds:.3g} ms"
+
+
 def time_text(run: RunRecord, clock: ClockName) -> str:
     """Return a run's time to target; of a run without one how far it got and why: `> 12.3 s (raced)`."""
     seconds = run.clock_to_target(clock)
