@@ -233,3 +233,18 @@ def test_what_was_measured_is_proposed_only_where_the_study_may_set_it() -> None
     past = History(clock="wall", base_config=values, runs=(record(0),), speed=MeasuredSpeed("b0001", 9.0, cells))
     ideas = command_ideas(gather_evidence(past, config_from_values(values)))
     assert {key for idea in ideas for key in idea.patch} == {"params.learning_rate"}
+
+
+def test_no_draw_goes_back_to_what_the_bench_knows_to_be_slower() -> None:
+    values = base(bf16=True)
+    cells = tuple(SpeedCell({"params.bf16": bf16}, 0.1 - 0.05 * bf16) for bf16 in (False, True))
+    past = replace(history(values, verdicts=12), speed=None)
+    assert any(False in proposal.patch.values() for proposal in past.proposals), "it is drawn where nothing is known"
+    known = replace(history(values), speed=MeasuredSpeed("b0001", 9.0, cells))
+    for number in range(12):
+        proposal = CommandPolicy(1).propose(known)
+        assert proposal is not None and "params.bf16" not in proposal.patch
+        decision = Decision(proposal=number + 1, verdict="discard", reason="slower", statistics={})
+        proposals, decisions = (*known.proposals, proposal), (*known.decisions, decision)
+        runs = (*known.runs, record(proposal.number, 12.0))
+        known = replace(known, proposals=proposals, decisions=decisions, runs=runs)

@@ -21,6 +21,7 @@ from hotlap.core.records import History, Proposal
 from hotlap.policies.command_rules import command_ideas, text_of
 from hotlap.policies.evidence import Evidence, gather_evidence
 from hotlap.policies.ideas import Idea, make_proposal
+from hotlap.policies.measured_speed import measured_ratio, step_families
 from hotlap.policies.rules import AblationPolicy, candidate_config, gain_per_second
 from hotlap.policies.together import TogetherPolicy
 from hotlap.search.sampler import Scored, tpe_suggestions
@@ -83,7 +84,7 @@ def _drawn(history: History, evidence: Evidence, seed: int) -> Proposal | None:
     now = _point(space, evidence.config)
     scored = _scored(history, space)
     for proposer, point in islice(_points(space, now, scored, generator), _DRAWS):
-        patch = _patch(space, now, point, generator, search)
+        patch = _without_slower(evidence, _patch(space, now, point, generator, search))
         if not patch or evidence.was_tried(patch) or not search.allows(evidence.config, patch):
             continue
         if proposal := make_proposal(history, evidence.config, _idea(evidence, patch, proposer, scored), proposer):
@@ -143,6 +144,13 @@ def _patch(
     patch = {one.name: point[one.name] for one in moved if _may_be(search.parameters[one.name], point[one.name])}
     written = {key: _rounded(search.parameters[key], value) for key, value in patch.items()}
     return {key: value for key, value in written.items() if value != now[key]}
+
+
+def _without_slower(evidence: Evidence, patch: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a patch without settings of which the bench knows that they make the same steps slower."""
+    families = step_families(evidence.config)
+    ratios = {key: measured_ratio(evidence, key, value) for key, value in patch.items() if key in families}
+    return {key: value for key, value in patch.items() if (ratios.get(key) or 0.0) < 1}
 
 
 def _may_be(parameter: SweepParameter, value: Any) -> bool:
