@@ -11,7 +11,10 @@ PIP := $(PYTHON) -m pip --disable-pip-version-check
 demo: .venv/installed-run
 	.venv/bin/hotlap demo
 
+# Compiled once, and not by each of the processes that tests start where PYTHONDONTWRITEBYTECODE is set. What `-n logical`
+# means is in tests/conftest.py.
 test: check
+	$(PYTHON) -m compileall -q src
 	$(PYTHON) -m pytest -q -n logical --dist worksteal
 
 check: .venv/installed-dev

@@ -16,10 +16,40 @@ _WHOLE_MACHINE: Final = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_ge
 # neither slowed down nor seen as noise by another.
 _WORKER: Final = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
 _NUM_WORKERS: Final = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+_WORKERS_PER_CORE: Final = 2  # a test that starts processes waits for half of its time
+_MOST_SHARING: Final = 8  # with more workers than these nobody shares a core: each collects all tests first
 if _NUM_WORKERS > 1 and _WHOLE_MACHINE:
     os.sched_setaffinity(0, _WHOLE_MACHINE[int(_WORKER[2:]) % len(_WHOLE_MACHINE) :: _NUM_WORKERS])
 
 from hotlap.core.study_folder import ProjectFolder  # noqa: E402  counts no cores itself, but what it loads may
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int | None:
+    """Return how many workers `-n logical` means here; None: as many as pytest-xdist says."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None
+    num_cores = len(_WHOLE_MACHINE)
+    return max(num_cores, min(_WORKERS_PER_CORE * num_cores, _MOST_SHARING)) or None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give each worker as many files with slow tests, before all others: what is left for the end is quick.
+
+    pytest-xdist cuts the list into as many parts as there are workers; who is done takes from the end of another's.
+    """
+    if _NUM_WORKERS == 1:
+        return
+    files: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(item.nodeid.partition("::")[0], []).append(item)
+    slow = [file for file in files.values() if any(item.get_closest_marker("slow") for item in file)]
+    quick = [file for file in files.values() if file not in slow]
+    shares = [[item for file in slow[number::_NUM_WORKERS] for item in file] for number in range(_NUM_WORKERS)]
+    for share in shares:
+        while quick and len(share) < len(items) / _NUM_WORKERS:
+            share += quick.pop(0)
+    items[:] = [item for file in [*shares, *quick] for item in file]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -31,6 +31,7 @@ from hotlap.study.ablate import COMPLETE
 from hotlap.study.study import read_study
 
 ABLATION_KILLS = max(1, KILLS // 5)
+pytestmark = pytest.mark.slow
 VARIANTS = 4
 ALL_RUNS = VARIANTS * SEEDS_OF_AN_ABLATION
 CONFIG: dict[str, Any] = {

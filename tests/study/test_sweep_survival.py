@@ -30,6 +30,7 @@ from hotlap.core.study_folder import ProjectFolder
 from hotlap.study.study import read_study
 
 SWEEP_KILLS = max(1, KILLS * 2 // 5)
+pytestmark = pytest.mark.slow
 POINTS, TOP, SEEDS = 25, 3, 2
 ALL_RUNS = 1 + POINTS + TOP * (SEEDS - 1)
 """The baseline, the points, and the best of them with another seed."""

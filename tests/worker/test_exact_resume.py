@@ -101,6 +101,8 @@ ENDLESS = {
     },
 }
 
+pytestmark = pytest.mark.slow
+
 MakeRun = Callable[[], RunFolder]
 
 
