@@ -164,7 +164,10 @@ def test_what_cannot_go_on_is_told(project: ProjectFolder, name: str | None, mes
 
 def test_a_bench_has_one_driver(project: ProjectFolder, measured: list[RunConfig]) -> None:
     bench = open_bench(project, CONFIG, PLAN)
-    with FileLock(bench.folder.lock_path), pytest.raises(StudyError, match="already being measured by another"):
+    with (
+        FileLock(bench.folder.lock_path),
+        pytest.raises(StudyError, match="b0001 is already being measured by"),
+    ):
         run_bench(project, bench, Quiet())
 
 

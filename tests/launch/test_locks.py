@@ -1,5 +1,6 @@
 """Locks across real processes."""
 
+import os
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -8,9 +9,10 @@ from pathlib import Path
 import pytest
 from filelock import FileLock, Timeout
 
+from hotlap.core.bench_folder import BenchFolder
 from hotlap.core.errors import StorageError, StudyError
 from hotlap.core.study_folder import ProjectFolder, StudyFolder
-from hotlap.launch.locks import device_lock, study_lock
+from hotlap.launch.locks import bench_lock, device_lock, study_lock
 
 HOLD_STUDY = """
 import sys
@@ -59,6 +61,15 @@ def test_a_second_driver_is_told_who_drives(study: StudyFolder) -> None:
 def test_a_study_lock_can_be_taken_again(study: StudyFolder) -> None:
     for _ in range(2):
         with study_lock(study):
+            pass
+
+
+def test_who_measures_a_bench_is_named(tmp_path: Path) -> None:
+    bench = BenchFolder(tmp_path / "b0001")
+    bench.path.mkdir()
+    told = rf"the bench b0001 is already being measured by process {os.getpid()} on .*; wait for it, or .*--new"
+    for _ in range(2):
+        with bench_lock(bench), pytest.raises(StudyError, match=told), bench_lock(bench):
             pass
 
 

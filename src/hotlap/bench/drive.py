@@ -7,14 +7,11 @@ ending = run_bench(project, bench, screen)
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
-
-from filelock import FileLock, Timeout
 
 import hotlap
 from hotlap.bench.axes import DEVICES_KEY
@@ -27,13 +24,13 @@ from hotlap.config.schema import RunConfig
 from hotlap.core.bench_folder import BenchFolder, bench_folders
 from hotlap.core.bench_records import CellRepeat
 from hotlap.core.containers import stop_containers
-from hotlap.core.errors import ConfigError, StorageError, StudyError
+from hotlap.core.errors import ConfigError, StudyError
 from hotlap.core.processes import processor_name
 from hotlap.core.run_folder import RunFolder
 from hotlap.core.study_folder import ProjectFolder
 from hotlap.launch.devices import devices_notice, run_devices
 from hotlap.launch.gpu import GpuReader
-from hotlap.launch.locks import device_lock
+from hotlap.launch.locks import bench_lock, device_lock
 from hotlap.launch.prepare import prepare_data
 from hotlap.launch.sessions import kill_session, run_mark
 
@@ -114,7 +111,7 @@ def open_bench(
             "cells": [{"cell": cell.number, "settings": dict(cell.settings)} for cell in cells],
             "order": _whole_order(plan),
             "is_command": config.command is not None,
-            "machine": machine_facts(),
+            "machine": _machine_facts(),
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
         }
     )
@@ -158,7 +155,7 @@ def run_bench(
     devices = run_devices(most, use_cpu=bench.config.training.use_cpu)
     if notice := devices_notice(most, devices):
         screen.says(f"note: {notice}")
-    with _only_driver(bench.folder), device_lock(devices, screen.says):
+    with bench_lock(bench.folder), device_lock(devices, screen.says):
         _end_forgotten(bench.folder)
         try:
             _prepare(project, bench, screen)
@@ -217,7 +214,7 @@ def conclude(bench: OpenBench) -> Written:
     return write_summary(bench.folder)
 
 
-def machine_facts() -> dict[str, Any]:
+def _machine_facts() -> dict[str, Any]:
     """Return what must be the same where a bench goes on: its figures are compared with each other."""
     reader = GpuReader()
     try:
@@ -228,7 +225,7 @@ def machine_facts() -> dict[str, Any]:
 
 def _checked(bench: OpenBench, stored: Mapping[str, Any]) -> OpenBench:
     """Return a bench that goes on; raises StudyError where the machine is another one."""
-    before, now = stored.get("machine") or {}, machine_facts()
+    before, now = stored.get("machine") or {}, _machine_facts()
     changed = [f"{key} {before[key]!r} is now {now[key]!r}" for key in now if key in before and before[key] != now[key]]
     if changed:
         raise StudyError(
@@ -270,19 +267,3 @@ def _identity(config: RunConfig, plan: BenchPlan) -> str:
     """Return what names a bench: the same command line with the same config goes on with it."""
     text = json.dumps([config.model_dump(mode="json"), plan.to_json()], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-@contextmanager
-def _only_driver(folder: BenchFolder) -> Iterator[None]:
-    """Be the only driver of a bench; raises StudyError when there is another one."""
-    lock = FileLock(folder.lock_path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise StudyError(f"{folder.bench_id} is already being measured by another process") from None
-    except OSError as error:
-        raise StorageError(f"cannot lock {folder.lock_path}: {error.strerror or error}") from error
-    try:
-        yield
-    finally:
-        lock.release()

@@ -67,14 +67,14 @@ def bench_page(answers: Answers) -> Page:
         headline=headline(answers),
         facts=facts_of(answers),
         measured=method_facts(answers),
-        sections=list(bench_sections(answers)),
+        sections=list(_bench_sections(answers)),
         changes=changes,
         rows=Cells(headers, tuple(tuple(plain_cell(row.get(key)) for key in headers) for row in rows)),
         rows_name="cells",
     )
 
 
-def bench_sections(answers: Answers) -> Iterator[Section]:
+def _bench_sections(answers: Answers) -> Iterator[Section]:
     """Yield the parts of the page."""
     grid = cell_grid(answers)
     heats = tuple(

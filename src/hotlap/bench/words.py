@@ -37,7 +37,7 @@ def settings_text(answers: Answers, settings: Mapping[str, Any]) -> str:
     return ", ".join(parts) or "as the config has it"
 
 
-def pay_text(answers: Answers, pay: float) -> str:
+def _pay_text(answers: Answers, pay: float) -> str:
     """Return a throughput with its unit."""
     return f"{short_number(pay)} {answers.unit}"
 
@@ -49,7 +49,7 @@ def headline(answers: Answers) -> str:
         tried = count_text(len(answers.cells), "cell")
         return f"nothing could be measured in {tried}" if answers.cells else "nothing was measured yet"
     cell = answers.cell(found.cell)
-    speed = pay_text(answers, cell.pay)
+    speed = _pay_text(answers, cell.pay)
     where = settings_text(answers, cell.settings)
     if not found.patch:
         return f"{where}: {speed}, the config is as fast as anything measured here"
@@ -69,9 +69,9 @@ def facts_of(answers: Answers) -> list[tuple[str, str]]:
         *_suggestion_facts(answers),
         *_bound_facts(answers),
         *(("What matters", text) for text in _effect_texts(answers)),
-        *(("Knee", text) for text in _few([knee_text(answers, knee) for knee in answers.knees])),
-        *(("Memory", text) for text in _few([memory_text(answers, line) for line in answers.memory])),
-        *(("Devices", text) for text in _few([scaling_text(answers, each) for each in answers.scalings])),
+        *(("Knee", text) for text in _few([_knee_text(answers, knee) for knee in answers.knees])),
+        *(("Memory", text) for text in _few([_memory_text(answers, line) for line in answers.memory])),
+        *(("Devices", text) for text in _few([_scaling_text(answers, each) for each in answers.scalings])),
         *_prediction_facts(answers),
         *_failure_facts(answers),
     ]
@@ -144,7 +144,7 @@ def _predicted_text(answers: Answers, one: Prediction) -> str:
     assert answers.suggestion is not None
     ratio = one.pay / answers.cell(answers.suggestion.cell).pay
     beyond = "" if one.is_inside else ", beyond what was measured"
-    return f"not measured: predicted {pay_text(answers, one.pay)}, {ratio_text(ratio)} the suggestion{beyond}"
+    return f"not measured: predicted {_pay_text(answers, one.pay)}, {ratio_text(ratio)} the suggestion{beyond}"
 
 
 def _bound_facts(answers: Answers) -> Iterator[tuple[str, str]]:
@@ -179,18 +179,18 @@ def _effect_texts(answers: Answers) -> Iterator[str]:
         yield text if effect.is_everywhere else f"{text}, but not everywhere the best"
 
 
-def knee_text(answers: Answers, knee: Knee) -> str:
+def _knee_text(answers: Answers, knee: Knee) -> str:
     """Say where a larger batch stops to pay."""
     where = f"{settings_text(answers, knee.settings)}: " if knee.settings and len(answers.axes) > 1 else ""
     if not knee.is_inside:
-        return f"{where}none yet, batch {knee.batch} is the fastest and the largest: {pay_text(answers, knee.pay)}"
+        return f"{where}none yet, batch {knee.batch} is the fastest and the largest: {_pay_text(answers, knee.pay)}"
     if knee.batch == knee.best_batch:
-        return f"{where}batch {knee.batch} is the fastest: {pay_text(answers, knee.pay)}"
+        return f"{where}batch {knee.batch} is the fastest: {_pay_text(answers, knee.pay)}"
     share = percent_text(1 - knee.pay / knee.best_pay)
-    return f"{where}batch {knee.batch} ({pay_text(answers, knee.pay)}), {share} below the best at {knee.best_batch}"
+    return f"{where}batch {knee.batch} ({_pay_text(answers, knee.pay)}), {share} below the best at {knee.best_batch}"
 
 
-def memory_text(answers: Answers, line: MemoryLine) -> str:
+def _memory_text(answers: Answers, line: MemoryLine) -> str:
     """Say what a batch needs, and which is the largest that fits."""
     where = f"{settings_text(answers, line.settings)}: " if line.settings and len(answers.axes) > 1 else ""
     fit = "" if math.isnan(line.error) else f" (within {percent_text(line.error)})"
@@ -204,7 +204,7 @@ def memory_text(answers: Answers, line: MemoryLine) -> str:
     return text
 
 
-def scaling_text(answers: Answers, each: Scaling) -> str:
+def _scaling_text(answers: Answers, each: Scaling) -> str:
     """Say what more devices bring against the ideal."""
     where = f"{settings_text(answers, each.settings)}: " if each.settings and len(answers.axes) > 1 else ""
     return (

@@ -48,7 +48,7 @@ class BenchLines:
 
     def ends(self, repeat: CellRepeat) -> None:
         """Print what was measured."""
-        self.says(f"{self._place:>7}  {settings_text(repeat.settings):<40}  {measured_text(repeat)}")
+        self.says(f"{self._place:>7}  {settings_text(repeat.settings):<40}  {_measured_text(repeat)}")
 
     def close(self) -> None:
         """Take the line that changes away."""
@@ -80,7 +80,7 @@ def settings_text(settings: Any) -> str:
     return " ".join(f"{label_of(key)} {setting_text(value)}" for key, value in settings.items())
 
 
-def measured_text(repeat: CellRepeat) -> str:
+def _measured_text(repeat: CellRepeat) -> str:
     """Return what a repeat measured, or why it did not."""
     if not repeat.is_measured:
         first = repeat.message.splitlines()[0] if repeat.message else ""

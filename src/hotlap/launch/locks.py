@@ -1,16 +1,17 @@
-"""Locks: one timed run per device, whatever project it belongs to, and one driver per study."""
+"""Locks: one timed run per device, whatever project it belongs to, and one driver per study and bench."""
 
 import json
 import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
 from filelock import FileLock, Timeout
 
+from hotlap.core.bench_folder import BenchFolder
 from hotlap.core.errors import StorageError, StudyError
 from hotlap.core.files import write_json
 from hotlap.core.processes import process_identity
@@ -55,24 +56,36 @@ def _one_device_lock(path: Path, device: str, on_wait: Callable[[str], None] | N
         lock.release()
 
 
-@contextmanager
-def study_lock(study: StudyFolder) -> Iterator[None]:
+def study_lock(study: StudyFolder) -> AbstractContextManager[None]:
     """Be the only driver of a study.
 
     Raises StudyError that names the process which already drives it.
     """
-    lock = FileLock(study.lock_path)
+    what = f"the study {study.name!r} is already being driven"
+    return _driver_lock(study.lock_path, what, "stop that one first, or give this study another name")
+
+
+def bench_lock(bench: BenchFolder) -> AbstractContextManager[None]:
+    """Be the only one who measures a bench.
+
+    Raises StudyError that names the process which already does.
+    """
+    what = f"the bench {bench.bench_id} is already being measured"
+    return _driver_lock(bench.lock_path, what, "wait for it, or begin another one with --new")
+
+
+@contextmanager
+def _driver_lock(path: Path, what: str, advice: str) -> Iterator[None]:
+    """Hold a lock that one process has at a time; raises StudyError, `what` by whom and `advice`, where it is held."""
+    lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise StudyError(
-            f"the study {study.name!r} is already being driven by {_holder(study.lock_path)}; "
-            "stop that one first, or give this study another name"
-        ) from None
+        raise StudyError(f"{what} by {_holder(path)}; {advice}") from None
     except OSError as error:
-        raise StorageError(f"cannot lock {study.lock_path}: {error.strerror or error}") from error
+        raise StorageError(f"cannot lock {path}: {error.strerror or error}") from error
     try:
-        _write_holder(study.lock_path)
+        _write_holder(path)
         yield
     finally:
         lock.release()

@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
+from hotlap.config.schema import RunConfig
 from hotlap.data.loader import AnyBatch, BatchSource
 from hotlap.train.build import build_source
 from hotlap.train.measure import StepPlan, measure_steps
@@ -62,13 +63,17 @@ class _Ready:
         return getattr(self._source, name)
 
 
+def with_workers(config: RunConfig, workers: int) -> RunConfig:
+    """Return a config whose batches so many workers make."""
+    changed: dict[str, int | None] = {"dataloader_num_workers": workers}
+    if not workers:
+        changed["dataloader_prefetch_factor"] = None
+    return config.model_copy(update={"training": config.training.model_copy(update=changed)})
+
+
 def source_of(parts: Parts, workers: int) -> BatchSource:
     """Return a fresh source of a training's batches, made by so many workers."""
-    training = parts.config.training
-    changed = {"dataloader_num_workers": workers}
-    if not workers:
-        changed["dataloader_prefetch_factor"] = None  # type: ignore[assignment]
-    config = parts.config.model_copy(update={"training": training.model_copy(update=changed)})
+    config = with_workers(parts.config, workers)
     return build_source(config, parts.world, parts.train, parts.batch_size, parts.accumulation_steps)
 
 

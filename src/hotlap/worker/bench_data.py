@@ -26,7 +26,7 @@ from hotlap.data.loader import BatchSource
 from hotlap.data.speed import running_text, stages
 from hotlap.train.build import build_parts, build_source
 from hotlap.train.custom import load_part
-from hotlap.train.data_speed import loader, needed, source_of
+from hotlap.train.data_speed import loader, needed, source_of, with_workers
 from hotlap.train.distributed import World
 from hotlap.train.measure import StepPlan
 from hotlap.train.memory import keep_freed_memory
@@ -83,11 +83,7 @@ def _of_config(directory: Path, cache: Path, request: Mapping[str, Any]) -> Iter
 def _shared(parts: Parts, rank: int, size: int, workers: int) -> BatchSource:
     """Return the source of one of several processes, whose steps together have the rows of one process's step."""
     rows = max(size, 2 * (parts.batch_size // 2)) if parts.batch_size > 1 else 1
-    config = parts.config
-    changed = {"dataloader_num_workers": workers}
-    if not workers:
-        changed["dataloader_prefetch_factor"] = None  # type: ignore[assignment]
-    config = config.model_copy(update={"training": config.training.model_copy(update=changed)})
+    config = with_workers(parts.config, workers)
     world = World(rank, size, rank, parts.device, size)
     return build_source(config, world, parts.train, max(1, rows // size), parts.accumulation_steps)
 
