@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hotlap.models.few_sizes import filled, rounded, wants_few_sizes
+
 _HAS_TRITON = find_spec("triton") is not None
 _SMALLEST_FLEX_HEAD = 16  # dimensions of a head that FlexAttention's kernels need
 
@@ -47,7 +49,10 @@ class DocumentRows:
         is_real = numbers[starts] >= 0
         starts, lengths = starts[is_real], (ends - starts)[is_real]
         self.length = int(lengths.max())
-        """L."""
+        """L, rounded up where few sizes are wanted; F is, too."""
+        if wants_few_sizes(document_ids):
+            self.length = rounded(self.length)
+            starts, lengths = filled(starts, 1), filled(lengths, 1)
         places = torch.arange(self.length, device=numbers.device)
         is_token = (places < lengths.unsqueeze(1)).flatten()
         source = (starts.unsqueeze(1) + places).flatten() * is_token

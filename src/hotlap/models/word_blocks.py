@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from hotlap.config.models import GPTConfig
 from hotlap.models.documents import flex_attention, flex_block_mask, has_flex_attention
+from hotlap.models.few_sizes import filled
 from hotlap.models.fused import Rotation, rms_norm, rotate
 from hotlap.models.gpt import MLP, KeyValueCache, Norm
 from hotlap.models.row_attention import row_attention
@@ -89,13 +90,15 @@ class RowAttention(nn.Module):
 
     def _mix(self, query: Tensor, key: Tensor, value: Tensor, rows: Rows, layout: Layout) -> Tensor:
         """Return what a group's places (n·L, H, K) gather, (n·L, D)."""
-        parts = (query, key, value)
-        q, k, v = (part.view(rows.count, rows.length, *part.shape[1:]).transpose(1, 2) for part in parts)
+        parts = [part.view(rows.count, rows.length, *part.shape[1:]) for part in (query, key, value)]
+        if rows.mask is None and layout.cache is None:
+            parts = [filled(part, 1) for part in parts]
+        q, k, v = (part.transpose(1, 2) for part in parts)
         if layout.cache is not None:
             k, v = layout.cache.extend(self.layer, k, v)
         is_causal = layout.is_causal and rows.length > 1  # a single place sees all of the cache
         mixed = row_attention(q, k, v, rows.mask, is_causal=is_causal)
-        return mixed.transpose(1, 2).reshape(rows.places, -1)
+        return mixed.transpose(1, 2).flatten(0, 1).flatten(1)[: rows.places]
 
 
 class RowBlock(nn.Module):
@@ -145,6 +148,8 @@ class RowTransformer(nn.Module):
 
         `positions` (N,) are counted from 0 in each row where they are not given.
         """
+        if chosen is not None and cache is None and (missing := len(filled(x)) - len(x)):
+            x, groups = filled(x), [*groups, Rows(missing, 1)]
         if positions is None:
             positions = row_positions(groups, x.device)
         rotation = rotation_of(positions, self.head_size, self.config.rope_theta)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from hotlap.config.models import GPTConfig
 from hotlap.config.word_latent import PartShape, WordLatentConfig
+from hotlap.models.few_sizes import filled
 from hotlap.models.fused import rms_norm
 from hotlap.models.gpt import KeyValueCache
 from hotlap.models.word_blocks import Rows, RowTransformer
@@ -116,8 +117,9 @@ class WordLatent(nn.Module):
         ids = torch.cat([group.ids.flatten() for group in words])
         x = self.encoder_embedding(ids)
         groups = [Rows(group.ids.shape[0], group.ids.shape[1], _word_mask(group.is_real)) for group in words]
-        states = self.encoder(x, groups, is_causal=False, chosen=_row_starts(groups, ids.device))
-        return rms_norm(self.encoder_mapping(states))
+        starts = _row_starts(groups, ids.device)
+        states = self.encoder(x, groups, is_causal=False, chosen=filled(starts))
+        return rms_norm(self.encoder_mapping(states))[: len(starts)]
 
     def latents(self, batch: WordBatch) -> Tensor:
         """Return the state of each word of a batch, (B, W, D): what is known once it was read."""
@@ -177,8 +179,9 @@ class WordLatent(nn.Module):
     def _target_logits(self, batch: WordBatch) -> Tensor:
         """Return the logits of the places of all target groups one after the other, (N, V)."""
         states = self.latents(batch).flatten(0, 1)
-        wanted = states.index_select(0, torch.cat([group.latents for group in batch.targets]))
-        return self._decode(rms_norm(self.decoder_mapping(wanted)), [group.input_ids for group in batch.targets])
+        wanted = torch.cat([group.latents for group in batch.targets])
+        mapped = rms_norm(self.decoder_mapping(states.index_select(0, filled(wanted))))[: len(wanted)]
+        return self._decode(mapped, [group.input_ids for group in batch.targets])
 
     def _decode(self, mapped: Tensor, inputs: Sequence[Tensor], cache: KeyValueCache | None = None) -> Tensor:
         """Return the logits (N, V) of the places of groups of words (n, L), each word after its vector of `mapped`."""
@@ -191,7 +194,8 @@ class WordLatent(nn.Module):
         ]
         groups = [Rows(group.shape[0], group.shape[1] + 1) for group in inputs]
         wanted = _all_but_starts(groups, ids.device)
-        return self.head(self.decoder(torch.cat(parts), groups, is_causal=True, chosen=wanted, cache=cache))
+        states = self.decoder(torch.cat(parts), groups, is_causal=True, chosen=filled(wanted), cache=cache)
+        return self.head(states)[: len(wanted)]
 
 
 def _as_gpt(config: WordLatentConfig, shape: PartShape) -> GPTConfig:

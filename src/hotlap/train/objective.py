@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from hotlap.data.word_batches import WordBatch
+from hotlap.models.chosen import with_few_sizes
 from hotlap.models.protocol import CausalLM, hidden_at
 from hotlap.models.word_latent import WordLatent
 
@@ -39,9 +40,11 @@ class Objective(nn.Module):
 
         Nothing here waits for the device.
         """
-        chosen = hidden_at(self.model, target_positions, input_ids, positions, document_ids)
+        wanted = with_few_sizes(target_positions, input_ids.shape)
+        chosen = hidden_at(self.model, wanted, input_ids, positions, document_ids)
         if self.vocab_size < LARGE_VOCABULARY:
             return self._loss(chosen, targets)
+        chosen = chosen[: len(targets)]
         size = max(1, PIECE // self.vocab_size)
         weight = getattr(self.model, "head_weight", None)
         if isinstance(weight, Tensor):
@@ -52,7 +55,7 @@ class Objective(nn.Module):
         return total
 
     def _loss(self, chosen: Tensor, targets: Tensor) -> Tensor:
-        logits = cast(CausalLM, self.model).logits(chosen).float()
+        logits = cast(CausalLM, self.model).logits(chosen)[: len(targets)].float()
         return F.cross_entropy(logits, targets, reduction="sum", label_smoothing=self.label_smoothing)
 
 
