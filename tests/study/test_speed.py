@@ -316,6 +316,32 @@ def test_it_can_be_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cha
     assert "speed" not in {event["event"] for event in study.folder.ledger()}
 
 
+def test_what_noise_may_have_made_is_not_proposed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def about(uncertainty: float, seconds: float) -> list[float]:
+        cells = (SpeedCell({BF16: False}, 0.02, uncertainty), SpeedCell({BF16: True}, seconds, uncertainty))
+        known = history(MeasuredSpeed("b0001", 60.0, cells), run(0, 0.02))
+        return [idea.predicted_ratio for idea in untried_ideas(known)[1] if BF16 in idea.patch]
+
+    assert about(0.02, 0.018) == [pytest.approx(0.9)]
+    assert about(0.08, 0.0185) == [0.7], "too loud to tell, so the rule's guess stands"
+    assert about(0.02, 0.0198) == [], "it is known to bring next to nothing"
+    assert about(0.3, 0.01) == [pytest.approx(0.5)], "more than even such noise makes"
+    fake_bench(monkeypatch)
+    study = opened(tmp_path, config())
+    measure_speed(study, lambda text: None)
+    assert study.history.speed is not None and 0 < study.history.speed.cells[0].uncertainty < 0.1
+    assert "They are good to ± " in speed_section(study.history)
+
+
+def test_a_setting_that_is_left_to_hotlap_is_called_auto() -> None:
+    key = "model.attn_implementation"
+    cells = (SpeedCell({key: None}, 0.02), SpeedCell({key: "sdpa"}, 0.01))
+    known = history(MeasuredSpeed("b0001", 60.0, cells), run(0, 0.02))
+    assert "| auto | 20.0 |" in speed_section(known)
+    (idea,) = [idea for idea in untried_ideas(known)[1] if key in idea.patch]
+    assert idea.title == "attn_implementation auto → sdpa" and "in place of auto" in idea.observation
+
+
 def test_the_journal_compares_predictions_with_what_happened() -> None:
     told = with_predicted_pace(history(MEASURED, run(0, 0.02)), proposal({BF16: True}))
     told = replace(told, predicted_step_seconds=0.012)

@@ -137,7 +137,7 @@ def role_of(name: str) -> str | None:
 
 def is_total_batch(name: str) -> bool:
     """Say whether a setting is the batch of a whole step, over all devices and passes."""
-    return bool(_TOTALS.fullmatch(name.rpartition(".")[2].lower().lstrip("-").replace("-", "_")))
+    return bool(_TOTALS.fullmatch(plain_name(name)))
 
 
 def is_left_alone(name: str) -> bool:

@@ -9,6 +9,11 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 
+def setting_text(value: Any) -> str:
+    """Return a measured value for a reader; what is not set is left to hotlap, as `hotlap bench` writes it, too."""
+    return "auto" if value is None else str(value)
+
+
 @dataclass(frozen=True, slots=True)
 class SpeedCell:
     """One combination of settings, and the median seconds of its steps."""
@@ -16,6 +21,8 @@ class SpeedCell:
     settings: Mapping[str, Any]
     """Dotted keys; the same ones in every cell."""
     seconds_per_step: float
+    uncertainty: float = 0.0
+    """Half-width of its 95 % interval, as a share of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +38,10 @@ class MeasuredSpeed:
     @classmethod
     def from_event(cls, event: Mapping[str, Any]) -> Self:
         """Return what a ledger's event `speed` tells of."""
-        cells = (SpeedCell(dict(cell["settings"]), float(cell["seconds_per_step"])) for cell in event.get("cells", ()))
+        cells = (
+            SpeedCell(dict(cell["settings"]), float(cell["seconds_per_step"]), float(cell.get("uncertainty", 0.0)))
+            for cell in event.get("cells", ())
+        )
         return cls(str(event["bench"]), float(event.get("seconds", 0.0)), tuple(cells))
 
     @property
@@ -41,13 +51,16 @@ class MeasuredSpeed:
 
     def ratio(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> float | None:
         """Return the step time of one combination relative to another's; None where one of them was not measured."""
-        seconds = [self._seconds(settings) for settings in (before, after)]
-        if seconds[0] is None or seconds[1] is None:
-            return None
-        return seconds[1] / seconds[0]
+        one, other = self._cell(before), self._cell(after)
+        return None if one is None or other is None else other.seconds_per_step / one.seconds_per_step
 
-    def _seconds(self, settings: Mapping[str, Any]) -> float | None:
+    def noise(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> float:
+        """Return the share by which two combinations have to differ to be told apart; 0 where nobody knows."""
+        found = (self._cell(before), self._cell(after))
+        return math.hypot(*(cell.uncertainty for cell in found if cell is not None))
+
+    def _cell(self, settings: Mapping[str, Any]) -> SpeedCell | None:
         for cell in self.cells:
             if all(settings.get(key) == value for key, value in cell.settings.items()):
-                return cell.seconds_per_step if math.isfinite(cell.seconds_per_step) else None
+                return cell if math.isfinite(cell.seconds_per_step) else None
         return None

@@ -21,7 +21,7 @@ from hotlap.core.records import History, Proposal
 from hotlap.policies.command_rules import command_ideas, text_of
 from hotlap.policies.evidence import Evidence, gather_evidence
 from hotlap.policies.ideas import Idea, make_proposal
-from hotlap.policies.measured_speed import measured_ratio, step_families
+from hotlap.policies.measured_speed import is_slower
 from hotlap.policies.rules import AblationPolicy, candidate_config, gain_per_second
 from hotlap.policies.together import TogetherPolicy
 from hotlap.search.sampler import Scored, tpe_suggestions
@@ -148,9 +148,7 @@ def _patch(
 
 def _without_slower(evidence: Evidence, patch: Mapping[str, Any]) -> dict[str, Any]:
     """Return a patch without settings of which the bench knows that they make the same steps slower."""
-    families = step_families(evidence.config)
-    ratios = {key: measured_ratio(evidence, key, value) for key, value in patch.items() if key in families}
-    return {key: value for key, value in patch.items() if (ratios.get(key) or 0.0) < 1}
+    return {key: value for key, value in patch.items() if not is_slower(evidence, key, value)}
 
 
 def _may_be(parameter: SweepParameter, value: Any) -> bool:

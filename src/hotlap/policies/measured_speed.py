@@ -9,6 +9,7 @@ from typing import Final
 from hotlap.config.bounds import knob_roles, total_batch_knob
 from hotlap.config.load import get_dotted
 from hotlap.config.schema import RunConfig
+from hotlap.core.speed import setting_text
 from hotlap.policies.evidence import Evidence
 from hotlap.policies.ideas import Idea
 
@@ -30,6 +31,8 @@ STEP_ROLES: Final[Mapping[str, str]] = {
 _BATCH: Final = "per_device_train_batch_size"
 _WORTH_TRYING: Final = 0.97
 """Step time, relative to now, up to which a measured setting is proposed."""
+_LOUD: Final = 0.1
+"""Noise of a comparison from which on it takes a difference that is larger to believe it."""
 
 
 def step_families(config: RunConfig) -> Mapping[str, str]:
@@ -53,14 +56,14 @@ def measured_steps(evidence: Evidence) -> Iterator[Idea]:
     for key in (key for key in speed.keys if key in families):
         for value in dict.fromkeys(cell.settings[key] for cell in speed.cells):
             ratio = speed.ratio(now, {**now, key: value})
-            if ratio is None or ratio > _WORTH_TRYING:
+            if ratio is None or ratio > min(_WORTH_TRYING, 1 - speed.noise(now, {**now, key: value})):
                 continue
-            name = key.rpartition(".")[2]
+            name, before, after = key.rpartition(".")[2], setting_text(now[key]), setting_text(value)
             yield Idea(
                 family=families[key],
-                title=f"{name} {now[key]} → {value}",
+                title=f"{name} {before} → {after}",
                 observation=(
-                    f"With {name} {value} in place of {now[key]} and all else equal a step took {ratio:.2f} times as "
+                    f"With {name} {after} in place of {before} and all else equal a step took {ratio:.2f} times as "
                     f"long in {speed.bench}, which measured step times before the first run."
                 ),
                 hypothesis=f"The same steps, each {1 - ratio:.0%} shorter.",
@@ -71,12 +74,25 @@ def measured_steps(evidence: Evidence) -> Iterator[Idea]:
 
 
 def measured_ratio(evidence: Evidence, key: str, value: object) -> float | None:
-    """Return the step time with a value relative to now; None where the bench did not measure both."""
+    """Return the step time with a value relative to now.
+
+    None where the bench did not measure both, and where it was too loud to tell them apart.
+    """
     speed = evidence.speed
     if speed is None or key not in speed.keys:
         return None
     now = _now(evidence)
-    return speed.ratio(now, {**now, key: value})
+    ratio, noise = speed.ratio(now, {**now, key: value}), speed.noise(now, {**now, key: value})
+    return None if ratio is None or (noise > _LOUD and abs(ratio - 1) < noise) else ratio
+
+
+def is_slower(evidence: Evidence, key: str, value: object) -> bool:
+    """Say whether the bench knows that a value makes the same steps slower than they are now."""
+    ratio = measured_ratio(evidence, key, value)
+    if evidence.speed is None or ratio is None or key not in step_families(evidence.config):
+        return False
+    now = _now(evidence)
+    return ratio > 1 + evidence.speed.noise(now, {**now, key: value})
 
 
 def _now(evidence: Evidence) -> dict[str, object]:

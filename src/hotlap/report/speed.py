@@ -5,6 +5,7 @@ from statistics import median
 from typing import Final
 
 from hotlap.core.records import History, Proposal
+from hotlap.core.speed import setting_text
 from hotlap.report.text import NOTHING, one_line, percent_text, seconds_text, step_time_text, table
 
 _HEADERS: Final = ("#", "change", "predicted ms/step", "measured ms/step", "predicted / measured")
@@ -19,9 +20,12 @@ def speed_section(history: History) -> str:
         f"Measured in {one_line(speed.bench)} before the first run, in {seconds_text(speed.seconds)}: the median time "
         "of a step with each combination, all else as in the baseline."
     )
+    uncertainty = max(cell.uncertainty for cell in speed.cells)
+    if uncertainty:
+        intro += f" They are good to ± {percent_text(uncertainty)} (95 %)."
     headers = [*(key.rpartition(".")[2] for key in speed.keys), "ms/step"]
     cells = [
-        [*(str(cell.settings[key]) for key in speed.keys), step_time_text(cell.seconds_per_step)]
+        [*(setting_text(cell.settings[key]) for key in speed.keys), step_time_text(cell.seconds_per_step)]
         for cell in speed.cells
     ]
     parts = [intro, table(headers, cells, words=())]

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from hotlap.bench.answers import Answers, answers_from, predicted_seconds
-from hotlap.bench.cells import summarise
+from hotlap.bench.cells import noise_of, summarise
 from hotlap.bench.drive import OpenBench, conclude, find_bench, open_bench, run_bench
 from hotlap.bench.plan import BenchPlan, GridCell
 from hotlap.config.bounds import knob_roles
@@ -20,6 +20,7 @@ from hotlap.config.schema import RunConfig
 from hotlap.core.bench_records import CellRepeat
 from hotlap.core.errors import ConfigError, StudyError
 from hotlap.core.records import History, Proposal
+from hotlap.core.speed import setting_text
 from hotlap.policies.measured_speed import step_families
 from hotlap.policies.rules import candidate_config
 from hotlap.search.pace import step_seconds, told_step_seconds
@@ -61,10 +62,18 @@ def measure_speed(study: Study, says: Callable[[str], object]) -> str:
         return ending
     conclude(bench)
     measured = [cell for cell in summarise(bench.folder.repeats()) if cell.is_measured]
-    cells = [{"settings": dict(cell.settings), "seconds_per_step": cell.seconds_per_step} for cell in measured]
+    noise = noise_of(measured)
+    cells = [
+        {
+            "settings": dict(cell.settings),
+            "seconds_per_step": cell.seconds_per_step,
+            "uncertainty": round(noise.uncertainty(cell.num_repeats), 4),
+        }
+        for cell in measured
+    ]
     study.note_speed({"bench": bench_id, "seconds": study.age_seconds - began, "cells": cells})
     for cell in measured:
-        told = ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in cell.settings.items())
+        told = ", ".join(f"{key.rpartition('.')[2]} {setting_text(value)}" for key, value in cell.settings.items())
         says(f"   {told}: {1e3 * cell.seconds_per_step:.1f} ms a step")
     if not measured:
         says(f"   the study goes on without step times: {_refused(bench) or 'there was no time for any'}")
