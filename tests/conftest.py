@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,11 @@ _WORKERS_PER_CORE: Final = 2  # a test that starts processes waits for half of i
 _MOST_SHARING: Final = 8  # with more workers than these nobody shares a core: each collects all tests first
 if _NUM_WORKERS > 1 and _WHOLE_MACHINE:
     os.sched_setaffinity(0, _WHOLE_MACHINE[int(_WORKER[2:]) % len(_WHOLE_MACHINE) :: _NUM_WORKERS])
+
+# pytest rewrites the assertions of 350 files, which takes each worker ten seconds: they are kept for the next time.
+# Once the tests run it is as before: a project's own files, changed within a second, must not be taken for older ones.
+_WRITES_NO_BYTECODE: Final = sys.dont_write_bytecode
+sys.dont_write_bytecode = False
 
 from hotlap.core.study_folder import ProjectFolder  # noqa: E402  counts no cores itself, but what it loads may
 
@@ -50,6 +56,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         while quick and len(share) < len(items) / _NUM_WORKERS:
             share += quick.pop(0)
     items[:] = [item for file in [*shares, *quick] for item in file]
+
+
+def pytest_collection_finish() -> None:
+    """Write no compiled files from here on, where that was asked for."""
+    sys.dont_write_bytecode = _WRITES_NO_BYTECODE
 
 
 @pytest.fixture(scope="session", autouse=True)
