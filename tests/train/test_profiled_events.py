@@ -119,6 +119,9 @@ def test_intervals() -> None:
         ("aten::gelu", "element by element"),
         ("aten::embedding", "indexing"),
         ("triton_poi_fused_add_0", "compiled"),
+        ("triton_poi_fused_addmm_gelu_3", "compiled"),
+        ("triton_red_fused_embedding_native_layer_norm_0", "compiled"),
+        ("triton_tem_fused_addmm_7", "matmul"),
         ("aten::_log_softmax", "loss and softmax"),
     ],
 )

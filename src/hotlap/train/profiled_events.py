@@ -20,6 +20,7 @@ LONG_GAP_SECONDS: Final = 1e-3
 _MICRO: Final = 1e-6
 _LISTED: Final = 20  # operators in each table
 _FAMILIES: Final[tuple[tuple[str, str], ...]] = (
+    ("compiled", r"triton_(poi|per|red|for)_"),  # named after all that they fuse, but none of them multiplies matrices
     ("attention", r"scaled_dot_product|flash|fmha|efficient_attention|flex_attention"),
     ("optimizer", r"fused_adam|_foreach_|multi_tensor|adam|sgd|muon"),
     ("matmul", r"mm\b|mm_|bmm|addmv|::mv\b|linear|matmul|einsum|gem[mv]|cutlass|cublas|xmma|wgmma|nvjet|mkldnn"),
