@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hotlap.cli.train import ConfigArgument, ProjectOption
+from hotlap.cli.train import DEFAULT_CONFIG, ConfigArgument, ProjectOption
 
 if TYPE_CHECKING:
     from hotlap.core.study_folder import ProjectFolder
@@ -24,7 +24,7 @@ VariedOption = Annotated[
 
 
 def ablate(
-    config: ConfigArgument = Path("hotlap.yaml"),
+    config: ConfigArgument = DEFAULT_CONFIG,
     settings: VariedOption = None,
     project: ProjectOption = Path(),
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Runs of each variant, with the same seeds.")] = 3,

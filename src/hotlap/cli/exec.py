@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hotlap.cli.train import ProjectOption, SettingOption
+from hotlap.cli.train import DEFAULT_CONFIG, ProjectOption, SettingOption
 
 if TYPE_CHECKING:
     from hotlap.config.schema import RunConfig
@@ -29,7 +29,6 @@ MetricOption = Annotated[
     list[str] | None, typer.Option("-m", "--metric", help="NAME=REGEX with a group around the number.")
 ]
 PtyOption = Annotated[bool, typer.Option("--pty/--no-pty", help="Give the command a pseudo-terminal.")]
-DEFAULT_CONFIG = Path("hotlap.yaml")
 
 
 def exec(

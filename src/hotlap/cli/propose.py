@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hotlap.cli.train import ProjectOption
+from hotlap.cli.train import DEFAULT_CONFIG, ProjectOption
 
 if TYPE_CHECKING:
     from hotlap.config.schema import RunConfig
@@ -24,7 +24,7 @@ _EXIT_CODES = {"keep": EXIT_KEPT, "crash": EXIT_CRASHED}
 
 
 def propose(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Config of the study.")] = Path("hotlap.yaml"),
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Config of the study.")] = DEFAULT_CONFIG,
     *,
     observation: Annotated[str, typer.Option(help="What was seen, with its numbers.")],
     hypothesis: Annotated[str, typer.Option(help="What the change is expected to do, and why.")],

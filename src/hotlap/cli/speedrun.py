@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hotlap.cli.train import ConfigArgument, ProjectOption, SettingOption
+from hotlap.cli.train import DEFAULT_CONFIG, ConfigArgument, ProjectOption, SettingOption
 
 if TYPE_CHECKING:
     from hotlap.core.records import RunRecord
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def speedrun(
-    config: ConfigArgument = Path("hotlap.yaml"),
+    config: ConfigArgument = DEFAULT_CONFIG,
     settings: SettingOption = None,
     project: ProjectOption = Path(),
     dry_run: Annotated[bool, typer.Option("-n", "--dry-run", help="Show the next proposals; run nothing.")] = False,

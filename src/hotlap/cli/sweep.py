@@ -9,11 +9,11 @@ from typing import Annotated
 
 import typer
 
-from hotlap.cli.train import ConfigArgument, ProjectOption, SettingOption
+from hotlap.cli.train import DEFAULT_CONFIG, ConfigArgument, ProjectOption, SettingOption
 
 
 def sweep(
-    config: ConfigArgument = Path("hotlap.yaml"),
+    config: ConfigArgument = DEFAULT_CONFIG,
     settings: SettingOption = None,
     project: ProjectOption = Path(),
     slots: Annotated[int, typer.Option("--slots", min=1, help="Runs at the same time, on cores of their own.")] = 1,
