@@ -26,9 +26,11 @@ def told(found: Verdict) -> str:
 
 def test_a_slow_loader_is_data() -> None:
     found = verdict({**PARTS, "waiting": 0.03})
-    assert found.bound == "data" and "of the step is spent waiting for the loader" in told(found)
+    assert found.bound == "data" and "waiting for text that is still being prepared" in told(found)
     found = verdict({**PARTS, "data": 0.03})
     assert found.bound == "data" and "making batches in the training process" in told(found)
+    found = verdict({**PARTS, "data": 0.03}, evidence={"num_workers": 1.0})
+    assert found.bound == "data" and "of the step is spent waiting for 1 data worker" in told(found)
 
 
 def test_a_sleep_in_the_optimizer_is_named() -> None:
@@ -42,6 +44,13 @@ def test_tiny_kernels_are_launch_overhead() -> None:
     found = verdict(PARTS, evidence={**CPU, "num_operations": 4000.0})
     assert found.bound == "launch_overhead" and "starting 4,000 operations takes about 8 ms" in told(found)
     assert "larger batches" in found.advice
+
+
+def test_products_too_small_to_be_worth_starting_are_launch_overhead() -> None:
+    small = {"product_seconds": 0.006, "small_product_seconds": 0.005, "small_seconds": 0.0075}
+    found = verdict(PARTS, evidence={**CPU, **small})
+    assert found.bound == "launch_overhead" and "7.5 ms go into operations so small" in told(found)
+    assert found.shares["compute"] == pytest.approx(0.1)
 
 
 def test_an_idle_gpu_is_launch_overhead_and_its_optimizer_is_not_told_apart() -> None:

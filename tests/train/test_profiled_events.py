@@ -77,6 +77,7 @@ def test_on_a_cpu_all_that_ran_is_the_work_of_a_step() -> None:
     assert found["busy_seconds"] == pytest.approx(1921e-6)
     assert found["product_seconds"] == pytest.approx(590e-6)
     assert found["small_ratio"] == pytest.approx(1 / 6)
+    assert (found["small_seconds"], found["small_product_seconds"]) == pytest.approx((31e-6, 0.0))
 
 
 def test_on_a_gpu_the_kernels_are_the_work_of_a_step() -> None:
@@ -89,6 +90,7 @@ def test_on_a_gpu_the_kernels_are_the_work_of_a_step() -> None:
     assert found["busy_seconds"] == pytest.approx(50e-6)
     assert found["product_seconds"] == pytest.approx(48e-6)
     assert found["small_ratio"] == pytest.approx(2 / 3)
+    assert (found["small_seconds"], found["small_product_seconds"]) == pytest.approx((10e-6, 8e-6))
 
 
 def test_nothing_that_ran_is_no_work() -> None:

@@ -16,7 +16,7 @@ from typing import Final, Literal
 from hotlap.bench.cells import LOADING, Cell
 from hotlap.bench.measured_axes import MeasuredAxis, agrees, axis_with
 from hotlap.bench.predict import StepTimes
-from hotlap.report.text import ms_text
+from hotlap.report.text import count_text, ms_text
 
 Bound = Literal["data", "communication", "optimizer", "compute", "launch_overhead", "memory_bandwidth", "work"]
 BOUND_NAMES: Final[Mapping[Bound, str]] = {
@@ -38,7 +38,10 @@ _UNLIKE: Final = 0.3
 _ADVICE: Final[Mapping[Bound, str]] = {
     "data": "more data workers or tokenising beforehand make it faster; `hotlap bench data` looks closer",
     "communication": "larger batches or accumulation per device, or fewer devices, make less of it",
-    "optimizer": "it takes the same for every batch: larger batches or accumulation spread it, a fused one is faster",
+    "optimizer": (
+        "it takes the same for every batch: larger batches or accumulation spread it, a fused one is faster; "
+        "`hotlap profile` shows whether it computes at all"
+    ),
     "compute": "the arithmetic itself is the limit: fewer FLOPs, a faster number format or more devices",
     "launch_overhead": "the kernels are small: larger batches, torch_compile or fused kernels spread it",
     "memory_bandwidth": "fused kernels (torch_compile, SDPA), shorter numbers and less padding move fewer bytes",
@@ -148,7 +151,10 @@ def _overhead(
         gap = step - (cell.loading_ratio or 0.0) * step - optimizer - (step if busy is None else busy)
         if gap > max(started, _WORTH_TELLING * step):
             text += f"; for {ms_text(gap)} beside data and optimizer nothing computes"
-        yield "launch_overhead", max(started, gap), text
+        small = facts.get("small_seconds", 0.0) * _unwatched(cell)
+        if small > max(started, gap):
+            text += f"; in all {ms_text(small)} go into operations so small that starting them is most of it"
+        yield "launch_overhead", max(started, gap, small), text
     elif model is not None and _tells_overhead(axes):
         fixed = model.overhead_ratio(cell.settings)
         text = f"{_percent(fixed)} of the step does not grow with its work (fitted over the grid)"
@@ -162,12 +168,19 @@ def _compute(cell: Cell) -> Iterator[tuple[Bound, float, str]]:
     padded = f", {_percent(padding)} of it padding" if padding >= _WORTH_TELLING else ""
     peak = f"; MFU {_percent(cell.peak_ratio)}" if cell.peak_ratio is not None else ""
     if products is not None:
-        products *= min(1.0, step / max(facts.get("busy_seconds", 0.0), 1e-12))  # the profiler slows the step down
+        if not cell.is_on_gpu:  # there the time of small kernels is not what starting them costs
+            products -= facts.get("small_product_seconds", 0.0)
+        products *= _unwatched(cell)
         rate = _rate_text(least / products) if least and products else ""
         yield "compute", products, f"matrix products take {ms_text(products)} of {ms_text(step)}{rate}{padded}{peak}"
     elif least is not None:
         taken = f"its arithmetic{padded} would take {ms_text(least)} of {ms_text(step)}"
         yield "compute", least, f"{taken} at the rate of a large matrix product{peak}"
+
+
+def _unwatched(cell: Cell) -> float:
+    """Return what a second under the profiler, which slows the step down, is without it."""
+    return min(1.0, cell.seconds_per_step / max(cell.evidence.get("busy_seconds", 0.0), 1e-12))
 
 
 def _rate_text(ratio: float) -> str:
@@ -213,7 +226,9 @@ def _data_text(cell: Cell) -> str:
     if cell.loading_ratio < 0.01:
         return "data is always there: less than 1 % of the step is spent on it"
     if waiting > making:
-        return f"{_percent(waiting)} of the step is spent waiting for the loader"
+        return f"{_percent(waiting)} of the step is spent waiting for text that is still being prepared"
+    if workers := int(cell.evidence.get("num_workers", 0)):
+        return f"{_percent(making)} of the step is spent waiting for {count_text(workers, 'data worker')}"
     return f"{_percent(making)} of the step is spent making batches in the training process"
 
 

@@ -18,9 +18,10 @@ from hotlap.train.profiler import read_events, watch
 def step_evidence(parts: Parts) -> dict[str, float]:
     """Return figures for the verdict on what bounds the step; all processes have to call it.
 
-    Of the step: the figures of `composition`. Of the machine: `operation_seconds` (one on next to nothing),
-    `copy_bytes_per_second`, `all_reduce_seconds` (the gradients, with several devices), `load_average`,
-    `reserved_memory_bytes` (on a GPU, at most). Of the model: `parameter_bytes`, `gradient_bytes`.
+    Of the step: the figures of `composition`, and `num_workers` that make its data. Of the machine:
+    `operation_seconds` (one on next to nothing), `copy_bytes_per_second`, `all_reduce_seconds` (the gradients, with
+    several devices), `load_average`, `reserved_memory_bytes` (on a GPU, at most). Of the model: `parameter_bytes`,
+    `gradient_bytes`.
     """
     found = _profiled_step(parts)
     trained = sum(parameter.numel() for parameter in parts.parameters)
@@ -32,6 +33,7 @@ def step_evidence(parts: Parts) -> dict[str, float]:
         found["all_reduce_seconds"] = all_reduce_seconds(parts.world, trained)
     if parts.device.type == "cuda":
         found["reserved_memory_bytes"] = float(torch.cuda.max_memory_reserved(parts.device))
+    found["num_workers"] = float(parts.config.training.dataloader_num_workers)
     found["load_average"] = os.getloadavg()[0]
     return found
 

@@ -165,14 +165,19 @@ def composition(events: Sequence[Event], device: str) -> dict[str, float]:
 
     `num_operations` of PyTorch, those that others called included; `num_kernels`; `busy_seconds` of the work itself,
     `product_seconds` of the matrix products in it, `small_ratio`: the share of it, by number, that took below 10 µs.
+    `small_seconds` and `small_product_seconds` are the parts of these seconds that went into what is so small that
+    starting it is most of it.
     """
     work = [event for event in events if event.on_device == (device == "cuda")]
-    small = 1e6 * SMALL_SECONDS["cuda"]
+    products = [event for event in work if family(event.name) in PRODUCTS]
+    small, tiny = 1e6 * SMALL_SECONDS["cuda"], 1e6 * SMALL_SECONDS[device]
     return {
         "num_operations": float(sum(event.name.startswith("aten::") for event in events if not event.on_device)),
         "num_kernels": float(sum(event.on_device for event in events)),
         "busy_seconds": sum(event.self_micros for event in work) * _MICRO,
-        "product_seconds": sum(event.self_micros for event in work if family(event.name) in PRODUCTS) * _MICRO,
+        "small_seconds": sum(event.self_micros for event in work if event.self_micros < tiny) * _MICRO,
+        "product_seconds": sum(event.self_micros for event in products) * _MICRO,
+        "small_product_seconds": sum(event.self_micros for event in products if event.self_micros < tiny) * _MICRO,
         "small_ratio": sum(event.self_micros < small for event in work) / max(1, len(work)),
     }
 
