@@ -151,10 +151,10 @@ def _overhead(
         gap = step - (cell.loading_ratio or 0.0) * step - optimizer - (step if busy is None else busy)
         if gap > max(started, _WORTH_TELLING * step):
             text += f"; for {ms_text(gap)} beside data and optimizer nothing computes"
-        small = facts.get("small_seconds", 0.0) * _unwatched(cell)
-        if small > max(started, gap):
-            text += f"; in all {ms_text(small)} go into operations so small that starting them is most of it"
-        yield "launch_overhead", max(started, gap, small), text
+        tiny = facts.get("small_seconds", 0.0) * _unwatched(cell)
+        if tiny > max(started, gap):
+            text += f"; in all {ms_text(tiny)} go into operations so small that starting them is most of it"
+        yield "launch_overhead", max(started, gap, tiny), text
     elif model is not None and _tells_overhead(axes):
         fixed = model.overhead_ratio(cell.settings)
         text = f"{_percent(fixed)} of the step does not grow with its work (fitted over the grid)"
