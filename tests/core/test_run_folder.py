@@ -12,7 +12,7 @@ import pytest
 from hotlap.core.errors import StorageError
 from hotlap.core.files import read_json_lines
 from hotlap.core.processes import process_identity
-from hotlap.core.run_folder import RunFolder, checkpoint_state, checkpoints_in
+from hotlap.core.run_folder import RunFolder, checkpoint_state, checkpoints_in, runs_in
 
 ALIVE = process_identity()
 GONE = {**ALIVE, "start_seconds": 1.0}
@@ -26,6 +26,13 @@ def folder(tmp_path: Path) -> RunFolder:
 
 def test_ids_count_from_one(tmp_path: Path) -> None:
     assert [RunFolder.create(tmp_path / "runs").run_id for _ in range(3)] == ["r0001", "r0002", "r0003"]
+
+
+def test_runs_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    assert runs_in(tmp_path / "runs") == []
+    for name in ("r10000", "r9999", "r0001", "notes", "r12"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+    assert [folder.run_id for folder in runs_in(tmp_path / "runs")] == ["r0001", "r9999", "r10000"]
 
 
 def test_every_file_has_the_name_of_the_contract(folder: RunFolder) -> None:

@@ -21,7 +21,7 @@ from hotlap.core.files import (
     write_atomic,
     write_json,
 )
-from hotlap.core.numbered_folders import id_pattern, take_folder
+from hotlap.core.numbered_folders import id_pattern, numbered_folders, take_folder
 from hotlap.core.processes import is_alive
 from hotlap.core.records import Outcome
 
@@ -223,6 +223,11 @@ class RunFolder:
         if stop is not None:
             return stop["outcome"], stop.get("reason", "")
         return "lost", "the process is gone and left no result"
+
+
+def runs_in(runs_directory: Path) -> list[RunFolder]:
+    """Return the runs of a project by their numbers: r10000 comes after r9999."""
+    return [RunFolder(path) for _, path in numbered_folders(runs_directory, "r")]
 
 
 def checkpoints_in(parent: Path) -> list[tuple[int, Path]]:

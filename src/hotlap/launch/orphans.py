@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from hotlap.core.containers import stop_containers
 from hotlap.core.processes import is_alive
-from hotlap.core.run_folder import RUN_ID, RunFolder
+from hotlap.core.run_folder import RunFolder, runs_in
 from hotlap.core.study_folder import ProjectFolder
 from hotlap.launch.evaluate import is_forsaken
 from hotlap.launch.sessions import end_session, kill_session, living_marks, run_mark
@@ -24,10 +24,7 @@ def reap_orphans(project: ProjectFolder, grace_seconds: float = 5.0) -> list[str
     for mark in marks:
         if is_forsaken(mark, project.runs_path):
             kill_session(None, mark)
-    if not project.runs_path.is_dir():
-        return []
-    folders = [RunFolder(path) for path in sorted(project.runs_path.iterdir()) if RUN_ID.fullmatch(path.name)]
-    orphans = [folder for folder in folders if _is_orphan(folder, marks)]
+    orphans = [folder for folder in runs_in(project.runs_path) if _is_orphan(folder, marks)]
     for folder in orphans:
         _stop(folder, grace_seconds)
     return [folder.run_id for folder in orphans]

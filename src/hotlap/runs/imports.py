@@ -24,7 +24,7 @@ from ruamel.yaml import YAML
 from hotlap.core.errors import DataError, StorageError
 from hotlap.core.files import write_atomic
 from hotlap.core.foreign import ForeignRun, ForeignSource
-from hotlap.core.run_folder import RUN_ID, RunFolder
+from hotlap.core.run_folder import RunFolder, runs_in
 from hotlap.core.secret_names import is_secret
 from hotlap.core.study_folder import REPLAY_SIGN, ProjectFolder
 from hotlap.runs.foreign_columns import Chosen
@@ -156,10 +156,9 @@ def _whole(text: str) -> str:
 def _known_runs(project: ProjectFolder) -> dict[str, _Known]:
     """Return the imported runs of a project by identity, and once more by the digest of their content."""
     found: dict[str, _Known] = {}
-    for path in sorted(project.runs_path.iterdir()) if project.runs_path.is_dir() else ():
-        facts = RunFolder(path).read("import") if RUN_ID.fullmatch(path.name) else None
+    for folder in runs_in(project.runs_path):
+        facts = folder.read("import")
         if facts is not None:
-            folder = RunFolder(path)
             known = _Known(folder, str(facts.get("digest")), folder.read("result") is not None)
             found |= {known.digest: known, str(facts.get("identity")): known}
     return found

@@ -18,7 +18,7 @@ from typing import Any, Final, Literal, Self
 from filelock import FileLock, Timeout
 
 from hotlap.core.errors import StorageError
-from hotlap.core.run_folder import RUN_ID, RunFolder
+from hotlap.core.run_folder import RunFolder, runs_in
 from hotlap.core.study_folder import ProjectFolder
 from hotlap.runs.aliases import resolve_alias, resolve_id
 from hotlap.runs.migrations import is_from_the_future, migrate
@@ -99,7 +99,7 @@ class RunStore:
 
     def _refresh_folders(self) -> None:
         known = {row["run_id"]: row for row in self._db.execute("select run_id, outcome, fingerprint from runs")}
-        for folder in _run_folders(self.project):
+        for folder in runs_in(self.project.runs_path):
             seen, fingerprint = known.pop(folder.run_id, None), _fingerprint_of_run(folder.path)
             if seen is None or seen["outcome"] in MAY_CHANGE or seen["fingerprint"] != fingerprint:
                 row = {**row_of(folder), "fingerprint": fingerprint}
@@ -193,12 +193,6 @@ def _connect(name: str) -> sqlite3.Connection:
         db.close()
         raise
     return db
-
-
-def _run_folders(project: ProjectFolder) -> list[RunFolder]:
-    if not project.runs_path.is_dir():
-        return []
-    return [RunFolder(path) for path in sorted(project.runs_path.iterdir()) if RUN_ID.fullmatch(path.name)]
 
 
 def _fingerprint_of_run(path: Path) -> str:

@@ -6,6 +6,7 @@ for workers in (0, 1, 2, 4): loader(parts, workers, plan, need)
 
 import time
 from dataclasses import dataclass
+from statistics import median
 from typing import Any, Final, cast
 
 from hotlap.config.schema import RunConfig
@@ -85,7 +86,7 @@ def needed(parts: Parts, plan: StepPlan) -> Need:
         found = measure_steps(parts, plan)
     finally:
         source.close()
-    return Need(_middle(found.step_seconds), found.samples_per_step, found.tokens_per_step)
+    return Need(median(found.step_seconds), found.samples_per_step, found.tokens_per_step)
 
 
 def loader(parts: Parts, workers: int, plan: StepPlan, need: Need) -> Loader:
@@ -109,7 +110,7 @@ def loader(parts: Parts, workers: int, plan: StepPlan, need: Need) -> Loader:
     finally:
         parts.source.close()
     data = measured.seconds_by_part["data"] + measured.seconds_by_part["waiting"]
-    return Loader(workers, startup, seconds, _middle(measured.step_seconds), data)
+    return Loader(workers, startup, seconds, median(measured.step_seconds), data)
 
 
 def _alone(source: BatchSource, count: int, workers: int, plan: StepPlan) -> tuple[float, float]:
@@ -136,7 +137,3 @@ def _alone(source: BatchSource, count: int, workers: int, plan: StepPlan) -> tup
 
 def _goes_on(taken: int, elapsed: float, plan: StepPlan) -> bool:
     return taken < _LEAST or (elapsed < plan.seconds and taken < plan.most_steps)
-
-
-def _middle(values: list[float]) -> float:
-    return sorted(values)[len(values) // 2]

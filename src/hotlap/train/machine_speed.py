@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 
 from hotlap.core.gpu_peaks import NumberFormat
+from hotlap.core.processes import processor_name
 from hotlap.train.distributed import World
 from hotlap.train.parts import Parts
 
@@ -17,6 +18,11 @@ _COPIED_BYTES: Final = 2**26
 _TINY_OPERATIONS: Final = 1000
 _LEAST_REPEATS: Final = 3
 _MOST_SECONDS: Final = 1.0
+
+
+def hardware_name(device: torch.device) -> str:
+    """Return what a device is called by those who made it: `NVIDIA H100 80GB HBM3`, on a CPU the processor."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name()
 
 
 def number_format(parts: Parts) -> NumberFormat:

@@ -22,7 +22,8 @@ from hotlap.core.bench_records import STEP_PARTS
 from hotlap.core.errors import StorageError
 from hotlap.train.loop import Step, StepTimer
 from hotlap.train.measure import measured_loop
-from hotlap.train.memory import device_name, peak_memory_bytes
+from hotlap.train.machine_speed import hardware_name
+from hotlap.train.memory import peak_memory_bytes
 from hotlap.train.parts import Parts
 from hotlap.train.profiled_events import summarise
 from hotlap.train.profiler import read_events, region_mark, watch
@@ -92,7 +93,7 @@ def profile_steps(
     training = parts.config.training
     return {
         "device": parts.device.type,
-        "device_name": device_name(parts.device, parts.world.local_size),
+        "device_name": hardware_name(parts.device),
         "threads": torch.get_num_threads(),
         "steps": num_steps,
         "step_seconds": seconds,

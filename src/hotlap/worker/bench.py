@@ -25,12 +25,11 @@ from hotlap.core.bench_records import CellOutcome, CellRepeat
 from hotlap.core.errors import HotlapError
 from hotlap.core.files import write_json
 from hotlap.core.gpu_peaks import peak_flops
-from hotlap.core.processes import processor_name
 from hotlap.train.batch_size import is_out_of_memory
 from hotlap.train.build import build_parts
 from hotlap.train.distributed import World, broadcast_floats, join_world, leave_world
 from hotlap.train.evidence import step_evidence
-from hotlap.train.machine_speed import matmul_flops, number_format
+from hotlap.train.machine_speed import hardware_name, matmul_flops, number_format
 from hotlap.train.measure import StepPlan, measure_steps
 from hotlap.train.memory import device_memory_bytes, keep_freed_memory, peak_memory_bytes
 from hotlap.train.parts import Parts
@@ -120,11 +119,10 @@ def _measure(job: dict[str, Any], empty: CellRepeat) -> tuple[World, CellRepeat]
 def _machine(parts: Parts) -> dict[str, Any]:
     """Return what the device is and can do."""
     kind, device = number_format(parts), parts.device
-    is_gpu = device.type == "cuda"
-    name = torch.cuda.get_device_name(device) if is_gpu else processor_name()
+    name = hardware_name(device)
     return {
         "matmul_flops": matmul_flops(device, kind),
-        "peak_flops": peak_flops(name, kind) if is_gpu else None,
+        "peak_flops": peak_flops(name, kind) if device.type == "cuda" else None,
         "device": name,
         "num_devices": parts.world.size,
         "threads": torch.get_num_threads(),

@@ -14,6 +14,7 @@ from hotlap.core.processes import processor_name
 from hotlap.core.relocate import within
 from hotlap.data.streams import EndlessExamples
 from hotlap.train.evaluate import evaluated_data
+from hotlap.train.machine_speed import hardware_name
 from hotlap.train.memory_advice import demand_of
 from hotlap.train.parts import Parts, bf16_is_fast, document_start
 from hotlap.worker.git import git_commit
@@ -29,7 +30,7 @@ def environment_facts(parts: Parts, directory: Path) -> dict[str, Any]:
         "platform": f"{platform.system()} {platform.machine()}",
         "processor": processor_name(),
         "device": device.type,
-        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name(),
+        "device_name": hardware_name(device),
         "threads": torch.get_num_threads(),
         "bf16_is_fast": bf16_is_fast(device),
         "git_commit": git_commit(directory),
