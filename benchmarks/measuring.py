@@ -68,6 +68,21 @@ def write_config(path: Path, config: Mapping[str, Any]) -> Path:
     return path
 
 
+def wide_tokenizer(folder: Path, vocab_size: int) -> Path:
+    """Write a tokenizer of bytes with so many tokens that all others never occur; return where."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    names = [*sorted(pre_tokenizers.ByteLevel.alphabet()), "<|endoftext|>"]
+    names += [f"<unused {number}>" for number in range(vocab_size - len(names))]
+    tokenizer = Tokenizer(models.BPE({name: number for number, name in enumerate(names)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(["<|endoftext|>"])
+    path = folder / "tokenizer.json"
+    tokenizer.save(str(path))
+    return path
+
+
 def train(config: Path, project: Path, settings: Sequence[str] = ()) -> FinishedRun:
     """Run `hotlap train` in a process of its own, in a project's folder.
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from measuring import FinishedRun, hardware, table, train, write_config, write_results
+from measuring import FinishedRun, hardware, table, train, wide_tokenizer, write_config, write_results
 
 PARTS: Final = ("weights", "gradients", "optimizer", "activations", "logits", "overhead")
 LOW, HIGH = 0.8, 1.2
@@ -63,24 +63,9 @@ def measure(name: str, folder: Path, steps: int) -> tuple[dict[str, Any], Mappin
     training = {"max_steps": steps, "learning_rate": 6e-4, "save_model": False, "logging_steps": 1}
     config = {"name": "memory", **base, "training": training, "budget": {"run": "10m"}}
     if name == "vocabulary":
-        config["tokenizer"] = {"name": "pretrained", "path": str(_tokenizer(folder))}
+        config["tokenizer"] = {"name": "pretrained", "path": str(wide_tokenizer(folder, VOCABULARY))}
     run = train(write_config(folder / f"{name}.yaml", config), folder, settings)
     return _sides(run), run.environment
-
-
-def _tokenizer(folder: Path) -> Path:
-    """Write a tokenizer of bytes with many more tokens, which never occur; return where."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-
-    names = [*sorted(pre_tokenizers.ByteLevel.alphabet()), "<|endoftext|>"]
-    names += [f"<unused {number}>" for number in range(VOCABULARY - len(names))]
-    tokenizer = Tokenizer(models.BPE({name: number for number, name in enumerate(names)}, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(["<|endoftext|>"])
-    path = folder / "tokenizer.json"
-    tokenizer.save(str(path))
-    return path
 
 
 def _sides(run: FinishedRun) -> dict[str, Any]:
