@@ -4,11 +4,12 @@ import math
 import random
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hotlap.bench.cells import drift_of, noise_of, quantile, summarise
+from hotlap.bench.cells import Noise, drift_of, noise_of, quantile, summarise
 from hotlap.core.bench_records import CellRepeat
 
 ONE = CellRepeat(
@@ -88,9 +89,27 @@ def test_noise_is_pooled_over_cells_and_never_believed_to_be_nothing() -> None:
     noise = noise_of(summarise(repeats))
     assert noise.degrees == 100 and noise.num_disturbed <= 2
     assert noise.sigma == pytest.approx(0.1, rel=0.25)
-    assert noise.uncertainty(4) == pytest.approx(1.96 * noise.sigma / 2)
+    assert noise.uncertainty(1) == pytest.approx(1.96 * noise.sigma)
     single = noise_of(summarise([ONE]))
     assert single.degrees == 0 and single.sigma >= 0.01
+
+
+@pytest.mark.parametrize("num_repeats", [*range(1, 10), 25])
+def test_a_lower_median_is_less_certain_than_a_mean(num_repeats: int) -> None:
+    chance = np.random.default_rng(num_repeats)
+    draws = np.sort(chance.standard_normal((200_000, num_repeats)), axis=1)
+    level = draws[:, (num_repeats - 1) // 2]  # as a cell's seconds_per_step
+    assert Noise(1.0, 9).level_error(num_repeats) == pytest.approx(level.std(), rel=0.03)
+    assert Noise(0.2, 9).uncertainty(num_repeats) == pytest.approx(0.2 * 1.96 * level.std(), rel=0.03)
+
+
+def test_what_disturbed_a_repeat_is_kept_apart_from_what_failed() -> None:
+    disturbed = replace(ONE, repeat=1, message="other processes kept 1.30 cores busy")
+    failed = replace(ONE, repeat=2, outcome="failed", message="boom", step_seconds=())
+    (cell,) = summarise([ONE, disturbed, failed])
+    assert cell.not_quiet == "other processes kept 1.30 cores busy"
+    assert cell.message == "repeat 2: failed: boom; other processes kept 1.30 cores busy"
+    assert summarise([ONE, failed])[0].not_quiet == ""
 
 
 def test_disturbed_repeats_neither_slow_their_cell_nor_make_all_others_loud() -> None:

@@ -26,6 +26,13 @@ _DISTURBED: Final = 5.0
 _LEAST_DISTURBED: Final = 1.2
 """How much slower than its cell's fastest a repeat is that something disturbed: so many σ, and this factor at least."""
 _TWO_SIDED: Final = 1.96
+_LOWER_MEDIAN: Final = (1.0, 0.8256, 0.6698, 0.6004, 0.5356, 0.4962, 0.4587, 0.4326)
+"""Standard deviation of the lower median of 1, 2, … draws from a normal distribution with σ = 1.
+
+From the expected products of normal order statistics in Teichroew, Annals of Mathematical Statistics 27 (1956), 410.
+"""
+_MEDIAN: Final = math.sqrt(math.pi / 2)
+"""The same of the median of many draws, times the square root of how many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +45,8 @@ class Cell:
     """measured when any repeat was."""
     message: str = ""
     """Why there are no figures, or why some repeats have none."""
+    not_quiet: str = ""
+    """What disturbed repeats that were measured; empty where nothing is known to have."""
     repeat_seconds: tuple[float, ...] = ()
     """Median seconds per step of each measured repeat, in the order of measurement."""
     seconds_per_step: float = math.nan
@@ -48,6 +57,8 @@ class Cell:
     """The same over all single steps."""
     samples_per_second: float | None = None
     """Rows a second on all devices together."""
+    samples_by: str = ""
+    """How somebody else's command has them counted; empty for hotlap's own trainer."""
     tokens_per_second: float | None = None
     """Without padding."""
     slots_per_second: float | None = None
@@ -105,9 +116,15 @@ class Noise(NamedTuple):
     num_disturbed: int = 0
     """Repeats that took far longer than another one of their cell."""
 
+    def level_error(self, num_repeats: int) -> float:
+        """Return the standard deviation of a cell's step time (log), which is the lower median of its repeats."""
+        if num_repeats > len(_LOWER_MEDIAN):
+            return self.sigma * _MEDIAN / math.sqrt(num_repeats)
+        return self.sigma * _LOWER_MEDIAN[max(num_repeats, 1) - 1]
+
     def uncertainty(self, num_repeats: int) -> float:
         """Return the half-width of the 95 % interval of a cell's step time, as a share of it."""
-        return _TWO_SIDED * self.sigma / math.sqrt(max(num_repeats, 1))
+        return _TWO_SIDED * self.level_error(num_repeats)
 
     def of_difference(self, one: Cell, other: Cell) -> float:
         """Return the share by which two cells have to differ to be told apart."""
@@ -202,6 +219,7 @@ def _cell(repeats: Sequence[CellRepeat]) -> Cell:
         settings=dict(first.settings),
         outcome="measured",
         message="; ".join(filter(None, [*told, *dict.fromkeys(repeat.message for repeat in measured)])),
+        not_quiet="; ".join(dict.fromkeys(repeat.message for repeat in measured if repeat.message)),
         repeat_seconds=medians,
         seconds_per_step=sorted(medians)[(len(medians) - 1) // 2],
         spread=_spread(medians),
@@ -210,6 +228,7 @@ def _cell(repeats: Sequence[CellRepeat]) -> Cell:
         seconds_by_part=_means([repeat.seconds_by_part for repeat in measured]),
         startup_seconds=median([repeat.startup_seconds for repeat in measured]),
         warmup_seconds=median([repeat.warmup_seconds for repeat in measured]),
+        samples_by=first.samples_by,
         device=first.device,
         num_devices=first.num_devices,
         threads=first.threads,

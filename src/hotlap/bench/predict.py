@@ -121,8 +121,8 @@ class StepTimes:
         marks = np.array([shape.marks(cell.settings) for cell in measured]).reshape(len(measured), -1)
         logs = np.array([shape.logs(cell.settings) for cell in measured]).reshape(len(measured), -1)
         seconds = np.log([cell.seconds_per_step for cell in measured])
-        sigma = noise_of(measured).sigma
-        noise = np.array([sigma / math.sqrt(cell.num_repeats) for cell in measured])
+        between = noise_of(measured)
+        noise = np.array([between.level_error(cell.num_repeats) for cell in measured])
         beliefs = _fitted(_Rows(marks, logs, seconds, np.hypot(_ACCURACY, noise)), shape)
         missed = seconds - _log_seconds(beliefs, marks, logs)[0]
         return cls(shape, beliefs, marks, logs, _smoothed(marks, logs, missed, noise, shape))
