@@ -11,7 +11,7 @@ from typing import Any, Final
 from hotlap.bench.axes import DEVICES_KEY
 from hotlap.bench.cell_process import with_disturbance
 from hotlap.bench.command_figures import peak_memory, samples_of, tokens_of
-from hotlap.bench.launcher_devices import with_devices
+from hotlap.bench.launcher_devices import devices_of, with_devices
 from hotlap.bench.plan import BenchPlan, GridCell
 from hotlap.config.load import config_text
 from hotlap.config.schema import RunConfig
@@ -30,7 +30,6 @@ from hotlap.runs.ingest import last_metrics
 
 _POLL_SECONDS: Final = 0.05
 _HOW: Final = ", or name the step: in command.metrics.step, or with the Trainer's progress bar (disable_tqdm: false)"
-_DEVICE_KNOBS: Final = ("devices", "num_processes", "nproc_per_node", "num_gpus")
 
 
 def command_config(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
@@ -69,7 +68,7 @@ def measure_command(
             _follow(job, plan, tick)
     finally:
         job.stop("interrupted", "measured enough", 5.0)  # nothing happens to a run that has ended
-    empty = CellRepeat(cell.number, number, dict(cell.settings), "failed", num_devices=_devices(config, cell.settings))
+    empty = CellRepeat(cell.number, number, dict(cell.settings), "failed", num_devices=devices_of(config))
     found = _told(folder, config, replace(empty, **_machine()), plan)
     return with_disturbance(found, read_json_lines(folder.system_path))
 
@@ -106,13 +105,15 @@ def _told(folder: RunFolder, config: RunConfig, empty: CellRepeat, plan: BenchPl
             return replace(empty, message=f"{folder.run_id}: {why}")
         times = (final,)
     seconds = median(times)
+    samples = samples_of(metrics, config.params, empty.num_devices, seconds)
     return replace(
         empty,
         outcome="measured",
         step_seconds=times,
         startup_seconds=told.startup_seconds,
         warmup_seconds=told.warmup_seconds,
-        samples_per_step=samples_of(metrics, config.params, empty.num_devices, seconds),
+        samples_per_step=samples.per_step,
+        samples_by=samples.how,
         tokens_per_step=tokens_of(metrics, told, seconds),
         slots_per_step=0.0,
         peak_memory_bytes=memory,
@@ -137,14 +138,6 @@ def _failure(
         f"its output named no two steps after the first {plan.warmup_steps} (see {folder.stdout_path}): "
         f"log more often{_HOW}"
     )
-
-
-def _devices(config: RunConfig, settings: Mapping[str, Any]) -> int:
-    """Return the devices that a cell's command uses, as far as its settings say."""
-    if DEVICES_KEY in settings:
-        return int(settings[DEVICES_KEY])
-    value = next((config.params[name] for name in _DEVICE_KNOBS if name in config.params), 1)
-    return value if isinstance(value, int) and value > 0 else 1  # of `auto` or -1 nobody here knows how many it is
 
 
 def _machine() -> dict[str, Any]:

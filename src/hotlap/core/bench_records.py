@@ -38,6 +38,8 @@ class CellRepeat:
     """Compilation and the steps that are not measured."""
     samples_per_step: float = 0.0
     """Examples (rows) of an optimizer step, on all devices together; a mean where steps differ."""
+    samples_by: str = ""
+    """How somebody else's command has its examples counted, or why it has not; empty for hotlap's own trainer."""
     tokens_per_step: float = 0.0
     """Input tokens of a step without padding, on all devices together."""
     slots_per_step: float = 0.0
