@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from hotlap.bench.plan import BenchPlan, GridCell
 from hotlap.bench.request import plan_bench
 from hotlap.config.load import config_from_values
 from hotlap.config.schema import RunConfig
+from hotlap.core.bench_folder import BenchFolder
 from hotlap.core.bench_records import CellRepeat
 from hotlap.core.errors import ConfigError, StudyError
 from hotlap.core.study_folder import ProjectFolder
@@ -186,6 +188,16 @@ def test_without_axes_batch_sizes_are_found_and_the_command_is_one_cell() -> Non
     assert plan_bench(command, {}, (), BenchPlan(axes=()), [])[1].axes == ()
 
 
+def test_without_axes_the_batch_of_a_command_is_found_by_its_knob_and_without_one_it_is_said() -> None:
+    notices: list[str] = []
+    known = config_from_values({"command": {"run": "python train.py {bs}"}, "params": {"bs": 8}})
+    assert plan_bench(known, {}, (), BenchPlan(axes=()), notices)[1].axes == (Axis("params.bs", ()),)
+    assert notices == []
+    unknown = config_from_values({"command": {"run": "python train.py {n}"}, "params": {"n": 8}})
+    assert plan_bench(unknown, {}, (), BenchPlan(axes=()), notices)[1].axes == ()
+    assert "no knob for its batch" in notices[0] and "--axis params.NAME=VALUES" in notices[0]
+
+
 def test_longer_inputs_get_positions_in_every_cell_and_a_note_says_so() -> None:
     config = config_from_values({"task": {"name": "language_model"}, "model": {"max_position_embeddings": 64}})
     notices: list[str] = []
@@ -204,9 +216,24 @@ def test_other_axes_ask_for_no_positions() -> None:
 def test_a_total_batch_gives_way_to_the_axis() -> None:
     training = {"per_device_train_batch_size": "auto", "total_batch_size": 64}
     notices: list[str] = []
-    base, _ = plan_bench(config_from_values({"training": training}), {"batch": "1,3"}, (), BenchPlan(axes=()), notices)
+    base, plan = plan_bench(
+        config_from_values({"training": training}), {"batch": "1,3"}, (), BenchPlan(axes=()), notices
+    )
     assert base.training.total_batch_size is None
     assert "training.total_batch_size is left out" in notices[0]
+    assert plan.own == {"training.total_batch_size": 64, BATCH_KEY: "auto"}, "what the user's config has"
+
+
+def test_a_cell_without_workers_refuses_no_bench() -> None:
+    training = {"dataloader_num_workers": 2, "dataloader_persistent_workers": True, "dataloader_prefetch_factor": 4}
+    config, notices = config_from_values({"training": training}), list[str]()
+    base, plan = plan_bench(config, {"workers": "0,2"}, (), BenchPlan(axes=()), notices)
+    assert not base.training.dataloader_persistent_workers and base.training.dataloader_prefetch_factor is None
+    assert len(notices) == 2 and all("left out in all cells" in notice for notice in notices)
+    assert plan.own["training.dataloader_prefetch_factor"] == 4
+    bench = OpenBench(BenchFolder(Path()), base, plan)
+    assert bench.config_of({"training.dataloader_num_workers": 0}).training.dataloader_num_workers == 0
+    assert plan_bench(config, {"workers": "1,2"}, (), BenchPlan(axes=()), notices)[0] == config
 
 
 def test_on_and_off_are_switches_where_the_setting_is_one() -> None:

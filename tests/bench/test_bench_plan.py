@@ -99,6 +99,16 @@ def test_a_ladder_ends_where_it_no_longer_fits(outcome: Any) -> None:
     assert sorted(each.settings[BATCH_KEY] for each in done if each.repeat == 1) == [1, 2, 4]
 
 
+def test_a_ladder_of_a_command_that_tells_no_samples_goes_by_its_steps() -> None:
+    speeds = {1: 1.0, 2: 1.5, 4: 2.0}  # of a held step, in fewer passes each time
+
+    def answer(cell: int, repeat: int, settings: Any) -> CellRepeat:
+        return measured(cell, repeat, settings, 1 / speeds.get(settings[BATCH_KEY], 2.0), 0.0)
+
+    done = played(BenchPlan(axes=(Axis(BATCH_KEY, ()),), repeats=1), answer)
+    assert [each.settings[BATCH_KEY] for each in done] == [1, 2, 4, 8, 16]
+
+
 def test_a_ladder_has_an_end_whatever_pays() -> None:
     plan = BenchPlan(axes=(Axis(BATCH_KEY, ()),), repeats=1)
     done = played(plan, lambda cell, repeat, settings: measured(cell, repeat, settings, 1.0, settings[BATCH_KEY]))
@@ -110,6 +120,6 @@ def test_no_axes_are_one_cell() -> None:
     assert [(each.cell, each.repeat, each.settings) for each in played(plan)] == [(0, 0, {}), (0, 1, {})]
 
 
-@pytest.mark.parametrize("plan", [GRID, LADDER])
+@pytest.mark.parametrize("plan", [GRID, LADDER, BenchPlan(axes=GRID.axes, own={"a": 7})])
 def test_a_plan_survives_json(plan: BenchPlan) -> None:
     assert BenchPlan.from_json(plan.to_json()) == plan

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hotlap.bench.setting_names import SHORT_NAMES, label_of, role_of, short_name
+from hotlap.bench.setting_names import SHORT_NAMES, changes_filling, label_of, role_of, short_name
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,7 @@ from hotlap.bench.setting_names import SHORT_NAMES, label_of, role_of, short_nam
         ("params.num-workers", "workers", "how"),
         ("training.gradient_checkpointing", None, "how"),
         ("training.optim", "optim", "what"),
+        ("training.padding", None, "how"),
         ("model.hidden_size", None, "what"),
         ("training.learning_rate", None, "what"),
     ],
@@ -44,3 +45,11 @@ def test_every_name_has_one_short_name_and_a_role() -> None:
 )
 def test_settings_have_labels(key: str, label: str) -> None:
     assert label_of(key) == label
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [("training.padding", True), ("params.group_by_length", True), ("training.bf16", False), ("padding_side", False)],
+)
+def test_padding_changes_how_full_a_batch_is(key: str, expected: bool) -> None:
+    assert changes_filling(key) is expected

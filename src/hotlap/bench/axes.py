@@ -20,13 +20,14 @@ AUTO: Final = "auto"
 """In place of batch sizes: 1, 2, 4 … until it no longer fits or no longer pays."""
 BATCH_KEY: Final = "training.per_device_train_batch_size"
 DEVICES_KEY: Final = "devices"
+WORKERS_KEY: Final = "training.dataloader_num_workers"
 _OWN_KEYS: Final[Mapping[str, str]] = {
     "batch": BATCH_KEY,
     "devices": DEVICES_KEY,
     "precision": "training.bf16",
     "compile": "training.torch_compile",
     "optim": "training.optim",
-    "workers": "training.dataloader_num_workers",
+    "workers": WORKERS_KEY,
     "attention": "model.attn_implementation",
 }
 """The keys of hotlap's own trainer that short names stand for; `seq` depends on the task."""

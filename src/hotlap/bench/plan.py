@@ -48,6 +48,8 @@ class BenchPlan:
     base: Mapping[str, Any] = field(default_factory=dict)
     """Settings that a round begins with, then those that differ from them the least: for a bench that may be cut short.
     """
+    own: Mapping[str, Any] = field(default_factory=dict)
+    """What the user's config has by dotted key, where the config that all cells start from has something else."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as plain JSON values."""
@@ -60,7 +62,7 @@ class BenchPlan:
         axes = tuple(
             Axis(axis["key"], () if axis["values"] == "auto" else tuple(axis["values"])) for axis in stored["axes"]
         )
-        names = ("repeats", "seed", "warmup_steps", "steps", "seconds", "limit_seconds", "base")
+        names = ("repeats", "seed", "warmup_steps", "steps", "seconds", "limit_seconds", "base", "own")
         return cls(axes=axes, **{name: stored[name] for name in names if name in stored})
 
     @property
@@ -151,7 +153,7 @@ def _goes_on(rungs: Sequence[CellRepeat]) -> bool:
         return False
     best, in_vain = 0.0, 0
     for rung in rungs:
-        speed = rung.samples_per_step / median(rung.step_seconds)
+        speed = (rung.samples_per_step or 1.0) / median(rung.step_seconds)  # a command may not tell its samples
         in_vain = 0 if speed > _PAYS * best else in_vain + 1
         best = max(best, speed)
     return in_vain < _PATIENCE

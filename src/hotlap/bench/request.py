@@ -4,12 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from hotlap.bench.axes import AUTO, BATCH_KEY, SWITCH, Axis, axes_of
+from hotlap.bench.axes import AUTO, BATCH_KEY, DEVICES_KEY, SWITCH, WORKERS_KEY, Axis, axes_of
 from hotlap.bench.input_length import room_for
 from hotlap.bench.plan import BenchPlan
+from hotlap.bench.setting_names import NEEDS_WORKERS, short_name
 from hotlap.config.load import config_from_values, get_dotted
 from hotlap.config.schema import RunConfig
 from hotlap.core.errors import ConfigError
+from hotlap.launch.devices import run_devices
 
 _TOTALS: Final = ("total_batch_size", "total_batch_tokens")
 
@@ -19,21 +21,38 @@ def plan_bench(
 ) -> tuple[RunConfig, BenchPlan]:
     """Return the config that all cells start from and the plan with its axes; without any, batch sizes are found.
 
-    What the cells have other than the config says is told in `notices`. Raises ConfigError for axes that cannot be
-    read, and for a config that cannot be benched.
+    What the cells have other than the config says is told in `notices`, and kept in the plan. Raises ConfigError for
+    axes that cannot be read, and for a config that cannot be benched.
     """
     if config.backend != "fast":
         raise ConfigError(
             f"backend: {config.backend} is measured as a command: hotlap bench times hotlap's own loop; leave the key "
             "out, or bench the script that it comes from (docs/bench.md)"
         )
-    if not short and not others and config.command is None:
-        short = {"batch": AUTO}
+    if not short and not others:
+        short = _without_axes(config, notices)
     values = config.model_dump(mode="json")
     axes = tuple(_with_switches(axis, values) for axis in axes_of(config, short, others))
     base = _base_patch(config, axes, notices)
     changed = config_from_values(values, base) if base else config
-    return changed, replace(options, axes=axes)
+    return changed, replace(options, axes=axes, own={key: get_dotted(values, key) for key in base})
+
+
+def check_devices(config: RunConfig, plan: BenchPlan) -> None:
+    """Raise NotSupportedError for more devices than there are, before anything is written."""
+    counts = [int(value) for axis in plan.axes if axis.key == DEVICES_KEY for value in axis.values]
+    run_devices(max(counts, default=config.devices), use_cpu=config.training.use_cpu)
+
+
+def _without_axes(config: RunConfig, notices: list[str]) -> dict[str, str]:
+    """Return the axes of a bench that is given none: batch sizes, where the batch has a name that is known."""
+    if config.command is None or any(short_name(knob) == "batch" for knob in config.params):
+        return {"batch": AUTO}
+    notices.append(
+        "the command has no knob for its batch (such as batch_size), so the config as it is, one cell, is measured; "
+        "name axes with --axis params.NAME=VALUES"
+    )
+    return {}
 
 
 def _with_switches(axis: Axis, values: Mapping[str, Any]) -> Axis:
@@ -52,11 +71,16 @@ def _base_patch(config: RunConfig, axes: Sequence[Axis], notices: list[str]) -> 
     if config.command is not None:
         return {}
     patch: dict[str, Any] = {}
+    values = config.model_dump(mode="json")
     if any(axis.key == BATCH_KEY for axis in axes):
         given = [name for name in _TOTALS if getattr(config.training, name) is not None]
         if given:
             patch |= {f"training.{name}": None for name in given} | {BATCH_KEY: 1}
             notices.append(f"training.{given[0]} is left out: the rows of a step follow from the batch size")
+    if any(axis.key == WORKERS_KEY and 0 in axis.values for axis in axes):
+        idle = {key: off for key, off in NEEDS_WORKERS.items() if get_dotted(values, key) not in (None, False)}
+        notices.extend(f"{key} is left out in all cells: one of them has no workers" for key in idle)
+        patch |= idle
     room = room_for(config, {axis.key: axis.values for axis in axes})
     for key, value in room.items():
         notices.append(f"{key} is {value} in all cells, so that the longest inputs fit")

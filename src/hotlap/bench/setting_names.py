@@ -7,7 +7,7 @@ What `config.knob_ranges` knows as another name for one of Hugging Face's need n
 """
 
 from collections.abc import Mapping
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from hotlap.config.knob_ranges import plain_name
 from hotlap.config.knob_ranges import role_of as hugging_face_name
@@ -52,6 +52,13 @@ _OTHER_WAYS: Final = (
     *("dataloader_persistent_workers", "padding", "group_by_length", "threads", "ddp_bucket_cap_mb", "backend"),
 )
 """Settings without a short name that change how the same steps are done."""
+_FILLING: Final = ("padding", "group_by_length")
+"""Those of them that change how much of a batch is padding."""
+NEEDS_WORKERS: Final[Mapping[str, Any]] = {
+    "training.dataloader_persistent_workers": False,
+    "training.dataloader_prefetch_factor": None,
+}
+"""Settings that a config without data workers must not have, with the values that it may."""
 
 
 def short_name(key: str) -> str | None:
@@ -66,6 +73,11 @@ def role_of(key: str) -> Role:
     if short is not None:
         return _ROLES[short]
     return "how" if _known_name(key) in _OTHER_WAYS else "what"
+
+
+def changes_filling(key: str) -> bool:
+    """Say whether a setting changes how many tokens, or examples, the rows of a step hold."""
+    return _known_name(key) in _FILLING
 
 
 def label_of(key: str) -> str:

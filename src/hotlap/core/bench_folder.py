@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from hotlap.core.bench_records import CellRepeat
+from hotlap.core.bench_records import CellOutcome, CellRepeat
 from hotlap.core.errors import StudyError
-from hotlap.core.files import append_json_line, read_json, read_json_lines, write_atomic, write_json
+from hotlap.core.files import append_json_line, move_lines, read_json, read_json_lines, write_atomic, write_json
 from hotlap.core.numbered_folders import id_pattern, numbered_folders, take_folder
 
 BENCH_ID: Final = id_pattern("b")
@@ -22,6 +22,8 @@ class BenchFolder:
         self.path = path
         self.plan_path = path / "bench.json"
         self.cells_path = path / "cells.jsonl"
+        self.retried_path = path / "retried.jsonl"
+        """Lines of repeats that are measured once more."""
         self.config_path = path / "config.yaml"
         self.lock_path = path / "lock"
         self.scratch_path = path / "scratch"
@@ -66,6 +68,10 @@ class BenchFolder:
     def append(self, repeat: CellRepeat) -> None:
         """Append a measured repeat and wait until it is on the disk."""
         append_json_line(self.cells_path, repeat.to_json(), durable=True)
+
+    def retry(self, outcome: CellOutcome) -> int:
+        """Put the lines with an outcome aside, so that their repeats are measured once more; return how many."""
+        return move_lines(self.cells_path, self.retried_path, lambda line: line.get("outcome") == outcome)
 
     def repeats(self) -> tuple[CellRepeat, ...]:
         """Return what was measured, in the order in which it was; a line that a kill cut off is not there."""
