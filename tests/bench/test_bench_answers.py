@@ -61,14 +61,6 @@ def test_what_is_better_beyond_the_noise_is_suggested_all_of_it() -> None:
     assert any("16 is the largest that was measured" in note for note in found.notes)
 
 
-def test_rows_that_are_held_are_the_same_training() -> None:
-    repeats = measure({BATCH: [4, 8]}, noise=0.005)
-    free = answers_from(repeats, BASE).suggestion
-    held = answers_from(repeats, {**BASE, "training.total_batch_size": 32}).suggestion
-    assert free is not None and any("another batch is another training" in note for note in free.notes)
-    assert held is not None and not any("another training" in note for note in held.notes)
-
-
 def test_a_config_that_is_best_is_left_alone() -> None:
     axes = {BATCH: [1, 2, 4]}
     found = answer(axes, noise=0.005).suggestion

@@ -104,6 +104,42 @@ def render(folder: BenchFolder) -> str:
     return folder.markdown_path.read_text()
 
 
+def test_disturbed_cells_are_marked_and_named(project: ProjectFolder) -> None:
+    folder = BenchFolder.create(project.benches_path)
+    folder.write_config(CONFIG)
+    folder.write_plan({"name": "toy", "num_repeats": 6})
+    for line in measure({BATCH: [4, 8]}):
+        is_loud = line.settings[BATCH] == 4 and line.repeat == 1
+        folder.append(replace(line, message="other processes kept 1.30 cores busy" if is_loud else ""))
+    text = render(folder)
+    rows = [line for line in text.splitlines() if "not quiet" in line and line.startswith("|")]
+    assert len(rows) == 1 and rows[0].replace(" ", "").startswith("|4|")
+    assert "- **Not quiet** batch 4: other processes kept 1.30 cores busy; do not compare" in text
+    assert "Emulated" not in text
+
+
+def test_emulated_bf16_and_how_samples_were_counted_are_said(project: ProjectFolder) -> None:
+    folder = BenchFolder.create(project.benches_path)
+    folder.write_config(CONFIG)
+    folder.write_plan({"name": "toy", "num_repeats": 6})
+    for line in measure({BF16: [False, True]}, samples_by="the knob batch, × devices"):
+        folder.append(replace(line, evidence={"bf16_is_emulated": 1.0} if line.settings[BF16] else {}))
+    text = render(folder)
+    assert "- **Emulated** this device has no units for bf16" in text
+    assert "- **Samples** those of a step are counted by the knob batch, × devices" in text
+
+
+def test_what_all_cells_have_other_than_the_config_is_said(project: ProjectFolder) -> None:
+    folder = BenchFolder.create(project.benches_path)
+    folder.write_config(CONFIG)
+    folder.write_plan({"name": "toy", "num_repeats": 6, "own": {"model.max_position_embeddings": 64}})
+    for line in measure({BATCH: [4, 8]}):
+        folder.append(line)
+    suggestion = answers_of(folder).suggestion
+    assert suggestion is not None
+    assert suggestion.notes[-1] == "all cells have model.max_position_embeddings 256, the config 64"
+
+
 def test_no_bench_is_told(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match="holds no bench"):
         write_summary(BenchFolder(tmp_path))

@@ -74,6 +74,31 @@ def test_the_last_bench_of_the_config_is_meant(make: Make, config_path: Path, pr
     assert plan_bench_application(project, config_path, "b0001").study == "b0001"
 
 
+def test_a_bench_that_ended_before_it_measured_anything_is_not_the_last_one(
+    make: Make, config_path: Path, project: ProjectFolder
+) -> None:
+    make()
+    empty = BenchFolder.create(project.benches_path)
+    empty.write_plan({"name": load_config(config_path).name})
+    empty.write_config(config_text(load_config(config_path)))
+    assert plan_bench_application(project, config_path, "bench").study == "b0001"
+    with pytest.raises(ConfigError, match="b0002 suggests nothing: nothing was measured yet"):
+        plan_bench_application(project, config_path, "b0002")
+
+
+def test_a_config_with_a_total_batch_keeps_it(make: Make, config_path: Path, project: ProjectFolder) -> None:
+    folder = make()
+    own = {BATCH: "auto", "training.total_batch_size": 64}
+    folder.write_plan({**folder.plan(), "own": own})
+    config_path.write_text(
+        "name: toy\ntraining: {per_device_train_batch_size: auto, total_batch_size: 64, learning_rate: 3.0e-3}\n"
+    )
+    found = plan_bench_application(project, config_path, "bench")
+    assert found.patch == {} and found.is_done
+    assert any("total_batch_size 64 of the config" in note for note in found.notes)
+    assert not any("is not what the bench" in note for note in found.notes)
+
+
 def test_what_the_file_has_already_is_no_change(make: Make, config_path: Path, project: ProjectFolder) -> None:
     make()
     config_path.write_text(plan_bench_application(project, config_path, "bench").after)

@@ -13,15 +13,17 @@ from typing import Any, Final
 from hotlap.bench.axes import DEVICES_KEY
 from hotlap.bench.cells import Cell, Noise, drift_of, noise_of, summarise
 from hotlap.bench.knee import Knee, MemoryLine, Scaling, knees, memory_lines, scalings
-from hotlap.bench.launcher_devices import with_devices
+from hotlap.bench.launcher_devices import devices_of, with_devices
 from hotlap.bench.measured_axes import Effect, MeasuredAxis, effects_of, measured_axes_of
 from hotlap.bench.predict import LeftOut, StepTimes, leave_out_errors
-from hotlap.bench.suggest import Prediction, Suggestion, predictions, suggest, worth_measuring
+from hotlap.bench.suggest import Prediction, Suggestion, holder_of_rows, predictions, suggest, worth_measuring
 from hotlap.bench.verdict import Verdict, verdict_of
+from hotlap.config.knob_ranges import is_total_batch
 from hotlap.config.load import config_from_text
+from hotlap.config.schema import RunConfig
 from hotlap.core.bench_folder import BenchFolder
 from hotlap.core.bench_records import CellRepeat
-from hotlap.runs.views import flatten
+from hotlap.runs.views import flatten, setting_text
 
 _VISIBLE_DRIFT: Final = 2.0
 """Standard errors from which on a drift is told."""
@@ -80,15 +82,33 @@ def answers_of(folder: BenchFolder) -> Answers:
     """
     plan, repeats = folder.plan(), folder.repeats()
     config = config_from_text(folder.config_path.read_text(encoding="utf-8"), folder.config_path)
+    own: Mapping[str, Any] = plan.get("own") or {}
+    base = {**flatten(config.model_dump(mode="json")), **own}
+    if config.command is not None:
+        base[DEVICES_KEY] = devices_of(config)
     answers = answers_from(
         repeats,
-        flatten(config.model_dump(mode="json")),
+        base,
         bench_id=folder.bench_id,
         name=config.name,
         planned=int(plan.get("num_repeats") or 0),
         limit_bytes=plan.get("memory_bytes"),
     )
-    return answers if config.command is None else _in_the_launcher(answers, config.command.run)
+    if config.command is not None:
+        return _in_the_launcher(answers, config.command.run)
+    return _with_changes(answers, config, own)
+
+
+def _with_changes(answers: Answers, config: RunConfig, own: Mapping[str, Any]) -> Answers:
+    """Return answers whose suggestion says what all cells have other than the user's own config."""
+    found, values = answers.suggestion, flatten(config.model_dump(mode="json"))
+    changed = [key for key in own if key not in answers.base and not is_total_batch(key)]
+    if found is None or not changed:
+        return answers
+    notes = [
+        f"all cells have {key} {setting_text(values[key])}, the config {setting_text(own[key])}" for key in changed
+    ]
+    return replace(answers, suggestion=replace(found, notes=(*found.notes, *notes)))
 
 
 def _in_the_launcher(answers: Answers, run: str) -> Answers:
@@ -118,10 +138,11 @@ def answers_from(
     own = {key: base.get(key) for cell in cells for key in cell.settings}
     axes, noise = measured_axes_of(cells, own), noise_of(cells)
     measured = [cell for cell in cells if cell.is_measured]
-    model = StepTimes.fit(measured, axes) if measured and axes else None
-    lines, left_out = memory_lines(cells, axes, limit_bytes), leave_out_errors(cells, axes)
-    suggestion = suggest(cells, axes, base, noise, model)
-    untested = predictions(cells, axes, model, lines) if model is not None else ()
+    ways = _ways(axes, base)
+    model = StepTimes.fit(measured, ways) if measured and axes else None
+    lines, left_out = memory_lines(cells, axes, limit_bytes), leave_out_errors(cells, ways)
+    suggestion = suggest(cells, ways, base, noise, model)
+    untested = predictions(cells, ways, model, lines) if model is not None else ()
     chosen = next((cell for cell in cells if suggestion is not None and cell.number == suggestion.cell), None)
     return Answers(
         bench_id=bench_id,
@@ -141,8 +162,8 @@ def answers_from(
         model=model,
         left_out=left_out,
         predictions=untested,
-        worth_measuring=worth_measuring(untested, chosen, axes, left_out.upper, noise.sigma) if chosen else (),
-        verdicts=tuple(verdict_of(cell, cells, axes, model) for cell in measured),
+        worth_measuring=worth_measuring(untested, chosen, ways, left_out.upper, noise.sigma) if chosen else (),
+        verdicts=tuple(verdict_of(cell, cells, ways, model) for cell in measured),
         suggestion=suggestion,
     )
 
@@ -165,6 +186,16 @@ def predicted_seconds(answers: Answers, settings: Mapping[str, Any]) -> float | 
         return answers.model.seconds(wanted)
     except (ValueError, TypeError):  # a value that nobody measured, or none
         return None
+
+
+def _ways(axes: Sequence[MeasuredAxis], base: Mapping[str, Any]) -> tuple[MeasuredAxis, ...]:
+    """Return the axes as they make a step: where a knob holds its batch, rows per device are a way to take it.
+
+    More rows, or devices, then only mean fewer passes: neither the work of a step nor its time grows with them.
+    """
+    if not (holder_of_rows(base) or "").startswith("params."):
+        return tuple(axes)
+    return tuple(replace(axis, role="how") if axis.role in ("batch", "devices") else axis for axis in axes)
 
 
 def _comparable(cells: Sequence[Cell]) -> tuple[Cell, ...]:

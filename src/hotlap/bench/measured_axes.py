@@ -15,6 +15,8 @@ from hotlap.bench.setting_names import Role, role_of
 
 _SAME_STEPS: Final = (frozenset({"adamw_torch", "adamw_torch_fused", "adamw_torch_npu_fused"}),)
 """Values of `optim` that compute the same."""
+_PACKED: Final = "packed"
+"""The `padding` with which a step has more examples: another step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +43,11 @@ class MeasuredAxis:
     @property
     def is_free(self) -> bool:
         """Whether a suggestion may choose its value: the same is learnt with each, or the batch is what is asked."""
+        known = [value for value in (*self.values, self.base) if value is not None]
         if self.name == "optim":
-            return any(set(self.values) <= group for group in _SAME_STEPS)
+            return any(all(value in group for value in known) for group in _SAME_STEPS)
+        if self.name == "padding":
+            return _PACKED not in known
         return self.role in ("batch", "devices", "how")
 
 

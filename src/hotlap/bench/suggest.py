@@ -1,7 +1,8 @@
 """The config that a bench speaks for, as a patch, and what was not measured but looks as if it were worth it.
 
 Only what was measured is suggested. Within noise the one that changes less wins: fewer devices, fewer other settings,
-the smaller batch. Settings that change what is learnt (length, width, another optimizer) stay.
+the smaller batch. Settings that change what is learnt (length, width, another optimizer) stay, and so do those that
+were measured at one value: nothing was compared with it.
 """
 
 import itertools
@@ -10,16 +11,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
+from hotlap.bench.axes import BATCH_KEY, WORKERS_KEY
 from hotlap.bench.cells import Cell, Noise
 from hotlap.bench.knee import MemoryLine, tolerance_of
-from hotlap.bench.measured_axes import MeasuredAxis, agrees, axis_with, same
+from hotlap.bench.measured_axes import MeasuredAxis, agrees, axis_with, is_number, same
 from hotlap.bench.predict import StepTimes
+from hotlap.bench.setting_names import NEEDS_WORKERS, changes_filling
+from hotlap.config.knob_ranges import is_total_batch
+from hotlap.runs.views import setting_text
 
 WORTH_MEASURING: Final = 1.05
 """Predicted gain over the suggestion from which on something untested is pointed out."""
 _MOST_PREDICTIONS: Final = 200
-_HOLDS_ROWS: Final = ("training.total_batch_size", "training.total_batch_tokens")
-"""Settings that keep the rows of a step, whatever a device takes at once."""
 
 
 class Prediction(NamedTuple):
@@ -49,9 +52,9 @@ class Suggestion:
     """Share of the fastest one's throughput that it lacks."""
     tolerance: float
     gain: float
-    """Its throughput over that of the config as it is; not a number where that is not known."""
+    """Its throughput over that of the config as it is; not a number where that is not known, nor comparable."""
     is_gain_measured: bool
-    """Whether the config as it is was measured; else the gain is a prediction."""
+    """Whether the config as it is was measured; else the gain is a prediction, or unknown."""
     notes: tuple[str, ...]
     """What the user should know, a sentence each."""
 
@@ -70,8 +73,10 @@ def suggest(
     best = max(here, key=lambda cell: cell.pay)
     good = [cell for cell in here if cell.pay >= best.pay * (1 - tolerance_of(noise, best, cell))]
     chosen = min(good, key=lambda cell: (*_simplicity(cell, axes, base), -cell.pay))
-    wanted = {key: value for key, value in chosen.settings.items() if key not in kept}
-    patch = {key: value for key, value in wanted.items() if not same(base.get(key), value)}
+    free = {axis.key for axis in axes if axis.is_free and not _is_held(axis, base)}
+    patch = {key: value for key, value in chosen.settings.items() if key in free and not same(base.get(key), value)}
+    if patch.get(WORKERS_KEY) == 0:
+        patch |= {key: off for key, off in NEEDS_WORKERS.items() if base.get(key) not in (None, False)}
     pay, is_measured = _pay_of_base(chosen, here, axes, base, model)
     return Suggestion(
         cell=chosen.number,
@@ -79,10 +84,15 @@ def suggest(
         best_cell=best.number,
         loss=1 - chosen.pay / best.pay,
         tolerance=tolerance_of(noise, best, chosen),
-        gain=1.0 if not patch else chosen.pay / pay,
-        is_gain_measured=is_measured or not patch,
+        gain=chosen.pay / pay,
+        is_gain_measured=is_measured,
         notes=(*elsewhere, *_notes(chosen, here, axes, base, patch)),
     )
+
+
+def holder_of_rows(base: Mapping[str, Any]) -> str | None:
+    """Return the setting that says how many rows (or tokens) a step has, whatever a device takes at once; or None."""
+    return next((key for key, value in base.items() if is_number(value) and value > 0 and is_total_batch(key)), None)
 
 
 def predictions(
@@ -144,6 +154,11 @@ def _kept_values(cells: Sequence[Cell], axes: Sequence[MeasuredAxis]) -> tuple[d
     return kept, notes
 
 
+def _is_held(axis: MeasuredAxis, base: Mapping[str, Any]) -> bool:
+    """Say whether an axis is hotlap's own batch size and follows from another setting of the config."""
+    return axis.key == BATCH_KEY and holder_of_rows(base) is not None
+
+
 def _nearest(axis: MeasuredAxis, measured: Sequence[Any]) -> Any:
     if not axis.is_number or not isinstance(axis.base, int | float) or axis.base <= 0:
         return measured[0]
@@ -165,17 +180,23 @@ def _is_amount(axis: MeasuredAxis) -> bool:
 def _pay_of_base(
     chosen: Cell, here: Sequence[Cell], axes: Sequence[MeasuredAxis], base: Mapping[str, Any], model: StepTimes | None
 ) -> tuple[float, bool]:
-    """Return the throughput of the config as it is, and whether it was measured; not a number where nobody can say."""
+    """Return the throughput of the config as it is, and whether it was measured; not a number where nobody can say.
+
+    Where what is suggested was measured with other settings than the config's, such as another length, the two have
+    nothing to be compared by.
+    """
+    free = {axis.key for axis in axes if axis.is_free}
     own = {key: base.get(key) for key in chosen.settings}
+    if not all(same(value, own[key]) for key, value in chosen.settings.items() if key not in free):
+        return math.nan, False
     for cell in here:
-        if all(same(cell.settings[key], value) for key, value in own.items() if key in {axis.key for axis in axes}):
-            fixed = all(same(cell.settings[key], base.get(key)) for key in cell.settings)
-            return (cell.pay, True) if fixed else (math.nan, False)
-    row = _work_per_row(here, axes, {**chosen.settings})
-    if model is None or row is None or any(own[axis.key] is None and axis.is_number for axis in axes):
+        if agrees(cell.settings, own):
+            return cell.pay, True
+    row = _work_per_row(here, axes, own)
+    if model is None or row is None or any(axis.is_number and not is_number(own[axis.key]) for axis in axes):
         return math.nan, False
     try:
-        return row * _rows(axes, own) / model.seconds({**chosen.settings, **own}), False
+        return row * _rows(axes, own) / model.seconds(own), False
     except (ValueError, TypeError):  # a value of a setting that nobody measured
         return math.nan, False
 
@@ -184,11 +205,23 @@ def _notes(
     chosen: Cell, here: Sequence[Cell], axes: Sequence[MeasuredAxis], base: Mapping[str, Any], patch: Mapping[str, Any]
 ) -> Iterator[str]:
     batch = axis_with(axes, "batch")
-    if batch is not None and batch.key in patch and not any(base.get(key) for key in _HOLDS_ROWS):
+    if batch is not None and batch.key in patch:
         yield (
             "another batch is another training: look at the learning rate again, or keep the rows of a step with "
             "gradient accumulation"
         )
+    if batch is not None and _is_held(batch, base):
+        held = holder_of_rows(base)
+        yield (
+            f"{held} {base[held or '']} of the config says what a step has, and the batch follows from it: none is "
+            f"suggested; the best one measured is {chosen.settings[batch.key]}"
+        )
+    for key, value in chosen.settings.items():
+        if not same(value, base.get(key)) and all(axis.key != key for axis in axes):
+            yield (
+                f"all cells have {key} {setting_text(value)}; the config keeps its own, {setting_text(base.get(key))}, "
+                "since they were not compared: that takes both values"
+            )
     if batch is not None and batch.is_number and same(chosen.settings[batch.key], batch.values[-1]):
         yield f"{batch.name} {batch.values[-1]} is the largest that was measured: larger ones may pay still more"
     for axis in axes:
@@ -228,7 +261,7 @@ def _rows(axes: Sequence[MeasuredAxis], settings: Mapping[str, Any]) -> float:
 
 def _work_per_row(cells: Sequence[Cell], axes: Sequence[MeasuredAxis], settings: Mapping[str, Any]) -> float | None:
     """Return tokens (samples, steps) a row brings with these settings; batch and speed do not matter for it."""
-    kept = [axis for axis in axes if axis.role in ("length", "what")]
+    kept = [axis for axis in axes if axis.role in ("length", "what") or changes_filling(axis.key)]
     alike = [c for c in cells if c.is_measured and all(same(c.settings[a.key], settings[a.key]) for a in kept)]
     if not alike:
         return None

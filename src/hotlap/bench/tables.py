@@ -63,11 +63,12 @@ def _cell_row(answers: Answers, cell: Cell) -> list[str]:
 
 def _mark(answers: Answers, cell: Cell) -> str:
     found = answers.suggestion
-    if found is None:
-        return ""
-    if cell.number == found.cell:
-        return "suggested"
-    return "fastest" if cell.number == found.best_cell else ""
+    marks = ["not quiet"] if cell.not_quiet else []
+    if found is not None and cell.number == found.cell:
+        marks.insert(0, "suggested")
+    elif found is not None and cell.number == found.best_cell:
+        marks.insert(0, "fastest")
+    return ", ".join(marks)
 
 
 def knee_grid(answers: Answers) -> Grid:

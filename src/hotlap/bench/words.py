@@ -51,9 +51,11 @@ def headline(answers: Answers) -> str:
     cell = answers.cell(found.cell)
     speed = _pay_text(answers, cell.pay)
     where = settings_text(answers, cell.settings)
-    if not found.patch:
+    if found.patch:
+        return f"{where}: {speed}{_gain_text(found)}"
+    if found.is_gain_measured:
         return f"{where}: {speed}, the config is as fast as anything measured here"
-    return f"{where}: {speed}{_gain_text(found)}"
+    return f"{where}: {speed}, and nothing to change in the config"
 
 
 def _gain_text(found: Suggestion) -> str:
@@ -74,6 +76,7 @@ def facts_of(answers: Answers) -> list[tuple[str, str]]:
         *(("Devices", text) for text in _few([_scaling_text(answers, each) for each in answers.scalings])),
         *_prediction_facts(answers),
         *_failure_facts(answers),
+        *_caution_facts(answers),
     ]
 
 
@@ -87,6 +90,8 @@ def method_facts(answers: Answers) -> list[tuple[str, str]]:
         ("Noise", _noise_text(answers)),
         ("Times", "medians of a repeat's steps, lower medians of repeats; start, compilation, warm-up apart"),
     ]
+    if counted := "; or ".join(dict.fromkeys(cell.samples_by for cell in answers.measured if cell.samples_by)):
+        facts.append(("Samples", f"those of a step are counted by {counted}"))
     if answers.noise.sigma > _LOUD:
         facts.append(
             (
@@ -236,6 +241,18 @@ def _failure_facts(answers: Answers) -> Iterator[tuple[str, str]]:
             more = f"; {len(cells) - _MANY} more" if len(cells) > _MANY else ""
             label = outcome.replace("_", " ")
             yield f"{label[0].upper()}{label[1:]}", f"{named}{more}{_why(cells[0]) if outcome == 'failed' else ''}"
+
+
+def _caution_facts(answers: Answers) -> Iterator[tuple[str, str]]:
+    """Say which figures do not speak for a quiet machine, or for its hardware."""
+    loud = [cell for cell in answers.measured if cell.not_quiet]
+    if loud:
+        named = "; ".join(settings_text(answers, cell.settings) for cell in loud[:_MANY])
+        more = f"; {len(loud) - _MANY} more" if len(loud) > _MANY else ""
+        text = f"{named}{more}: {loud[0].not_quiet}; do not compare these cells with quiet ones"
+        yield "Not quiet", text
+    if any(cell.evidence.get("bf16_is_emulated") for cell in answers.measured):
+        yield "Emulated", "this device has no units for bf16: what its steps take says nothing of a device that has"
 
 
 def _why(cell: Cell) -> str:

@@ -10,7 +10,7 @@ from typing import Final
 from hotlap.bench.answers import Answers, answers_of
 from hotlap.bench.words import headline
 from hotlap.config.edit import edited_text
-from hotlap.config.load import config_from_text, load_config
+from hotlap.config.load import config_from_text, config_from_values, load_config
 from hotlap.core.bench_folder import BENCH_ID, BenchFolder, bench_folders
 from hotlap.core.errors import ConfigError, StudyError
 from hotlap.core.study_folder import ProjectFolder
@@ -41,7 +41,8 @@ def plan_bench_application(project: ProjectFolder, path: Path, what: str) -> App
     patch = dict(answers.suggestion.patch)
     after = edited_text(before, path, patch)
     base = load_config(folder.config_path)
-    values, began = config.model_dump(mode="json"), base.model_dump(mode="json")
+    own = config_from_values(base.model_dump(mode="json"), folder.plan().get("own") or {})  # before the cells' changes
+    values, began = config.model_dump(mode="json"), own.model_dump(mode="json")
     knobs = plan_knobs(config.command, patch, project.project, base.params)
     differences = other_settings(path, values, began, patch.keys(), f"the bench {folder.bench_id} measured")
     return Application(
@@ -59,7 +60,8 @@ def plan_bench_application(project: ProjectFolder, path: Path, what: str) -> App
 def find_bench(project: ProjectFolder, what: str, name: str | None = None) -> BenchFolder:
     """Return a bench by its id, or for `bench` the last one, of a config's name where one is given.
 
-    What studies measured for themselves is meant by its id alone.
+    What studies measured for themselves, and benches that were ended before they measured anything, are meant by their
+    ids alone.
     Raises StudyError when there is none.
     """
     folders = [folder for folder in bench_folders(project.benches_path) if folder.plan_path.is_file()]
@@ -72,6 +74,7 @@ def find_bench(project: ProjectFolder, what: str, name: str | None = None) -> Be
             raise StudyError(f"no bench {what} in {project.benches_path}; {start}")
         return found[0]
     own = [folder for folder in folders if name in (None, known[folder.bench_id]) and not folder.plan().get("study")]
+    own = [folder for folder in own if folder.repeats()]
     if not own:
         raise StudyError(f"no bench{f' of the config {name!r}' if name else ''} in {project.benches_path}; {start}")
     return own[-1]

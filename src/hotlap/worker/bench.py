@@ -32,7 +32,7 @@ from hotlap.train.evidence import step_evidence
 from hotlap.train.machine_speed import hardware_name, matmul_flops, number_format
 from hotlap.train.measure import StepPlan, measure_steps
 from hotlap.train.memory import device_memory_bytes, keep_freed_memory, peak_memory_bytes
-from hotlap.train.parts import Parts
+from hotlap.train.parts import Parts, bf16_is_fast
 from hotlap.worker.session import watch_driver, watch_parent
 
 _ROOM: Final = 0.95
@@ -98,6 +98,8 @@ def _measure(job: dict[str, Any], empty: CellRepeat) -> tuple[World, CellRepeat]
     peak = peak_memory_bytes(parts.device)
     evidence = step_evidence(parts) if job["is_explained"] else {}
     evidence |= {"device_memory_bytes": float(device_memory_bytes(world.device, world.local_size))}
+    if config.training.bf16 and not bf16_is_fast(world.device):
+        evidence |= {"bf16_is_emulated": 1.0}
     parts.source.close()
     return world, replace(
         empty,
