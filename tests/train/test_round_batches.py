@@ -1,7 +1,7 @@
 """Batches of ever other sizes in bf16 on a CPU: the same loss and gradients, by products of few shapes."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -20,6 +20,7 @@ from hotlap.models import chosen, documents, few_sizes
 from hotlap.models.gpt import GPT
 from hotlap.models.word_latent import WordLatent
 from hotlap.tasks.examples import Example
+from hotlap.train import objective
 from hotlap.train.objective import Objective, WordObjective
 
 SIZES: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -53,7 +54,7 @@ def examples(chance: random.Random) -> list[EncodedExample]:
 
 def gpt_loss(model: nn.Module, rows: list[EncodedExample]) -> Tensor:
     batch = collate(rows)
-    return Objective(model, 256)(batch.input_ids, batch.target_positions, batch.targets)
+    return Objective(model, 256, 0.1)(batch.input_ids, batch.target_positions, batch.targets)
 
 
 def packed_loss(model: nn.Module, rows: list[EncodedExample]) -> Tensor:
@@ -72,6 +73,15 @@ def gpt() -> nn.Module:
     return GPT(GPTConfig(**SIZES, max_position_embeddings=600), 256)
 
 
+def checkpointed() -> nn.Module:
+    return GPT(GPTConfig(**SIZES, max_position_embeddings=600), 256, gradient_checkpointing=True)
+
+
+def modern() -> nn.Module:
+    shape = {"positions": "rope", "norm": "rms_norm", "qk_norm": True, "smear": True, "tie_word_embeddings": False}
+    return GPT(GPTConfig(**SIZES, **shape), 256)
+
+
 def words() -> nn.Module:
     return WordLatent(WordLatentConfig(encoder=SIZES, latent=SIZES, decoder=SIZES, zero_init_projections=False))
 
@@ -81,41 +91,72 @@ CASES = [
     pytest.param(gpt, packed_loss, id="packed"),
     pytest.param(words, word_loss, id="words"),
 ]
+MORE = [
+    pytest.param(checkpointed, gpt_loss, id="checkpointed"),
+    pytest.param(modern, gpt_loss, id="modern"),
+    pytest.param(modern, packed_loss, id="modern_packed"),
+]
 
 
 @pytest.fixture
-def rounds(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[bool], None]]:
-    """Switch rounding off and on again."""
-    was = few_sizes.wants_few_sizes
+def rounds(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
+    """Round, or do not, whatever the precision."""
 
     def switch(is_on: bool) -> None:
         for module in (few_sizes, chosen, documents):
-            monkeypatch.setattr(module, "wants_few_sizes", was if is_on else lambda _: False)
+            monkeypatch.setattr(module, "wants_few_sizes", lambda _: is_on)
 
-    yield switch
+    return switch
 
 
 def step(model: nn.Module, loss_of: Loss, rows: list[EncodedExample]) -> list[Tensor]:
     model.zero_grad()
-    with torch.autocast("cpu", torch.bfloat16):
-        loss = loss_of(model, rows)
+    loss = loss_of(model, rows)
     loss.backward()
     return [loss.detach(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)]
 
 
-@pytest.mark.parametrize(("build", "loss_of"), CASES)
+def assert_the_same(build: Callable[[], nn.Module], loss_of: Loss, rounds: Callable[[bool], None]) -> None:
+    torch.manual_seed(0)
+    model, found = build(), []
+    rows = examples(random.Random(3))
+    for is_on in (True, False):
+        rounds(is_on)
+        found.append(step(model, loss_of, rows))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5 * float(other.abs().max()))
+
+
+@pytest.mark.parametrize(("build", "loss_of"), [*CASES, *MORE])
 def test_rounding_changes_neither_the_loss_nor_its_gradients(
     build: Callable[[], nn.Module], loss_of: Loss, rounds: Callable[[bool], None]
 ) -> None:
-    torch.manual_seed(0)
-    model = build()
-    rows = examples(random.Random(3))
-    found = step(model, loss_of, rows)
-    rounds(False)
-    for one, other in zip(found, step(model, loss_of, rows), strict=True):
-        assert torch.isfinite(one).all()
-        scale = float(other.abs().max())
-        torch.testing.assert_close(one, other, rtol=0.02, atol=0.01 * scale)
+    assert_the_same(build, loss_of, rounds)
+
+
+@pytest.mark.parametrize("piece", [7 * 256, 64 * 256, 10_000 * 256])
+@pytest.mark.parametrize(("build", "loss_of"), [CASES[0], CASES[1]])
+def test_nor_do_they_where_the_head_is_computed_in_pieces(
+    build: Callable[[], nn.Module],
+    loss_of: Loss,
+    piece: int,
+    rounds: Callable[[bool], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(objective, "LARGE_VOCABULARY", 2)
+    monkeypatch.setattr(objective, "PIECE", piece)
+    assert_the_same(build, loss_of, rounds)
+
+
+@pytest.mark.parametrize(("build", "loss_of"), CASES)
+def test_it_happens_in_bf16_and_there_the_loss_stays_finite(build: Callable[[], nn.Module], loss_of: Loss) -> None:
+    model, rows = build(), examples(random.Random(3))
+    with Products() as plain:
+        step(model, loss_of, rows)
+    with Products() as rounded, torch.autocast("cpu", torch.bfloat16):
+        found = step(model, loss_of, rows)
+    assert all(torch.isfinite(each).all() for each in found)
+    assert plain.shapes != rounded.shapes
 
 
 @pytest.mark.parametrize(("build", "loss_of"), CASES)

@@ -92,7 +92,7 @@ class RowAttention(nn.Module):
         """Return what a group's places (n·L, H, K) gather, (n·L, D)."""
         parts = [part.view(rows.count, rows.length, *part.shape[1:]) for part in (query, key, value)]
         if rows.mask is None and layout.cache is None:
-            parts = [filled(part, 1) for part in parts]
+            parts = [filled(part) for part in parts]
         q, k, v = (part.transpose(1, 2) for part in parts)
         if layout.cache is not None:
             k, v = layout.cache.extend(self.layer, k, v)
@@ -148,9 +148,9 @@ class RowTransformer(nn.Module):
 
         `positions` (N,) are counted from 0 in each row where they are not given.
         """
-        if chosen is not None and cache is None and (missing := len(filled(x)) - len(x)):
-            x, groups = filled(x), [*groups, Rows(missing, 1)]
         if positions is None:
+            if chosen is not None and cache is None and len(more := filled(x)) > len(x):
+                x, groups = more, [*groups, Rows(len(more) - len(x), 1)]
             positions = row_positions(groups, x.device)
         rotation = rotation_of(positions, self.head_size, self.config.rope_theta)
         layout = Layout(groups, rotation, is_causal, cache, self._block_mask(groups, x, is_causal=is_causal))

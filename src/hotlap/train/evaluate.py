@@ -23,6 +23,7 @@ from hotlap.data.encoding import EncodedExample, evaluation_facts, word_numbers
 from hotlap.data.tokenizers import ByteTokenizer
 from hotlap.data.word_arrays import count_targets
 from hotlap.data.word_batches import WordBatch
+from hotlap.models.chosen import with_few_sizes
 from hotlap.models.protocol import CausalLM, hidden_at
 from hotlap.models.word_latent import WordLatent
 from hotlap.tasks.scoring import generation_scores
@@ -177,7 +178,8 @@ def evaluated_data(parts: Evaluable) -> dict[str, Any]:
 def target_loss(parts: Evaluable, batch: Batch) -> tuple[Tensor, Tensor]:
     """Return the summed cross-entropy over the batch's targets and their logits (N, V), in fp32."""
     model, here = cast(CausalLM, parts.model), batch.to(parts.device)
-    logits = model.logits(hidden_at(parts.model, here.target_positions, here.input_ids)).float()
+    wanted = with_few_sizes(here.target_positions, here.input_ids.shape)
+    logits = model.logits(hidden_at(parts.model, wanted, here.input_ids))[: len(here.targets)].float()
     return F.cross_entropy(logits, here.targets, reduction="sum"), logits
 
 

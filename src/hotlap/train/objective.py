@@ -44,12 +44,11 @@ class Objective(nn.Module):
         chosen = hidden_at(self.model, wanted, input_ids, positions, document_ids)
         if self.vocab_size < LARGE_VOCABULARY:
             return self._loss(chosen, targets)
-        chosen = chosen[: len(targets)]
         size = max(1, PIECE // self.vocab_size)
         weight = getattr(self.model, "head_weight", None)
         if isinstance(weight, Tensor):
             return linear_cross_entropy(chosen, weight, targets, self.label_smoothing, size, vocab_size=self.vocab_size)
-        total = torch.zeros((), device=chosen.device)
+        total, chosen = torch.zeros((), device=chosen.device), chosen[: len(targets)]
         for piece, wanted in zip(chosen.split(size), targets.split(size), strict=True):
             total = total + cast(Tensor, checkpoint(self._loss, piece, wanted, use_reentrant=False))
         return total
@@ -84,7 +83,8 @@ def linear_cross_entropy(
 ) -> Tensor:
     """Return the sum of the cross-entropy of `hidden @ weight.T` (N, V), in pieces of so many rows, an fp32 scalar.
 
-    Rows of `weight` from `vocab_size` on are padding and have no share of it.
+    Rows of `weight` from `vocab_size` on are padding and have no share of it, and so are those of `hidden` past the
+    targets.
 
     The gradients are computed along with the loss, so the logits exist once and one piece at a time (the way of
     Liger, arXiv 2410.10989). Unlike torch's own it takes label smoothing, adds up in fp32 whatever the autocast, and
@@ -94,7 +94,9 @@ def linear_cross_entropy(
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
     trains_head = torch.is_grad_enabled() and weight.requires_grad
     trains_any = trains_head or (torch.is_grad_enabled() and hidden.requires_grad)
-    sizes = (rows_per_piece, len(weight) if vocab_size is None else vocab_size)
+    missing = 0 if torch.compiler.is_compiling() else len(hidden) - len(targets)
+    sizes = (rows_per_piece, len(weight) if vocab_size is None else vocab_size, missing)
+    targets = F.pad(targets, (0, missing)) if missing else targets
     total: Tensor = _LinearCrossEntropy.apply(
         hidden, weight, targets, label_smoothing, sizes, dtype, (trains_any, trains_head)
     )
@@ -111,11 +113,12 @@ class _LinearCrossEntropy(torch.autograd.Function):
         weight: Tensor,
         targets: Tensor,
         label_smoothing: float,
-        sizes: tuple[int, int],
+        sizes: tuple[int, int, int],
         dtype: torch.dtype,
         trains: tuple[bool, bool],
     ) -> Tensor:
-        (rows_per_piece, num_classes), (trains_any, trains_head) = sizes, trains
+        (rows_per_piece, num_classes, missing), (trains_any, trains_head) = sizes, trains
+        left = len(targets) - missing
         total = torch.zeros((), device=hidden.device)
         gradients = []
         weight_gradient = torch.zeros_like(weight, dtype=torch.float32) if trains_head else None
@@ -124,8 +127,11 @@ class _LinearCrossEntropy(torch.autograd.Function):
             for part, wanted in zip(hidden.split(rows_per_piece), targets.split(rows_per_piece), strict=True):
                 inner = part.to(dtype)
                 logits = (inner @ matrix.T).float()
-                loss, gradient = _loss_and_gradient(logits, wanted, label_smoothing, num_classes)
-                total += loss
+                losses, gradient = _losses_and_gradient(logits, wanted, label_smoothing, num_classes)
+                if missing:
+                    losses, gradient[left:] = losses[:left], 0
+                    left = max(0, left - len(wanted))
+                total += losses.sum()
                 outer = gradient.to(dtype)
                 if trains_any:
                     gradients.append((outer @ matrix).to(hidden.dtype))
@@ -145,10 +151,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return hidden_gradient * factor, for_weight, None, None, None, None, None
 
 
-def _loss_and_gradient(
+def _losses_and_gradient(
     logits: Tensor, targets: Tensor, label_smoothing: float, num_classes: int
 ) -> tuple[Tensor, Tensor]:
-    """Return the summed cross-entropy of the first fp32 logits of (n, V), and its gradient (n, V) in their memory."""
+    """Return the cross-entropies (n,) of the first fp32 logits of (n, V), and their gradient (n, V) in that memory."""
     if num_classes < logits.shape[-1]:
         logits[:, num_classes:] = -torch.inf
     normalizer = logits.logsumexp(-1)
@@ -160,4 +166,4 @@ def _loss_and_gradient(
     if label_smoothing:
         gradient[:, :num_classes] -= label_smoothing / num_classes
     gradient[rows, targets] -= 1 - label_smoothing
-    return loss.sum(), gradient
+    return loss, gradient

@@ -21,8 +21,8 @@ from torch.profiler import profile, record_function
 from hotlap.core.bench_records import STEP_PARTS
 from hotlap.core.errors import StorageError
 from hotlap.train.loop import Step, StepTimer
-from hotlap.train.measure import measured_loop
 from hotlap.train.machine_speed import hardware_name
+from hotlap.train.measure import measured_loop
 from hotlap.train.memory import peak_memory_bytes
 from hotlap.train.parts import Parts
 from hotlap.train.profiled_events import summarise
