@@ -13,8 +13,8 @@ import pytest
 _WHOLE_MACHINE: Final = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 """The cores that this process may use."""
 
-# Before any package counts the cores: each worker of pytest-xdist gets cores of its own, so that what one trains is
-# neither slowed down nor seen as noise by another.
+# Before any package counts the cores: each worker of pytest-xdist keeps to its share of them, so that what one trains
+# is neither slowed down nor seen as noise by all others. Two workers a core share it: that one of them may wait.
 _WORKER: Final = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
 _NUM_WORKERS: Final = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 _WORKERS_PER_CORE: Final = 2  # a test that starts processes waits for half of its time

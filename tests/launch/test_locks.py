@@ -67,7 +67,7 @@ def test_a_study_lock_can_be_taken_again(study: StudyFolder) -> None:
 def test_who_measures_a_bench_is_named(tmp_path: Path) -> None:
     bench = BenchFolder(tmp_path / "b0001")
     bench.path.mkdir()
-    told = rf"the bench b0001 is already being measured by process {os.getpid()} on .*; wait for it, or .*--new"
+    told = rf"the bench b0001 is already being measured by process {os.getpid()} on .*; wait for it, or stop"
     for _ in range(2):
         with bench_lock(bench), pytest.raises(StudyError, match=told), bench_lock(bench):
             pass

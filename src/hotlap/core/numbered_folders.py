@@ -1,4 +1,6 @@
-"""Folders that are counted, `r0001`, `r0002`, …: an id is taken by making its folder, and is not used twice.
+"""Folders that are counted, `r0001`, `r0002`, …: an id is taken by making its folder.
+
+No id below the highest one is taken again; that of a highest folder which was removed is.
 
 path = take_folder(project / "runs", "r", "a run folder")
 """

@@ -71,7 +71,7 @@ def bench_lock(bench: BenchFolder) -> AbstractContextManager[None]:
     Raises StudyError that names the process which already does.
     """
     what = f"the bench {bench.bench_id} is already being measured"
-    return _driver_lock(bench.lock_path, what, "wait for it, or begin another one with --new")
+    return _driver_lock(bench.lock_path, what, "wait for it, or stop that one first")
 
 
 @contextmanager
