@@ -10,6 +10,7 @@ from filelock import FileLock
 
 from hotlap.bench import drive
 from hotlap.bench.axes import BATCH_KEY, Axis
+from hotlap.bench.command_cell import CUT_STEPS
 from hotlap.bench.drive import OpenBench, conclude, find_bench, open_bench, run_bench
 from hotlap.bench.plan import BenchPlan, GridCell
 from hotlap.bench.request import plan_bench
@@ -21,6 +22,7 @@ from hotlap.core.errors import ConfigError, StudyError
 from hotlap.core.study_folder import ProjectFolder
 
 CONFIG = config_from_values({"name": "tiny", "training": {"use_cpu": True}})
+COMMAND = config_from_values({"command": {"run": "python train.py"}})
 PLAN = BenchPlan(axes=(Axis(BATCH_KEY, (1, 2)), Axis("training.bf16", (False, True))), repeats=2)
 
 
@@ -122,7 +124,8 @@ def test_a_repeat_has_no_more_time_than_is_left_and_one_that_is_broken_off_leave
         cell, number = where
         limits.append(plan.limit_seconds)
         outcome = "timed_out" if plan.limit_seconds < 30 or cell.number == 0 else "measured"
-        return CellRepeat(cell.number, number, cell.settings, outcome, step_seconds=(0.1,))  # type: ignore[arg-type]
+        steps = (0.1,) * 10
+        return CellRepeat(cell.number, number, cell.settings, outcome, step_seconds=steps)  # type: ignore[arg-type]
 
     monkeypatch.setattr(drive, "measure_cell", measure)
     monkeypatch.setattr(drive, "prepare_data", lambda project, config: "ready")
@@ -133,6 +136,44 @@ def test_a_repeat_has_no_more_time_than_is_left_and_one_that_is_broken_off_leave
     assert [repeat.outcome for repeat in bench.folder.repeats()] == ["timed_out", "measured", "measured"]
     assert run_bench(project, bench, Quiet(), lambda: 0.0) == "done"
     assert len(limits) == 4
+
+
+@pytest.mark.parametrize(
+    ("config", "taken", "facts", "left", "is_kept"),
+    [
+        (CONFIG, 2, {}, 40.0, False),
+        (CONFIG, 10, {}, 40.0, True),
+        (CONFIG, 2, {}, 400.0, True),
+        (COMMAND, 1, {CUT_STEPS: 4.0}, 40.0, False),
+        (COMMAND, 1, {CUT_STEPS: 20.0}, 40.0, True),
+        (COMMAND, 1, {}, 40.0, True),
+        (COMMAND, 1, {CUT_STEPS: 4.0}, 400.0, True),
+    ],
+    ids=[
+        *("few steps", "enough steps", "the bench's own limit", "few steps of a command"),
+        *("a line of many steps", "it came to its end", "the bench's own limit for a command"),
+    ],
+)
+def test_a_repeat_that_the_end_of_the_time_cut_short_is_no_measurement(
+    project: ProjectFolder,
+    monkeypatch: pytest.MonkeyPatch,
+    config: RunConfig,
+    taken: int,
+    facts: dict[str, float],
+    left: float,
+    is_kept: bool,
+) -> None:
+    def measure(folder: Any, config: RunConfig, where: Any, plan: BenchPlan, project: Any, tick: Any) -> CellRepeat:
+        cell, number = where
+        steps = (0.1,) * taken
+        return CellRepeat(cell.number, number, cell.settings, "measured", step_seconds=steps, evidence=facts)
+
+    monkeypatch.setattr(drive, "measure_cell", measure)
+    monkeypatch.setattr(drive, "measure_command", measure)
+    monkeypatch.setattr(drive, "prepare_data", lambda project, config: "ready")
+    bench = open_bench(project, config, BenchPlan(axes=(), repeats=1))
+    assert run_bench(project, bench, Quiet(), lambda: left) == "done"
+    assert len(bench.folder.repeats()) == is_kept
 
 
 def test_a_bench_without_a_measurement_has_answers_too_and_a_finished_one_is_told_again(

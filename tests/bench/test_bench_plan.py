@@ -1,6 +1,8 @@
 """What comes next in a bench: every cell in each round, ladders of batch sizes, and the same after a kill."""
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -123,3 +125,11 @@ def test_no_axes_are_one_cell() -> None:
 @pytest.mark.parametrize("plan", [GRID, LADDER, BenchPlan(axes=GRID.axes, own={"a": 7})])
 def test_a_plan_survives_json(plan: BenchPlan) -> None:
     assert BenchPlan.from_json(plan.to_json()) == plan
+
+
+def test_combinations_that_are_left_out_have_no_cell_and_are_stored_only_where_there_are_any() -> None:
+    plan = replace(GRID, left_out=({"a": 2, "b": "x"}, {"a": 3, "b": "y"}))
+    assert len(played(plan)) == 12 and len(cells_of(plan, ())) == 4
+    assert {"a": 2, "b": "x"} not in [cell.settings for cell in cells_of(plan, ())]
+    assert BenchPlan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
+    assert "left_out" not in GRID.to_json(), "the plan of a bench is part of what names it"

@@ -28,6 +28,11 @@ from hotlap.launch.system import SystemSampler
 from hotlap.runs.command_steps import steps_of, told_rate
 from hotlap.runs.ingest import last_metrics
 
+CUT_STEPS: Final = "cut_steps"
+"""Evidence of a repeat that its time limit ended: the steps that it had told by then."""
+UNTOLD: Final = "is_untold"
+"""Evidence of a repeat whose command ran, but told no step times."""
+_BROKEN: Final = ("out_of_memory", "crashed", "diverged", "invalid", "lost")
 _POLL_SECONDS: Final = 0.05
 _HOW: Final = ", or name the step: in command.metrics.step, or with the Trainer's progress bar (disable_tqdm: false)"
 
@@ -97,12 +102,15 @@ def _told(folder: RunFolder, config: RunConfig, empty: CellRepeat, plan: BenchPl
     times = told.step_seconds or ((final,) if final else ())
     failed = _failure(folder, result, plan, has_times=bool(times))
     memory = peak_memory(read_json_lines(folder.system_path))
+    ending = (folder.ending() or ("lost", ""))[0]
     if failed is not None:
-        return replace(empty, outcome=failed[0], message=f"{folder.run_id}: {failed[1]}", peak_memory_bytes=memory)
+        facts = {UNTOLD: 1.0} if failed[0] == "failed" and ending not in _BROKEN else {}
+        message = f"{folder.run_id}: {failed[1]}"
+        return replace(empty, outcome=failed[0], message=message, peak_memory_bytes=memory, evidence=facts)
     if capture.get("is_buffered") and not has_own_clock and told.step_seconds:
         if final is None:
             why = "its lines came in blocks, so they tell no times: print with flush=True, or start python with -u"
-            return replace(empty, message=f"{folder.run_id}: {why}")
+            return replace(empty, message=f"{folder.run_id}: {why}", evidence={UNTOLD: 1.0})
         times = (final,)
     seconds = median(times)
     samples = samples_of(metrics, config.params, empty.num_devices, seconds)
@@ -117,6 +125,7 @@ def _told(folder: RunFolder, config: RunConfig, empty: CellRepeat, plan: BenchPl
         tokens_per_step=tokens_of(metrics, told, seconds),
         slots_per_step=0.0,
         peak_memory_bytes=memory,
+        evidence={CUT_STEPS: float(told.num_steps)} if ending == "out_of_budget" and told.num_steps else {},
     )
 
 
@@ -125,7 +134,7 @@ def _failure(
 ) -> tuple[Any, str] | None:
     """Return outcome and reason of a run that cannot be used, or None."""
     outcome, reason = folder.ending() or ("lost", "it did not end")
-    if outcome in ("out_of_memory", "crashed", "diverged", "invalid", "lost"):
+    if outcome in _BROKEN:
         said = next((line for line in reversed(folder.log_tail().splitlines()) if not line.startswith("hotlap: ")), "")
         name = "out_of_memory" if outcome == "out_of_memory" else "failed"
         return name, f"{reason}{f': {said}' if said else ''} (see {folder.stdout_path})"

@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, Protocol
 import hotlap
 from hotlap.bench.axes import DEVICES_KEY
 from hotlap.bench.cell_process import bench_mark, measure_cell
-from hotlap.bench.command_cell import command_config, measure_command
+from hotlap.bench.command_cell import CUT_STEPS, command_config, measure_command
 from hotlap.bench.plan import BenchPlan, GridCell, cells_of, next_repeat, planned_repeats
 from hotlap.bench.summary import Written, write_summary
 from hotlap.config.load import config_from_values, config_text, get_dotted, load_config
@@ -147,7 +147,7 @@ def run_bench(
 ) -> Ending:
     """Measure what is left of a bench, until that is all, no time is left or Ctrl-C; what was measured by then is kept.
 
-    A repeat for which the time does not suffice is broken off and leaves no trace.
+    A repeat for which the time does not suffice is broken off and leaves no trace, though it took a few steps.
 
     Raises StudyError when another process drives it, NotSupportedError for more devices than there are.
     """
@@ -179,10 +179,18 @@ def _measure_all(
         measure = measure_cell if config.command is None else measure_command
         plan = replace(bench.plan, limit_seconds=min(bench.plan.limit_seconds, left))
         repeat = measure(bench.folder, config, following, plan, project, tick=screen.ticks)
-        if repeat.outcome == "timed_out" and left < bench.plan.limit_seconds:
+        if left < bench.plan.limit_seconds and _is_cut_short(repeat, bench):
             return  # the time was over, which says nothing of the cell
         bench.folder.append(repeat)
         screen.ends(repeat)
+
+
+def _is_cut_short(repeat: CellRepeat, bench: OpenBench) -> bool:
+    """Say whether a time limit ended a repeat before it had the steps of a whole one."""
+    taken = float(len(repeat.step_seconds))
+    if bench.config.command is not None:  # one of its times may stand for many steps
+        taken = repeat.evidence.get(CUT_STEPS, math.inf)
+    return repeat.outcome == "timed_out" or (repeat.is_measured and taken < bench.plan.steps)
 
 
 def _prepare(project: ProjectFolder, bench: OpenBench, screen: BenchScreen) -> None:

@@ -50,11 +50,14 @@ class BenchPlan:
     """
     own: Mapping[str, Any] = field(default_factory=dict)
     """What the user's config has by dotted key, where the config that all cells start from has something else."""
+    left_out: tuple[Mapping[str, Any], ...] = ()
+    """Combinations of the axes' values that are not measured."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as plain JSON values."""
         axes = [{"key": axis.key, "values": list(axis.values) or "auto"} for axis in self.axes]
-        return {**asdict(self), "axes": axes}
+        plain = {**asdict(self), "axes": axes, "left_out": [dict(settings) for settings in self.left_out]}
+        return plain if self.left_out else {name: value for name, value in plain.items() if name != "left_out"}
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Self:
@@ -63,7 +66,8 @@ class BenchPlan:
             Axis(axis["key"], () if axis["values"] == "auto" else tuple(axis["values"])) for axis in stored["axes"]
         )
         names = ("repeats", "seed", "warmup_steps", "steps", "seconds", "limit_seconds", "base", "own")
-        return cls(axes=axes, **{name: stored[name] for name in names if name in stored})
+        left_out = tuple(stored.get("left_out", ()))
+        return cls(axes=axes, left_out=left_out, **{name: stored[name] for name in names if name in stored})
 
     @property
     def auto_key(self) -> str | None:
@@ -73,7 +77,7 @@ class BenchPlan:
     @property
     def ladders(self) -> list[dict[str, Any]]:
         """The combinations of all axes with values, in which a ladder of batch sizes is climbed each; or the cells."""
-        return list(combinations(self.axes))
+        return [settings for settings in combinations(self.axes) if settings not in self.left_out]
 
 
 def next_repeat(plan: BenchPlan, done: Sequence[CellRepeat]) -> tuple[GridCell, int] | None:
