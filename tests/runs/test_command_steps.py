@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from hotlap.runs.command_steps import CommandSteps, step_seconds_of, steps_of, told_rate
+from hotlap.runs.command_steps import CommandSteps, has_told_steps, step_seconds_of, steps_of, told_rate
 
 
 def line(step: int, seconds: float, **more: Any) -> dict[str, Any]:
@@ -53,3 +53,9 @@ def test_the_step_of_a_run_is_the_median_between_its_lines_without_start_up() ->
     counted = [line(number, 0.06 * number, is_step_counted=True) for number in range(1, 30)]
     assert step_seconds_of(counted, {}, {}) is None
     assert step_seconds_of(counted, {}, {"train_steps_per_second": 4.0}) == 0.25
+
+
+def test_steps_are_told_once_a_line_has_named_one() -> None:
+    counted = [line(number, 0.06 * number, is_step_counted=True) for number in range(1, 30)]
+    assert not has_told_steps([]) and not has_told_steps(counted) and not has_told_steps([{"loss": 1.0}])
+    assert has_told_steps([*counted, line(600, 2.0)])

@@ -127,6 +127,12 @@ class RunRecord:
         return float(self.environment.get("told_step_seconds", math.nan))
 
     @property
+    def whole_step_seconds(self) -> float:
+        """Seconds of the whole run for each of its steps, start-up included; not a number where it counted lines."""
+        is_told = not self.config.get("command") or self.environment.get("has_told_steps")
+        return self.seconds_per_step if is_told else math.nan
+
+    @property
     def is_infrastructure_failure(self) -> bool:
         """Whether the run says nothing about its config and has to be repeated."""
         return self.outcome in ("lost", "interrupted") or bool(self.contaminated)

@@ -83,6 +83,11 @@ def step_seconds_of(points: Sequence[Point], capture: Mapping[str, Any], metrics
     return told_rate(metrics)
 
 
+def has_told_steps(points: Sequence[Point]) -> bool:
+    """Say whether the lines of a run named its steps: else what it counted are lines."""
+    return any("step" in point and not point.get("is_step_counted") for point in points)
+
+
 def told_rate(metrics: Mapping[str, float]) -> float | None:
     """Return the seconds of a step by a rate that the command told at its end, None where it told none."""
     rate = first_of(metrics, OWN_RATES)

@@ -19,7 +19,7 @@ from hotlap.core.records import Kill, Outcome, RunRecord
 from hotlap.core.run_folder import RunFolder
 from hotlap.core.targets import parse_target
 from hotlap.core.traces import brief_trace
-from hotlap.runs.command_steps import step_seconds_of
+from hotlap.runs.command_steps import has_told_steps, step_seconds_of
 
 _CLOCK_KEYS: Final = ("step", "train_seconds", "wall_seconds", "tokens")
 _LOG_OUTCOMES: Final = ("crashed", "lost", "out_of_memory")
@@ -112,13 +112,17 @@ def _usage(folder: RunFolder, config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _told_steps(
     points: Sequence[Mapping[str, Any]], result: Mapping[str, Any], config: Mapping[str, Any]
-) -> dict[str, float]:
-    """Return the seconds of a step by what a command told of its steps: its clock counts its start-up, too."""
+) -> dict[str, float | bool]:
+    """Return what a command told of its steps: the seconds of one, since its clock counts its start-up, too.
+
+    `has_told_steps` says whether the steps that were counted are steps.
+    """
     if not config.get("command"):
         return {}
     metrics = {**last_metrics(points), **(result.get("metrics") or {})}
     seconds = step_seconds_of(points, result.get("capture") or {}, metrics)
-    return {} if seconds is None else {"told_step_seconds": seconds}
+    found: dict[str, float | bool] = {"has_told_steps": has_told_steps(points)}
+    return found if seconds is None else {**found, "told_step_seconds": seconds}
 
 
 def _own_metrics(config: Mapping[str, Any]) -> list[str]:

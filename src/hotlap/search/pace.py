@@ -59,6 +59,11 @@ def told_step_seconds(history: History) -> dict[int, float]:
     return _by_candidate(history, lambda run: run.told_step_seconds)
 
 
+def whole_step_seconds(history: History) -> dict[int, float]:
+    """Return the same of whole runs, the start-up of a command included; none where what was counted are lines."""
+    return _by_candidate(history, lambda run: run.whole_step_seconds)
+
+
 def _by_candidate(history: History, seconds_of: Callable[[RunRecord], float]) -> dict[int, float]:
     found: dict[int, float] = {}
     for number in range(len(history.proposals) + 1):
