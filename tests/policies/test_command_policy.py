@@ -227,6 +227,35 @@ def test_where_another_knob_holds_the_whole_batch_more_rows_are_the_same_steps()
     assert "params.batch_size" not in step_families(config_from_values(base(batch_size=16)))
 
 
+def ideas_within(search: dict[str, Any], *cells: SpeedCell, **params: Any) -> list[Idea]:
+    """Return the ideas about the batch size, within bounds."""
+    values = {**base(**params), "search": search}
+    past = History(clock="wall", base_config=values, runs=(record(0),), speed=MeasuredSpeed("b0001", 9.0, cells))
+    ideas = command_ideas(gather_evidence(past, config_from_values(values)))
+    return [idea for idea in ideas if "params.batch_size" in idea.patch]
+
+
+def test_rows_that_bounds_change_are_checked_weighed_and_told_as_they_will_be() -> None:
+    bounds = {"batch_size": {"min": 16, "max": 32}}
+    assert ideas_within(bounds, batch_size=24, total_batch_size=240) == [], "32 does not divide it"
+    (idea,) = ideas_within(bounds, batch_size=24, total_batch_size=96)
+    assert idea.patch == {"params.batch_size": 32} and "in 0.75 times as many passes" in idea.hypothesis
+    cells = [SpeedCell({"params.batch_size": rows}, seconds) for rows, seconds in ((16, 0.5), (24, 1.0), (32, 1.02))]
+    fewer, more = ideas_within(bounds, *cells, batch_size=24)
+    assert (fewer.patch, more.patch) == ({"params.batch_size": 16}, {"params.batch_size": 32})
+    assert "With 32 a step took 1.02 times as long" in more.observation
+    assert more.predicted_ratio == pytest.approx(1.02 * (24 / 32) ** 0.5)
+    guessed, _ = ideas_within(bounds, batch_size=24)
+    assert guessed.hypothesis.startswith("1.50 times as many updates per second")
+
+
+def test_a_batch_is_weighed_by_small_differences_too() -> None:
+    """Half the rows in 0.95 of the time, give or take 7 %: no gain of twice the updates is left to hope for."""
+    cells = [SpeedCell({"params.batch_size": rows}, seconds, 0.05) for rows, seconds in ((8, 0.095), (16, 0.1))]
+    (fewer, _) = ideas_within({"batch_size": {"values": [8, 16, 32]}}, *cells, batch_size=16)
+    assert fewer.patch == {"params.batch_size": 8} and fewer.confidence == 0.1
+
+
 def test_what_was_measured_is_proposed_only_where_the_study_may_set_it() -> None:
     values = {**base(batch_size=16, bf16=False), "search": {"learning_rate": {"min": 1e-4, "max": 1e-2}}}
     cells = tuple(SpeedCell({"params.bf16": bf16}, 0.1 - 0.05 * bf16) for bf16 in (False, True))

@@ -8,15 +8,18 @@ from typing import Any
 import pytest
 
 from hotlap.bench.axes import BATCH_KEY
+from hotlap.bench.command_cell import UNTOLD
 from hotlap.bench.drive import OpenBench, find_bench
-from hotlap.bench.plan import next_repeat
+from hotlap.bench.plan import BenchPlan, next_repeat
 from hotlap.config.load import config_from_values
 from hotlap.config.schema import RunConfig
 from hotlap.core.bench_records import CellRepeat
 from hotlap.core.errors import StudyError
 from hotlap.core.records import History, Proposal, RunRecord
-from hotlap.core.speed import MeasuredSpeed, SpeedCell
+from hotlap.core.speed import FailedCell, MeasuredSpeed, SpeedCell
 from hotlap.core.study_folder import ProjectFolder
+from hotlap.policies.ideas import Idea, make_proposal
+from hotlap.policies.measured_failures import is_known_to_fail
 from hotlap.policies.rules import untried_ideas
 from hotlap.report.speed import speed_section
 from hotlap.study import speed as speed_module
@@ -152,7 +155,8 @@ def command_run(candidate: int, seconds_per_step: float, **told: float) -> RunRe
 
 
 def test_steps_of_a_command_are_compared_without_its_start_up() -> None:
-    history = command_history(command_run(0, 0.15, told_step_seconds=0.1))  # 150 s, 50 of which are no steps
+    # 150 s, 50 of which are no steps
+    history = command_history(command_run(0, 0.15, told_step_seconds=0.1, has_told_steps=True))
     told = with_predicted_pace(history, proposal({"params.bf16": True}))
     assert told.predicted_step_seconds == pytest.approx(0.05)
     assert told.predicted_ratio == pytest.approx(100 / 150)
@@ -169,10 +173,114 @@ def test_a_command_whose_lines_name_no_step_is_not_held_against_them() -> None:
     assert (told.predicted_step_seconds, told.predicted_ratio) == (pytest.approx(0.05), pytest.approx(0.5))
     text = speed_section(replace(command_history(before, after), proposals=(told,)))
     assert "| 1 | toy | 50.0 | – | – |" in text and "Median error" not in text
+    rated = command_history(command_run(0, 2.0, told_step_seconds=0.1, has_told_steps=False))  # twenty steps a line
+    told = with_predicted_pace(rated, proposal({"params.bf16": True}))
+    assert (told.predicted_step_seconds, told.predicted_ratio) == (pytest.approx(0.05), pytest.approx(0.5))
     after = command_run(1, 1.5, told_step_seconds=0.04)
     assert "| 1 | toy | 50.0 | 40.0 | 1.25 |" in speed_section(
         replace(command_history(before, after), proposals=(told,))
     )
+
+
+NO_ROOM = FailedCell({BF16: False, BATCH_KEY: 32}, "out_of_memory")
+
+
+@pytest.mark.parametrize(
+    ("failed", "patch", "is_proposed"),
+    [
+        (NO_ROOM, {BATCH_KEY: 32}, False),
+        (NO_ROOM, {BATCH_KEY: 48, "training.learning_rate": 1e-3}, False),
+        (NO_ROOM, {BATCH_KEY: 24}, True),
+        (NO_ROOM, {BATCH_KEY: 32, BF16: True}, True),
+        (NO_ROOM, {BATCH_KEY: 32, "model.num_hidden_layers": 2}, True),
+        (NO_ROOM, {"training.learning_rate": 1e-3}, True),
+        (FailedCell({BF16: False, BATCH_KEY: 32}, "failed"), {BATCH_KEY: 48}, True),
+        (FailedCell({BF16: False, BATCH_KEY: 32}, "timed_out"), {BATCH_KEY: 32}, True),
+        (FailedCell({BF16: False, BATCH_KEY: 32}, "untold"), {BATCH_KEY: 32}, True),
+    ],
+    ids=str,
+)
+def test_what_the_bench_saw_fail_is_not_proposed(failed: FailedCell, patch: dict[str, Any], is_proposed: bool) -> None:
+    known = history(replace(MEASURED, failed=(failed,)), run(0, 0.02))
+    idea = Idea(
+        family="toy",
+        title="toy",
+        observation="seen",
+        hypothesis="faster",
+        patch=patch,
+        predicted_ratio=0.9,
+        confidence=0.5,
+    )
+    assert (make_proposal(known, config(), idea) is not None) is is_proposed
+    assert make_proposal(known, config(), idea, "ablation") is not None
+    assert "bf16 False" in speed_section(known) and failed.outcome.replace("_", " ") in speed_section(known)
+
+
+def test_no_rule_has_an_idea_that_the_bench_saw_crash() -> None:
+    crashed = MeasuredSpeed("b0001", 60.0, CELLS[:3], (FailedCell({BF16: True, BATCH_KEY: 16}, "failed"),))
+    assert not [idea for idea in untried_ideas(history(crashed, run(0, 0.02)))[1] if BF16 in idea.patch]
+    knobs = FailedCell({ROWS: 16, "params.bf16": False}, "out_of_memory")
+    values = config_from_values(COMMAND)
+    known = replace(command_history(), speed=replace(KNOBS_MEASURED, failed=(knobs,)))
+    for patch, is_lost in (({ROWS: 16}, True), ({ROWS: 32}, True), ({ROWS: 8}, False), ({"params.bf16": True}, False)):
+        assert is_known_to_fail(known, values, patch) is is_lost
+
+
+def test_cells_that_failed_are_in_the_ledger_and_older_ledgers_have_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endings: dict[Any, tuple[str, dict[str, float]]] = {
+        (True, 16): ("out_of_memory", {}),
+        (True, 8): ("failed", {UNTOLD: 1.0}),
+    }
+
+    def measure(project: ProjectFolder, bench: OpenBench, screen: Any, seconds_left: Any) -> str:
+        while (following := next_repeat(bench.plan, bench.folder.repeats())) is not None:
+            cell, number = following
+            outcome, facts = endings.get((cell.settings[BF16], cell.settings[BATCH_KEY]), ("measured", {}))
+            steps = (0.01,) if outcome == "measured" else ()
+            repeat = CellRepeat(cell.number, number, cell.settings, "measured", step_seconds=steps, evidence=facts)
+            bench.folder.append(replace(repeat, outcome=outcome))  # type: ignore[arg-type]
+        return "done"
+
+    fake_bench(monkeypatch)
+    monkeypatch.setattr(speed_module, "run_bench", measure)
+    study = opened(tmp_path, config())
+    measure_speed(study, lambda text: None)
+    (event,) = [event for event in study.folder.ledger() if event["event"] == "speed"]
+    found = {(cell["settings"][BATCH_KEY], cell["outcome"]) for cell in event["failed"]}
+    assert found == {(16, "out_of_memory"), (8, "untold")}
+    again = opened(tmp_path, config())
+    assert again.history.speed == study.history.speed and again.history.speed is not None
+    assert {cell.outcome for cell in again.history.speed.failed} == {"out_of_memory", "untold"}
+    older = {name: value for name, value in event.items() if name != "failed"}
+    assert MeasuredSpeed.from_event(older) == replace(again.history.speed, failed=())
+
+
+def test_combinations_that_the_study_may_not_try_are_not_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans: list[BenchPlan] = []
+
+    def measure(project: ProjectFolder, bench: OpenBench, screen: Any, seconds_left: Any) -> str:
+        plans.append(bench.plan)
+        return "interrupted"
+
+    fake_bench(monkeypatch)
+    monkeypatch.setattr(speed_module, "run_bench", measure)
+    limits = {
+        "batch_size": {"values": [4, 8, 16]},
+        "dataloader_num_workers": {"values": [1, 2]},
+        "constraints": ["batch_size * dataloader_num_workers < 32"],
+    }
+    knobs = {"batch_size": 8, "dataloader_num_workers": 1}
+    run = {"command": {"run": "train {batch_size} {dataloader_num_workers}"}, "params": knobs, "search": limits}
+    monkeypatch.setattr(speed_axes, "usable_cores", lambda: 4)
+    for _ in range(2):  # the second one goes on with what the first one planned
+        measure_speed(opened(tmp_path, config_from_values({**COMMAND, **run})), lambda text: None)
+    assert plans[0] == plans[1]
+    cells = [tuple(settings.values()) for settings in plans[0].ladders]
+    assert cells == [(4, 1), (4, 2), (8, 1), (8, 2), (16, 1)]
 
 
 def fake_bench(monkeypatch: pytest.MonkeyPatch, stop_after: int | None = None) -> list[int]:
@@ -325,6 +433,7 @@ def test_what_noise_may_have_made_is_not_proposed(tmp_path: Path, monkeypatch: p
     assert about(0.02, 0.018) == [pytest.approx(0.9)]
     assert about(0.08, 0.0185) == [0.7], "too loud to tell, so the rule's guess stands"
     assert about(0.02, 0.0198) == [], "it is known to bring next to nothing"
+    assert about(0.05, 0.019) == [0.7], "a gain of 5 % within a noise of 7 %: nobody knows"
     assert about(0.3, 0.01) == [pytest.approx(0.5)], "more than even such noise makes"
     fake_bench(monkeypatch)
     study = opened(tmp_path, config())

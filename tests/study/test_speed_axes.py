@@ -104,3 +104,21 @@ def test_only_what_the_study_may_set_is_measured() -> None:
 def test_rows_have_to_divide_the_batch_of_a_whole_step() -> None:
     assert values(command({"batch_size": 8, "total_batch_size": 24}), "batch_size") == (4, 8)
     assert values(command({"batch_size": 8, "total_batch_size": 32}), "batch_size") == (4, 8, 16)
+
+
+@pytest.mark.parametrize(
+    ("more", "sizes"),
+    [
+        ({"total_batch_size": 4096, "max_seq_len": 512}, (4, 8)),
+        ({"total_batch_size": 8192, "max_seq_len": 512}, (4, 8, 16)),
+        ({"total_batch_size": 8192, "max_seq_len": 512, "nproc_per_node": 2}, (4, 8)),
+        ({"total_batch_size": 8192}, (4, 8)),
+        ({"total_batch_tokens": 1024, "seq_len": 64}, (4, 8, 16)),
+        ({"total_batch_tokens": 1024}, (4, 8)),
+        ({"global_tokens_per_step": 512, "seq_len": 64}, (4, 8)),
+        ({"total_batch_size": 32, "devices": 4}, (4, 8)),
+    ],
+    ids=str,
+)
+def test_a_total_in_tokens_is_held_against_rows_and_length(more: dict[str, Any], sizes: tuple[int, ...]) -> None:
+    assert values(command({"batch_size": 8, **more}), "batch_size") == sizes

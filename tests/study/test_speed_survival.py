@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -94,12 +95,14 @@ def test_a_study_killed_while_it_measures_goes_on_and_loses_one_cell_at_most(tmp
     ledger = read_json_lines(tmp_path / ".hotlap" / "studies" / "own" / "ledger.jsonl")
     (speed,) = [event for event in ledger if event["event"] == "speed"]
     assert len(speed["cells"]) == 2 and 5 < speed["seconds"] < 26
-    assert "measuring step times for " in said and "gradient_checkpointing False: 15." in said
+    assert "measuring step times for " in said
+    told = dict(re.findall(r"gradient_checkpointing (True|False): ([\d.]+) ms a step", said))
+    assert 15 <= float(told["False"]) < float(told["True"])
     journal = (tmp_path / "SPEEDRUN.md").read_text(encoding="utf-8")
     assert "Measured in b0001 before the first run" in journal
-    row = next(line for line in journal.splitlines() if "gradient_checkpointing True → False" in line and "15." in line)
-    assert journal.index("Predicted from that") < journal.index(row)
-    assert 0.8 < float(row.split("|")[-2]) < 1.2
+    predicted = journal.partition("Predicted from that")[2].splitlines()
+    row = next(line for line in predicted if "gradient_checkpointing True → False" in line)
+    assert 0.5 < float(row.split("|")[-2]) < 2
 
 
 def test_a_command_that_names_no_step_is_searched_without_step_times(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from hotlap.bench.setting_names import LENGTH_NAMES
+from hotlap.config.knob_ranges import LENGTH_NAMES
 from hotlap.config.models import is_free_gpt
 from hotlap.config.schema import RunConfig
 from hotlap.core.errors import ConfigError

@@ -9,21 +9,16 @@ What `config.knob_ranges` knows as another name for one of Hugging Face's need n
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
-from hotlap.config.knob_ranges import plain_name
+from hotlap.config.knob_ranges import DEVICE_NAMES, LENGTH_NAMES, plain_name
 from hotlap.config.knob_ranges import role_of as hugging_face_name
 
 Role = Literal["batch", "length", "devices", "how", "what"]
 """batch: rows per device; length: tokens in a row; devices; how: the same steps done in another way; what: other steps.
 """
-LENGTH_NAMES: Final = (
-    *("block_size", "max_length", "max_length_bytes", "max_seq_length", "max_seq_len", "seq_length", "seq_len", "seq"),
-    *("sequence_length", "context_length"),
-)
-"""Of the length of the inputs; hotlap's own tasks have one of the first three."""
 SHORT_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "batch": ("per_device_train_batch_size", "batch"),
     "seq": LENGTH_NAMES,
-    "devices": ("devices", "num_devices", "num_processes", "nproc_per_node", "num_gpus", "gpus", "world_size"),
+    "devices": DEVICE_NAMES,
     "precision": ("bf16",),
     "compile": ("torch_compile",),
     "optim": ("optim",),

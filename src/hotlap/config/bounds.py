@@ -9,11 +9,19 @@ The section is that of a sweep, so one and the same holds for `hotlap speedrun` 
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from hotlap.config.command import CommandConfig
 from hotlap.config.document import Document
-from hotlap.config.knob_ranges import SEED, is_total_batch, range_of, role_of
+from hotlap.config.knob_ranges import (
+    DEVICE_NAMES,
+    LENGTH_NAMES,
+    SEED,
+    is_total_batch,
+    plain_name,
+    range_of,
+    role_of,
+)
 from hotlap.config.load import SEARCH
 from hotlap.config.schema import RunConfig
 from hotlap.config.sweep import written_parameters
@@ -26,6 +34,9 @@ from hotlap.config.wandb_sweep import read_parameters
 from hotlap.core.errors import ConfigError
 
 _SEED_KEY: Final = f"params.{SEED}"
+_ROWS: Final = "per_device_train_batch_size"
+_MOST_PASSES: Final = 256
+"""Passes of all devices up to which a step's batch is taken for one of rows; a larger one counts tokens."""
 
 
 def knob_roles(config: RunConfig) -> dict[str, str | None]:
@@ -38,6 +49,34 @@ def knob_roles(config: RunConfig) -> dict[str, str | None]:
 def total_batch_knob(config: RunConfig) -> str | None:
     """Return the knob that holds a whole step's batch: rows per device then change nothing of what is learnt."""
     return next((name for name in config.params if is_total_batch(name)), None)
+
+
+def fits_total_batch(config: RunConfig, rows: int) -> bool:
+    """Say whether so many rows per device take a whole step's batch in whole passes, as far as the knobs tell.
+
+    A batch in tokens (by its name, or since it is that large: nanochat calls it total_batch_size, too) is a multiple of
+    rows × length × devices. Where no knob has the length, those that divide the present rows are known to fit.
+    """
+    total_knob = total_batch_knob(config)
+    total = config.params.get(total_knob or "")
+    if total_knob is None or not _is_count(total):
+        return True
+    now = next((config.params[name] for name, role in knob_roles(config).items() if role == _ROWS), None)
+    devices = _count_of(config, DEVICE_NAMES) or 1
+    if total % (rows * devices):
+        return False
+    if "tokens" not in plain_name(total_knob) and (not _is_count(now) or total <= _MOST_PASSES * now):
+        return True
+    length = _count_of(config, LENGTH_NAMES)
+    if length is not None:
+        return total % (rows * length * devices) == 0
+    return _is_count(now) and now % rows == 0
+
+
+def _count_of(config: RunConfig, names: tuple[str, ...]) -> int | None:
+    """Return the value of the knob with one of some names, where it is a whole number above 0."""
+    found = (value for name, value in config.params.items() if plain_name(name) in names)
+    return next((value for value in found if _is_count(value)), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +154,10 @@ def ends(parameter: SweepParameter) -> tuple[float, float]:
         return parameter.low, parameter.high
     values = parameter.typical_values()
     return float(values[0]), float(values[-1])
+
+
+def _is_count(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def _is_number(value: Any) -> bool:

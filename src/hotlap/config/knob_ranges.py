@@ -87,6 +87,13 @@ _ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
     "tie_word_embeddings": ("tie_weights",),
 }
 _ROLES: Final = {alias: role for role, aliases in _ALIASES.items() for alias in (role, *aliases)}
+LENGTH_NAMES: Final = (
+    *("block_size", "max_length", "max_length_bytes", "max_seq_length", "max_seq_len", "seq_length", "seq_len", "seq"),
+    *("sequence_length", "context_length"),
+)
+"""Of the length of the inputs; hotlap's own tasks have one of the first three."""
+DEVICE_NAMES: Final = ("devices", "num_devices", "num_processes", "nproc_per_node", "num_gpus", "gpus", "world_size")
+"""Of the number of devices, one process each."""
 _WIDE: Final = ("learning_rate", "muon_learning_rate", "embedding_learning_rate", "min_learning_rate")
 _SIZES: Final = ("per_device_train_batch_size", "hidden_size", "lora_r", "lora_alpha")
 _COUNTS: Final = ("max_steps", "warmup_steps", "cooldown_steps")

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 
 def setting_text(value: Any) -> str:
-    """Return a measured value for a reader; what is not set is left to hotlap, as `hotlap bench` writes it, too."""
+    """Return a measured value for a reader; what is not set is chosen by hotlap, or by the command whose knob it is."""
     return "auto" if value is None else str(value)
 
 
@@ -26,6 +26,15 @@ class SpeedCell:
 
 
 @dataclass(frozen=True, slots=True)
+class FailedCell:
+    """One combination of settings that could not be measured."""
+
+    settings: Mapping[str, Any]
+    outcome: str
+    """What a repeat of a bench says, or `untold`: it ran, but its output told no step times."""
+
+
+@dataclass(frozen=True, slots=True)
 class MeasuredSpeed:
     """What a study's bench found; without cells where it could measure none."""
 
@@ -34,6 +43,8 @@ class MeasuredSpeed:
     seconds: float = 0.0
     """Wall seconds of the study that it took."""
     cells: tuple[SpeedCell, ...] = ()
+    failed: tuple[FailedCell, ...] = ()
+    """Without the settings of the config: those are tried anyway. Empty in ledgers older than the field."""
 
     @classmethod
     def from_event(cls, event: Mapping[str, Any]) -> Self:
@@ -42,7 +53,8 @@ class MeasuredSpeed:
             SpeedCell(dict(cell["settings"]), float(cell["seconds_per_step"]), float(cell.get("uncertainty", 0.0)))
             for cell in event.get("cells", ())
         )
-        return cls(str(event["bench"]), float(event.get("seconds", 0.0)), tuple(cells))
+        failed = (FailedCell(dict(cell["settings"]), str(cell["outcome"])) for cell in event.get("failed", ()))
+        return cls(str(event["bench"]), float(event.get("seconds", 0.0)), tuple(cells), tuple(failed))
 
     @property
     def keys(self) -> tuple[str, ...]:

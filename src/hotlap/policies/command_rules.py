@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import Any, Final
 
-from hotlap.config.bounds import KnobSearch, knob_roles, knob_search, total_batch_knob
+from hotlap.config.bounds import KnobSearch, fits_total_batch, knob_roles, knob_search, total_batch_knob
 from hotlap.core.records import History
 from hotlap.policies.evidence import Evidence
 from hotlap.policies.ideas import Idea
@@ -107,7 +107,7 @@ def _batch(knobs: Knobs) -> Iterator[Idea]:
         yield from _rows(knobs, now) if total is None else _passes(knobs, now, total)
     steps = knobs.number(_ACCUMULATION)
     if steps is not None and steps > 1:
-        why = "One micro-batch per step gives more updates per second."
+        why = "Fewer micro-batches per step give more updates per second."
         yield from _idea(knobs, _ACCUMULATION, 1, "batch_size", why, (0.7, 0.5))
 
 
@@ -117,12 +117,11 @@ def _rows(knobs: Knobs, now: int) -> Iterator[Idea]:
     is_idle = busy is not None and busy < _BUSY
     seen = "" if busy is None else f" {_gpu_text(busy)}"
     passes = knobs.number(_ACCUMULATION) or 1
-    fewer = "Twice as many updates per second outweigh their noise.", 0.2 if is_idle else 0.4
-    more = "The gradient is noisy and the device not full: fewer, better updates win.", 0.4 if is_idle else 0.2
-    for rows, (why, chance) in ((now // 2, fewer), (now * 2, more)):
-        if not rows:
+    for wanted, chance in ((now // 2, 0.2 if is_idle else 0.4), (now * 2, 0.4 if is_idle else 0.2)):
+        rows = knobs.within(_BATCH, wanted) if wanted else None
+        if rows is None:
             continue
-        odds, told = (0.75, chance), seen
+        why, odds, told = _guessed(now, rows), (0.75, chance), seen
         ratio = measured_ratio(knobs.evidence, f"params.{knobs.names[_BATCH]}", rows)
         if ratio is not None:
             why, odds = _weighed(now, rows, ratio)
@@ -134,7 +133,15 @@ def _rows(knobs: Knobs, now: int) -> Iterator[Idea]:
         yield from _idea(knobs, _BATCH, rows, "batch_size", why, odds, seen=told)
 
 
-def _weighed(now: int, rows: int, ratio: float) -> tuple[str, tuple[float, float]]:
+def _guessed(now: int, rows: float) -> str:
+    """Return why a batch of another size may pay of whose steps nothing is known."""
+    if rows > now:
+        return "The gradient is noisy and the device not full: fewer, better updates win."
+    times = "Twice" if 2 * rows == now else f"{now / rows:.2f} times"
+    return f"{times} as many updates per second outweigh their noise."
+
+
+def _weighed(now: int, rows: float, ratio: float) -> tuple[str, tuple[float, float]]:
     """Return why a batch of another size may pay whose steps take so many times as long, and the odds.
 
     Twice the batch needs between half as many steps (all noise) and as many (none): the middle is expected.
@@ -150,11 +157,13 @@ def _weighed(now: int, rows: int, ratio: float) -> tuple[str, tuple[float, float
 
 def _passes(knobs: Knobs, now: int, total: str) -> Iterator[Idea]:
     """Where another knob holds the batch of a step, more rows take it in fewer passes: nothing else is learnt."""
-    size = knobs.evidence.config.params[total]
-    is_whole = not isinstance(size, int) or size % (2 * now) == 0
-    if is_whole and measured_ratio(knobs.evidence, f"params.{knobs.names[_BATCH]}", 2 * now) is None:
-        why = f"{total} stays {text_of(size)}: the same steps, each in half as many passes."
-        yield from _idea(knobs, _BATCH, 2 * now, "passes", why, (0.9, 0.3))
+    config, rows = knobs.evidence.config, knobs.within(_BATCH, 2 * now)
+    if not isinstance(rows, int) or not fits_total_batch(config, rows):
+        return
+    if measured_ratio(knobs.evidence, f"params.{knobs.names[_BATCH]}", rows) is None:
+        fewer = "half as many" if rows == 2 * now else f"{now / rows:.2f} times as many"
+        why = f"{total} stays {text_of(config.params[total])}: the same steps, each in {fewer} passes."
+        yield from _idea(knobs, _BATCH, rows, "passes", why, (0.9, 0.3))
 
 
 def _bench(knobs: Knobs) -> str:

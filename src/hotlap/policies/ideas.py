@@ -10,6 +10,7 @@ from hotlap.config.schema import RunConfig
 from hotlap.core.errors import ConfigError
 from hotlap.core.records import History, Proposal
 from hotlap.policies.evidence import Evidence
+from hotlap.policies.measured_failures import is_known_to_fail
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,13 +42,14 @@ Rule = Callable[[Evidence], Iterator[Idea]]
 def make_proposal(history: History, parent: RunConfig, idea: Idea, proposer: str = "rules") -> Proposal | None:
     """Return the idea as the next proposal on the incumbent's config.
 
-    None when it changes nothing or does not fit this config, for instance heads that do not divide the width.
+    None when it changes nothing or does not fit this config, for instance heads that do not divide the width, and for
+    what the bench before the study saw fail; what is tried without a kept change has run before.
     """
     try:
         diff = config_diff(parent, config_from_values(parent.model_dump(mode="json"), idea.patch))
     except ConfigError:
         return None
-    if not diff:
+    if not diff or (proposer != "ablation" and is_known_to_fail(history, parent, idea.patch)):
         return None
     return Proposal(
         number=len(history.proposals) + 1,

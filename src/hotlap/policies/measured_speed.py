@@ -76,14 +76,18 @@ def measured_steps(evidence: Evidence) -> Iterator[Idea]:
 def measured_ratio(evidence: Evidence, key: str, value: object) -> float | None:
     """Return the step time with a value relative to now.
 
-    None where the bench did not measure both, and where it was too loud to tell them apart.
+    None where the bench did not measure both, and where it was too loud to tell them apart: of the same steps, too, a
+    gain that would be worth a run but may be noise. Else neither a figure nor a guess would speak for it.
     """
     speed = evidence.speed
     if speed is None or key not in speed.keys:
         return None
     now = _now(evidence)
     ratio, noise = speed.ratio(now, {**now, key: value}), speed.noise(now, {**now, key: value})
-    return None if ratio is None or (noise > _LOUD and abs(ratio - 1) < noise) else ratio
+    if ratio is None or (noise > _LOUD and abs(ratio - 1) < noise):
+        return None
+    is_doubtful = 1 - noise < ratio <= _WORTH_TRYING and key in step_families(evidence.config)
+    return None if is_doubtful else ratio
 
 
 def is_slower(evidence: Evidence, key: str, value: object) -> bool:

@@ -13,6 +13,7 @@ from hotlap.config.schema import RunConfig
 from hotlap.core.records import History, Proposal
 from hotlap.policies.evidence import Evidence, gather_evidence
 from hotlap.policies.ideas import Idea, Rule, make_proposal
+from hotlap.policies.measured_failures import is_known_to_fail
 from hotlap.policies.model_rules import MACHINE_RULES, MODEL_RULES
 from hotlap.policies.optimization_rules import OPTIMIZATION_RULES, dropout
 from hotlap.search.noise import STEP_TIME_RATIO
@@ -115,7 +116,12 @@ def _untried_ideas(history: History) -> tuple[Evidence, tuple[Idea, ...]]:
     parent = candidate_config(history, history.incumbent)
     evidence = gather_evidence(history, parent)
     rules = GPT_RULES if is_free_gpt(parent.model) else OTHER_RULES
-    ideas = [idea for rule in rules for idea in rule(evidence) if not evidence.was_tried(idea.patch)]
+    ideas = [
+        idea
+        for rule in rules
+        for idea in rule(evidence)
+        if not evidence.was_tried(idea.patch) and not is_known_to_fail(history, parent, idea.patch)
+    ]
     return evidence, tuple(sorted(ideas, key=lambda idea: gain_per_second(idea, evidence), reverse=True))
 
 

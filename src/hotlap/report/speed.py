@@ -5,7 +5,7 @@ from statistics import median
 from typing import Final
 
 from hotlap.core.records import History, Proposal
-from hotlap.core.speed import setting_text
+from hotlap.core.speed import FailedCell, setting_text
 from hotlap.report.text import NOTHING, one_line, percent_text, seconds_text, step_time_text, table
 
 _HEADERS: Final = ("#", "change", "predicted ms/step", "measured ms/step", "predicted / measured")
@@ -29,6 +29,8 @@ def speed_section(history: History) -> str:
         for cell in speed.cells
     ]
     parts = [intro, table(headers, cells, words=())]
+    if speed.failed:
+        parts.append(f"Not measured: {'; '.join(map(_failure, speed.failed))}.")
     rows = [_row(proposal, history) for proposal in history.proposals if proposal.predicted_step_seconds is not None]
     if rows:
         parts += [
@@ -39,6 +41,11 @@ def speed_section(history: History) -> str:
     if errors:
         parts.append(f"Median error of {len(errors)} predicted step times: {percent_text(median(errors))}.")
     return "\n\n".join(parts)
+
+
+def _failure(cell: FailedCell) -> str:
+    settings = ", ".join(f"{key.rpartition('.')[2]} {setting_text(value)}" for key, value in cell.settings.items())
+    return one_line(f"{settings} ({cell.outcome.replace('_', ' ')})")
 
 
 def _row(proposal: Proposal, history: History) -> list[str]:

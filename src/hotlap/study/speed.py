@@ -6,15 +6,17 @@ with_predicted_pace(study.history, proposal)  # what a change of batch, precisio
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 from hotlap.bench.answers import Answers, answers_from, predicted_seconds
+from hotlap.bench.axes import Axis, combinations
 from hotlap.bench.cells import noise_of, summarise
+from hotlap.bench.command_cell import UNTOLD
 from hotlap.bench.drive import OpenBench, conclude, find_bench, open_bench, run_bench
 from hotlap.bench.plan import BenchPlan, GridCell
-from hotlap.config.bounds import knob_roles
+from hotlap.config.bounds import knob_roles, knob_search
 from hotlap.config.load import get_dotted
 from hotlap.config.schema import RunConfig
 from hotlap.core.bench_records import CellRepeat
@@ -23,7 +25,7 @@ from hotlap.core.records import History, Proposal
 from hotlap.core.speed import setting_text
 from hotlap.policies.measured_speed import step_families
 from hotlap.policies.rules import candidate_config
-from hotlap.search.pace import step_seconds, told_step_seconds
+from hotlap.search.pace import told_step_seconds, whole_step_seconds
 from hotlap.study.speed_axes import CELL_SECONDS, Machine, fewest_cells, speed_axes
 from hotlap.study.study import Study
 
@@ -71,7 +73,8 @@ def measure_speed(study: Study, says: Callable[[str], object]) -> str:
         }
         for cell in measured
     ]
-    study.note_speed({"bench": bench_id, "seconds": study.age_seconds - began, "cells": cells})
+    failed = _failed(bench, [cell.settings for cell in measured])
+    study.note_speed({"bench": bench_id, "seconds": study.age_seconds - began, "cells": cells, "failed": failed})
     for cell in measured:
         told = ", ".join(f"{key.rpartition('.')[2]} {setting_text(value)}" for key, value in cell.settings.items())
         says(f"   {told}: {1e3 * cell.seconds_per_step:.1f} ms a step")
@@ -88,6 +91,15 @@ def _refused(bench: OpenBench) -> str:
     return ""
 
 
+def _failed(bench: OpenBench, measured: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return settings and outcome of the cells without figures, that of the config left out: it is tried anyway."""
+    return [
+        {"settings": dict(repeat.settings), "outcome": "untold" if UNTOLD in repeat.evidence else repeat.outcome}
+        for repeat in bench.folder.repeats()
+        if not repeat.is_measured and repeat.settings not in (*measured, bench.plan.base)
+    ]
+
+
 def _reason(repeat: CellRepeat) -> str:
     """Return why a repeat has no figures; a study has no option for the limit of a cell."""
     said = repeat.message.replace("with --limit", "with a larger bench.budget_ratio")
@@ -100,6 +112,7 @@ def with_predicted_pace(history: History, proposal: Proposal) -> Proposal:
     Nothing is told of one that changes the work of a step in other ways, too. Where the parent's steps take longer than
     the bench's, what it has more is taken for a cost that stays. A change of the step time alone is expected to change
     the time to target by what it changes of all that the parent's clock counts, the start-up of a command included.
+    Where its lines name no step nobody knows how many steps that is: then the steps alone are compared.
     """
     speed = history.speed
     if speed is None or not set(proposal.patch) & set(speed.keys):
@@ -118,7 +131,7 @@ def with_predicted_pace(history: History, proposal: Proposal) -> Proposal:
     predicted = now + seconds[1] - seconds[0] if now > seconds[0] else now * seconds[1] / seconds[0]
     proposal = replace(proposal, predicted_step_seconds=predicted)
     if set(proposal.patch) <= set(step_families(parent)):
-        whole = now if told is None else max(now, step_seconds(history).get(proposal.parent, now))
+        whole = now if told is None else max(now, whole_step_seconds(history).get(proposal.parent, now))
         proposal = replace(proposal, predicted_ratio=(whole + predicted - now) / whole)
     return proposal
 
@@ -157,17 +170,25 @@ def _begun(study: Study, room: float, says: Callable[[str], object]) -> OpenBenc
         return None
     values = config.model_dump(mode="json")
     limit = max(30.0, room) if config.command is None else room / 2  # else a slow start would leave nothing to compare
+    base = {axis.key: get_dotted(values, axis.key) for axis in axes}
     plan = BenchPlan(
         axes=axes,
         repeats=_ROUNDS,
         steps=8,
         seconds=_MEASURED_SECONDS,
         limit_seconds=limit,
-        base={axis.key: get_dotted(values, axis.key) for axis in axes},
+        base=base,
+        left_out=() if config.command is None else _forbidden(config, axes, base),
     )
     opened = open_bench(study.project, config, plan, is_new=True, study=config.name)
     study.note_speed_begun(opened.folder.bench_id)
     return opened
+
+
+def _forbidden(config: RunConfig, axes: Sequence[Axis], base: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
+    """Return the combinations, but for the config's own, that the constraints of `search` leave out."""
+    search = knob_search(config)
+    return tuple(one for one in combinations(axes) if one != base and not search.allows(config, one))
 
 
 def _answers(history: History) -> Answers:
