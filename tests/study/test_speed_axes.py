@@ -117,8 +117,17 @@ def test_rows_have_to_divide_the_batch_of_a_whole_step() -> None:
         ({"total_batch_tokens": 1024}, (4, 8)),
         ({"global_tokens_per_step": 512, "seq_len": 64}, (4, 8)),
         ({"total_batch_size": 32, "devices": 4}, (4, 8)),
+        ({"total_batch_size": 512, "seq_len": 64}, (4, 8)),
+        ({"total_batch_size": 512, "seq_len": 128}, (4, 8, 16)),
     ],
     ids=str,
 )
 def test_a_total_in_tokens_is_held_against_rows_and_length(more: dict[str, Any], sizes: tuple[int, ...]) -> None:
     assert values(command({"batch_size": 8, **more}), "batch_size") == sizes
+
+
+def test_devices_of_a_launcher_count_too() -> None:
+    knobs = {"batch_size": 8, "total_batch_size": 32}
+    run = "torchrun --nproc_per_node=4 train.py {batch_size} {total_batch_size}"
+    asked = config_from_values({"command": {"run": run}, "params": knobs, "targets": ["loss < 1"]})
+    assert values(asked, "batch_size") == (4, 8)

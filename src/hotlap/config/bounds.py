@@ -36,7 +36,7 @@ from hotlap.core.errors import ConfigError
 _SEED_KEY: Final = f"params.{SEED}"
 _ROWS: Final = "per_device_train_batch_size"
 _MOST_PASSES: Final = 256
-"""Passes of all devices up to which a step's batch is taken for one of rows; a larger one counts tokens."""
+"""Passes of all devices beyond which a step's batch counts tokens, not rows."""
 
 
 def knob_roles(config: RunConfig) -> dict[str, str | None]:
@@ -51,23 +51,24 @@ def total_batch_knob(config: RunConfig) -> str | None:
     return next((name for name in config.params if is_total_batch(name)), None)
 
 
-def fits_total_batch(config: RunConfig, rows: int) -> bool:
+def fits_total_batch(config: RunConfig, rows: int, devices: int | None = None) -> bool:
     """Say whether so many rows per device take a whole step's batch in whole passes, as far as the knobs tell.
 
     A batch in tokens (by its name, or since it is that large: nanochat calls it total_batch_size, too) is a multiple of
     rows × length × devices. Where no knob has the length, those that divide the present rows are known to fit.
+    `devices` are those of a knob where nobody knows better.
     """
     total_knob = total_batch_knob(config)
     total = config.params.get(total_knob or "")
     if total_knob is None or not _is_count(total):
         return True
     now = next((config.params[name] for name, role in knob_roles(config).items() if role == _ROWS), None)
-    devices = _count_of(config, DEVICE_NAMES) or 1
+    devices, length = devices or _count_of(config, DEVICE_NAMES) or 1, _count_of(config, LENGTH_NAMES)
     if total % (rows * devices):
         return False
-    if "tokens" not in plain_name(total_knob) and (not _is_count(now) or total <= _MOST_PASSES * now):
+    most_rows = min(length or _MOST_PASSES + 1, _MOST_PASSES + 1) * devices * now if _is_count(now) else math.inf
+    if "tokens" not in plain_name(total_knob) and total < most_rows:
         return True
-    length = _count_of(config, LENGTH_NAMES)
     if length is not None:
         return total % (rows * length * devices) == 0
     return _is_count(now) and now % rows == 0

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from hotlap.bench.axes import BATCH_KEY, Axis
+from hotlap.bench.launcher_devices import devices_of
 from hotlap.config.bounds import KnobSearch, fits_total_batch, knob_roles, knob_search
 from hotlap.config.knob_ranges import role_of
 from hotlap.config.load import config_from_values, get_dotted
@@ -158,7 +159,7 @@ def _knob_values(config: RunConfig, search: KnobSearch, role: str, name: str, ma
     count = now if isinstance(now, int) and not isinstance(now, bool) and now >= 0 else None
     wanted: tuple[Any, ...] = ()
     if role == _BATCH and count:
-        wanted = tuple(rows for rows in _sizes(count) if fits_total_batch(config, rows))
+        wanted = tuple(rows for rows in _sizes(count) if fits_total_batch(config, rows, devices_of(config)))
     elif role == "dataloader_num_workers" and count is not None:
         wanted = (2 * count or 2,) if 2 * count <= machine.cores else ()
     elif count is None and (parameter := search.parameters.get(key)) is not None and parameter.is_choice:
