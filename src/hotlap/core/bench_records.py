@@ -51,7 +51,7 @@ class CellRepeat:
     flops_per_step: float | None = None
     """Model FLOPs of a step on all devices: 6 per weight of a Linear and token plus attention; padding counts 0."""
     matmul_flops: float | None = None
-    """FLOP/s of a 2048 × 2048 × 2048 matrix product in the run's number format, measured in this process."""
+    """FLOP/s of a large matrix product (2048 rows on a CPU) in the run's number format, measured in this process."""
     peak_flops: float | None = None
     """FLOP/s that the maker of the GPU states for that format, for one device; None where it is not known."""
     device: str = ""

@@ -1,7 +1,8 @@
 """How fast this process can compute, copy and start operations: what the speed of a training is held against."""
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import torch
@@ -12,7 +13,11 @@ from hotlap.core.processes import processor_name
 from hotlap.train.distributed import World
 from hotlap.train.parts import Parts
 
-MATMUL_SIZE: Final = 2048
+_MATMUL_SIZES: Final[Mapping[str, tuple[int, ...]]] = {"cpu": (2048,), "cuda": (8192, 4096, 2048)}
+"""Rows of square products by device. A GPU does the smallest in some 20 µs, so it needs larger ones to be filled."""
+_TIMED_SECONDS: Final = 0.02
+"""Between two looks at a GPU's clock: long against starting the work and waiting for its end."""
+_LEAST_TO_FILL: Final = 4096
 _COPIED_BYTES: Final = 2**26
 """Larger than the caches of most processors."""
 _TINY_OPERATIONS: Final = 1000
@@ -36,17 +41,34 @@ def number_format(parts: Parts) -> NumberFormat:
 
 
 def matmul_flops(device: torch.device, kind: NumberFormat) -> float:
-    """Return the FLOP/s of a 2048 × 2048 × 2048 matrix product, the best of some."""
+    """Return the FLOP/s of a square matrix product: 2048 rows on a CPU; on a GPU 8192 or 4096, whichever is faster.
+
+    Where a GPU has no room left for these, 2048 rows have to do.
+    """
+    best = 0.0
+    for size in _MATMUL_SIZES[device.type]:
+        if best and size < _LEAST_TO_FILL:
+            break
+        try:
+            best = max(best, _matmul_flops(device, kind, size))
+        except torch.OutOfMemoryError:  # the training holds the rest
+            torch.cuda.empty_cache()
+            if size == _MATMUL_SIZES[device.type][-1]:
+                raise
+    return best
+
+
+def _matmul_flops(device: torch.device, kind: NumberFormat, size: int) -> float:
     dtype = torch.bfloat16 if kind == "bf16" else torch.float32
-    one, other = (torch.randn(MATMUL_SIZE, MATMUL_SIZE, dtype=dtype, device=device) for _ in range(2))
-    return 2 * MATMUL_SIZE**3 / _best_seconds(device, lambda: torch.mm(one, other))
+    one, other = (torch.randn(size, size, dtype=dtype, device=device) for _ in range(2))
+    return 2 * size**3 / _best_seconds(device, lambda: torch.mm(one, other))
 
 
 def copy_bytes_per_second(device: torch.device) -> float:
     """Return the bytes read and written per second by a copy that no cache holds."""
     source = torch.ones(_COPIED_BYTES, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    return 2 * _COPIED_BYTES / _best_seconds(device, lambda: target.copy_(source))
+    return 2 * len(source) / _best_seconds(device, lambda: target.copy_(source))
 
 
 def operation_seconds(device: torch.device) -> float:
@@ -67,14 +89,21 @@ def all_reduce_seconds(world: World, num_elements: int) -> float:
 
 
 def _best_seconds(device: torch.device, work: Callable[[], object], *, is_bounded: bool = True) -> float:
-    """Return the least seconds of some repeats; those that all processes take together are always as many."""
+    """Return the least seconds of some repeats; those that all processes take together are always as many.
+
+    On a GPU a repeat does the work many times, so that starting it and waiting for it hardly count.
+    """
     best, start = float("inf"), time.perf_counter()
+    times = 1
     for repeat in range(1 + (10 if is_bounded else _LEAST_REPEATS)):
         before = _now(device)
-        work()
-        seconds = _now(device) - before
+        for _ in range(times):
+            work()
+        seconds = (_now(device) - before) / times
         if repeat:  # the first one sets up
             best = min(best, seconds)
+        if repeat == 1 and is_bounded and device.type == "cuda":
+            times = max(1, math.ceil(_TIMED_SECONDS / max(seconds, 1e-9)))
         if is_bounded and repeat >= _LEAST_REPEATS and time.perf_counter() - start > _MOST_SECONDS:
             break
     return best
