@@ -1,5 +1,6 @@
 """The process of a cell: what becomes of its answer, of its silence, of its time limit, and of what it started."""
 
+import json
 import sys
 import time
 from pathlib import Path
@@ -83,6 +84,35 @@ def test_an_answer_of_before_does_not_count(project: ProjectFolder) -> None:
     assert repeat.outcome == "failed"
 
 
+COMPILES = """
+import json, os, sys
+from pathlib import Path
+job = json.load(open(sys.argv[1]))
+folders = [Path(os.environ[name]) for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")]
+was_empty = not any(folder.exists() for folder in folders)
+for folder in folders:
+    folder.mkdir(parents=True)
+line = {key: job[key] for key in ("cell", "repeat", "settings")}
+said = json.dumps([was_empty, *map(str, folders)])
+json.dump({**line, "outcome": "measured", "step_seconds": [0.5], "message": said}, open(job["result"], "w"))
+"""
+
+
+@pytest.mark.parametrize("name", ["project", "a project"])
+def test_each_repeat_compiles_anew_and_nothing_of_it_stays(tmp_path: Path, name: str) -> None:
+    project = ProjectFolder(tmp_path / name).create()
+    bench = BenchFolder.create(project.benches_path)
+    program = (sys.executable, "-c", COMPILES)
+    for number in range(2):
+        repeat = measure_cell(
+            bench, config_from_values({}), (CELL, number), BenchPlan(axes=()), project, program=program
+        )
+        was_empty, *folders = json.loads(repeat.message)
+        assert was_empty
+        assert len(set(folders)) == 2 and all(" " not in folder for folder in folders)
+        assert not any(Path(folder).exists() for folder in folders)
+
+
 def test_an_interruption_ends_the_process(project: ProjectFolder) -> None:
     note = project.project / "pid"
     program = f"import os, time; open({str(note)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
@@ -111,3 +141,5 @@ def test_a_busy_neighbour_is_told_and_a_quiet_machine_is_not() -> None:
     assert "1.50 cores busy" in with_disturbance(repeat, busy).message
     assert not with_disturbance(repeat, [{**sample, "other_cores": 0.0} for sample in busy]).message
     assert not with_disturbance(CellRepeat(0, 0, {}, "out_of_memory"), busy).message
+    told = with_disturbance(CellRepeat(0, 0, {}, "measured", "about", step_seconds=(0.1,)), busy).message
+    assert told.startswith("about; other processes kept 1.50 cores busy")

@@ -5,9 +5,11 @@ repeat = measure_cell(bench, config, (cell, 0), plan, project)
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -37,6 +39,8 @@ PROGRAM: Final = (sys.executable, "-P", "-m", "hotlap.worker.bench")
 _POLL_SECONDS: Final = 0.05
 _SAMPLE_SECONDS: Final = 0.5
 _SHOWN_BYTES: Final = 4096
+_COMPILED_CODE: Final[Mapping[str, str]] = {"TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton"}
+"""Where compilers keep what they made: an empty place for each repeat, else the first one would warm up the others."""
 _KILLED: Final = re.compile(r"SIGKILL|Signal 9\b|exitcode\s*:\s*-9")
 
 
@@ -64,7 +68,12 @@ def measure_cell(
     empty = CellRepeat(cell.number, number, dict(cell.settings), "failed", num_devices=config.devices)
     job, result, log = _write_job(bench, config, empty, plan, project)
     argv = [*program_for(program, config.devices), str(job)]
-    environment = {**worker_environment(os.environ, config.devices), RUN_VARIABLE: bench_mark(bench)}
+    compiled = _empty_compiled_path(bench)
+    environment = {
+        **worker_environment(os.environ, config.devices),
+        **{name: str(compiled / place) for name, place in _COMPILED_CODE.items()},
+        RUN_VARIABLE: bench_mark(bench),
+    }
     with log.open("wb") as output:
         try:
             process = subprocess.Popen(
@@ -85,6 +94,7 @@ def measure_cell(
         reader.close()
         kill_session(process.pid, bench_mark(bench))
         process.wait()
+        shutil.rmtree(compiled, ignore_errors=True)
     found = read_json(result)
     if found is not None:
         return with_disturbance(CellRepeat.from_json(found), samples)
@@ -96,9 +106,10 @@ def measure_cell(
 
 def with_disturbance(repeat: CellRepeat, samples: Sequence[Mapping[str, Any]]) -> CellRepeat:
     """Return a measured repeat that says so where other programs kept the machine busy beside it."""
-    if not repeat.is_measured or repeat.message:
+    if not repeat.is_measured:
         return repeat
-    return replace(repeat, message=contamination(samples, worker_threads()))
+    told = [repeat.message, contamination(samples, worker_threads())]
+    return replace(repeat, message="; ".join(filter(None, told)))
 
 
 def _write_job(
@@ -132,6 +143,15 @@ def _write_job(
     }
     write_json(scratch / "job.json", job)
     return scratch / "job.json", result, bench.log_path(empty.cell, empty.repeat)
+
+
+def _empty_compiled_path(bench: BenchFolder) -> Path:
+    """Return where the process of a repeat may keep compiled code; nothing is there yet."""
+    path = bench.compiled_path.resolve()
+    if re.search(r"\s", str(path)):  # torch's own call of the compiler falls apart at a space
+        return Path(tempfile.mkdtemp(prefix="hotlap-bench-"))
+    shutil.rmtree(path, ignore_errors=True)  # of a repeat that was killed
+    return path
 
 
 def _wait(

@@ -28,6 +28,8 @@ class BenchFolder:
         self.lock_path = path / "lock"
         self.scratch_path = path / "scratch"
         """What the process of the cell at hand reads and writes; of no worth once its line is written."""
+        self.compiled_path = self.scratch_path / "compiled"
+        """The code that compilers make for that process; removed at its end."""
         self.logs_path = path / "logs"
         self.runs_path = path / "runs"
         """The run folders of a command's cells."""
