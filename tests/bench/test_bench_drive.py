@@ -1,5 +1,6 @@
 """The driver of a bench: what it writes before it starts, how it goes on, and who may drive it."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -197,6 +198,33 @@ def test_a_bench_of_another_machine_does_not_go_on(project: ProjectFolder, monke
     for go_on in (lambda: open_bench(project, CONFIG, PLAN), lambda: find_bench(project, None)):
         with pytest.raises(StudyError, match=r"b0001 was begun elsewhere \(processor .* is now 'another'\).*--new"):
             go_on()
+
+
+def test_a_bench_of_other_code_does_not_go_on(project: ProjectFolder, measured: list[RunConfig]) -> None:
+    script = project.project / "train.py"
+    script.write_text("first = True\n", encoding="utf-8")
+    command = config_from_values({"command": {"run": "python train.py {batch_size}"}, "params": {"batch_size": 1}})
+    plan = BenchPlan(axes=(Axis("params.batch_size", (1, 2)),), repeats=1)
+    assert not open_bench(project, command, plan).notice
+    assert not open_bench(project, command, plan).notice
+    script.write_text("second = True\n", encoding="utf-8")
+    told = "b0001 .*its figures would be mixed with others: train.py is not what it was"
+    with pytest.raises(StudyError, match=rf"{told}; undo that, or begin anew: the same command without --resume"):
+        find_bench(project, None)
+    anew = open_bench(project, command, plan)
+    assert anew.folder.bench_id == "b0002"
+    screen = Quiet()
+    assert run_bench(project, anew, screen, lambda: 0.0) == "done"
+    assert re.fullmatch(rf"note: {told}\. b0002 begins anew", screen.lines[0])
+    assert find_bench(project, None).folder.bench_id == "b0002"
+
+
+def test_a_bench_of_another_torch_does_not_go_on(project: ProjectFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_bench(project, CONFIG, PLAN)
+    monkeypatch.setattr(drive, "made_with", lambda *_: {"torch": "0.1"})
+    with pytest.raises(StudyError, match=r"b0001 cannot go on.*torch was .*, is 0\.1"):
+        find_bench(project, None)
+    assert "torch was" in open_bench(project, CONFIG, PLAN).notice
 
 
 @pytest.mark.parametrize(("name", "message"), [(None, "no bench that could go on"), ("b0007", "no bench b0007")])

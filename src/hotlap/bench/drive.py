@@ -17,6 +17,7 @@ import hotlap
 from hotlap.bench.axes import DEVICES_KEY
 from hotlap.bench.cell_process import bench_mark, measure_cell
 from hotlap.bench.command_cell import CUT_STEPS, command_config, measure_command
+from hotlap.bench.made_with import changes, made_with
 from hotlap.bench.plan import BenchPlan, GridCell, cells_of, next_repeat, planned_repeats
 from hotlap.bench.summary import Written, write_summary
 from hotlap.config.load import config_from_values, config_text, get_dotted, load_config
@@ -61,6 +62,8 @@ class OpenBench:
     folder: BenchFolder
     config: RunConfig
     plan: BenchPlan
+    notice: str = ""
+    """Why it begins anew where the same command had a bench that could have gone on."""
 
     def config_of(self, settings: Mapping[str, Any]) -> RunConfig:
         """Return the config of a cell; raises ConfigError for settings that do not fit together."""
@@ -86,16 +89,22 @@ def open_bench(
 ) -> OpenBench:
     """Return a new bench, or the last one of the project where that is the same and did not come to its end.
 
-    `study` is the one that it belongs to: only who names such a bench means it.
+    `study` is the one that it belongs to: only who names such a bench means it. Where the code of its steps or torch
+    has changed meanwhile, a new one begins, and its notice says what has.
 
     Raises ConfigError, before anything is written, for a cell whose settings do not fit together.
     """
-    identity = _identity(config, plan)
+    identity, notice = _identity(config, plan), ""
+    sources = made_with(config, plan, project.project)
     last = bench_folders(project.benches_path)[-1:]
     if last and not is_new and last[0].plan_path.is_file():
         stored = last[0].plan()
         if stored.get("identity") == identity and next_repeat(plan, last[0].repeats()) is not None:
-            return _checked(OpenBench(last[0], config, plan), stored)
+            opened = _checked(OpenBench(last[0], config, plan), stored)
+            changed = "; ".join(changes(stored.get("made_with") or {}, sources))
+            if not changed:
+                return opened
+            notice = f"{last[0].bench_id} does not go on, since its figures would be mixed with others: {changed}"
     _check_cells(config, plan)
     folder = BenchFolder.create(project.benches_path)
     folder.write_config(config_text(config))
@@ -107,6 +116,7 @@ def open_bench(
             "name": config.name,
             "study": study,
             "identity": identity,
+            "made_with": sources,
             **plan.to_json(),
             "cells": [{"cell": cell.number, "settings": dict(cell.settings)} for cell in cells],
             "order": _whole_order(plan),
@@ -115,13 +125,13 @@ def open_bench(
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
         }
     )
-    return OpenBench(folder, config, plan)
+    return OpenBench(folder, config, plan, notice and f"{notice}. {folder.bench_id} begins anew")
 
 
 def find_bench(project: ProjectFolder, name: str | None) -> OpenBench:
     """Return a bench of the project by its id, or the last one that did not come to its end.
 
-    Raises StudyError where there is none, or where it was measured on another machine.
+    Raises StudyError where there is none, or where it would go on on another machine, with other code or another torch.
     """
     folders = bench_folders(project.benches_path)
     if name is not None:
@@ -132,8 +142,10 @@ def find_bench(project: ProjectFolder, name: str | None) -> OpenBench:
         if name is None and folder.plan().get("study"):
             continue
         plan = BenchPlan.from_json(folder.plan())
-        if name is not None or next_repeat(plan, folder.repeats()) is not None:
-            return _checked(OpenBench(folder, load_config(folder.config_path), plan), folder.plan())
+        is_open = next_repeat(plan, folder.repeats()) is not None
+        if name is not None or is_open:
+            opened = _checked(OpenBench(folder, load_config(folder.config_path), plan), folder.plan())
+            return _unchanged(opened, project.project) if is_open else opened
     what = f"no bench {name}" if name is not None else "no bench that could go on"
     known = ", ".join(folder.bench_id for folder in bench_folders(project.benches_path)) or "none"
     raise StudyError(f"{project.benches_path}: {what} (there: {known}); start one with hotlap bench CONFIG")
@@ -153,7 +165,7 @@ def run_bench(
     """
     most = max((int(value) for value in _values(bench.plan, DEVICES_KEY)), default=bench.config.devices)
     devices = run_devices(most, use_cpu=bench.config.training.use_cpu)
-    if notice := devices_notice(most, devices):
+    for notice in filter(None, (bench.notice, devices_notice(most, devices))):
         screen.says(f"note: {notice}")
     with bench_lock(bench.folder), device_lock(devices, screen.says):
         _end_forgotten(bench.folder)
@@ -239,6 +251,17 @@ def _checked(bench: OpenBench, stored: Mapping[str, Any]) -> OpenBench:
         raise StudyError(
             f"{bench.folder.bench_id} was begun elsewhere ({'; '.join(changed)}), so its figures cannot be compared "
             "with new ones; start another bench with --new"
+        )
+    return bench
+
+
+def _unchanged(bench: OpenBench, directory: Path) -> OpenBench:
+    """Return a bench whose steps run what they ran when it began; raises StudyError where they do not."""
+    before = bench.folder.plan().get("made_with") or {}
+    if changed := "; ".join(changes(before, made_with(bench.config, bench.plan, directory))):
+        raise StudyError(
+            f"{bench.folder.bench_id} cannot go on, since its figures would be mixed with others: {changed}; undo "
+            "that, or begin anew: the same command without --resume"
         )
     return bench
 
