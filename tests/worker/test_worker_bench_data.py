@@ -85,7 +85,17 @@ def test_a_function_of_the_project_is_measured(project: ProjectFolder) -> None:
     (project.project / "own.py").write_text(GENERATOR, encoding="utf-8")
     request = {"function": "own:samples", "workers": [0], "seconds": 0.02, "batch_size": 4, "seed": 1}
     events = list(bench_data.events(project.project, project.cache_path, request))
-    assert [event["event"] for event in events] == ["stage", "stage", "loader", "stage", "check", "check"]
+    assert [event["event"] for event in events] == ["stage", "stage", "loader", "stage", "check", "check", "check"]
+
+
+def test_a_loader_of_the_projects_own_is_measured_once_under_its_own_workers(project: ProjectFolder) -> None:
+    code = (
+        "from torch.utils.data import DataLoader\n\n\ndef loader():\n    return DataLoader(range(60), batch_size=4)\n"
+    )
+    (project.project / "own.py").write_text(code, encoding="utf-8")
+    request = {"function": "own:loader", "workers": [1, 2], "seconds": 0.02, "batch_size": 32, "seed": 1}
+    events = list(bench_data.events(project.project, project.cache_path, request))
+    assert [event["loader"]["workers"] for event in events if event["event"] == "loader"] == [0]
 
 
 @pytest.mark.parametrize("verb", [bench_data, profile])

@@ -1,29 +1,30 @@
 """Data of a project's own script: what `module:function` returns, in torch's DataLoader as the script would have it.
 
-The function is called without arguments, or with `seed` where it takes one. It returns a torch data set (one of random
-access or an IterableDataset), a DataLoader, or anything to iterate over, such as a generator; of the latter each worker
-calls it anew, since an iterator cannot be handed to another process.
+The function is called without arguments, or with `seed`, and with `rank` and `world_size`, where it takes them. It
+returns a torch data set (one of random access or an IterableDataset), a DataLoader, or anything to iterate over, such
+as a generator; of the latter each worker calls it anew, since an iterator cannot be handed to another process.
 """
 
+import copy
 import inspect
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from hotlap.core.errors import DataError
-from hotlap.data.checks import Check
 from hotlap.train.custom import load_part
 
-_COMPARED: Final = 64  # samples that calls with one seed have to have in common
-_MOST_SAMPLES: Final = 10_000  # of an epoch that are looked at
+_RANK_NAMES: Final = (("rank", "world_size"), ("rank", "num_replicas"), ("process_index", "num_processes"))
+"""What a function may call the number of a device and how many there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,36 +34,64 @@ class OwnSource:
     part: str
     kind: str
     """What it returns, for people."""
-    make: Callable[[], Any]
+    make: Callable[[int, int], Any]
+    """Calls it for a device, and how many there are; one that does not take these is called alike for all."""
+    takes_ranks: bool = False
+    own_workers: int | None = None
+    """Worker processes of the DataLoader that it returns; None where it returns none."""
 
-    def data(self) -> Any:
+    def data(self, rank: int = 0, size: int = 1) -> Any:
         """Return what the function returns, called anew; raises DataError when it fails."""
         try:
-            return self.make()
+            return self.make(rank, size)
         except Exception as error:  # whatever the project's code raises
             raise DataError(f"{self.part}: {type(error).__name__}: {error}") from error
 
-    def loader(self, workers: int, batch_size: int) -> "DataLoader[Any]":
-        """Return a loader of lists of samples; one of the project's own stays as it is."""
-        data = self.data()
+    def counts(self, workers: int, batch_size: int) -> Iterator[int]:
+        """Yield how many samples each batch has, made as the script has it; raises DataError when its code fails.
+
+        A DataLoader of the project's own has its own workers and batches.
+        """
+        loader = self._loader(workers, batch_size, 0, 1)
+        if self.own_workers is not None and loader.batch_sampler is not None:
+            loader.collate_fn = _Counted(loader.collate_fn)
+        return (_num_rows(batch, self.own_workers is None) for batch in self._batches(loader))
+
+    def samples(self, workers: int, batch_size: int, rank: int = 0, size: int = 1) -> Iterator[Any]:
+        """Yield samples one by one, as they are before a batch is made of them.
+
+        Raises DataError when the project's code fails. What a DataLoader gives that makes no batches itself counts as
+        one sample, whatever it holds.
+        """
+        loader = self._loader(workers, batch_size, rank, size)
+        loader.num_workers = workers
+        if workers == 0:
+            loader.timeout = 0
+        if loader.batch_sampler is None:
+            return self._batches(loader)
+        loader.collate_fn = _as_list
+        return chain.from_iterable(self._batches(loader))
+
+    def _loader(self, workers: int, batch_size: int, rank: int, size: int) -> "DataLoader[Any]":
+        """Return a loader of lists of samples, or a copy of the project's own."""
+        data = self.data(rank, size)
         if isinstance(data, DataLoader):
-            return data
+            loader = copy.copy(data)
+            loader._iterator = None  # persistent workers would still make what the original asked for
+            return loader
         if not isinstance(data, Dataset):
-            data = _Calls(self.make)
+            data = _Calls(partial(self.make, rank, size))
         options: dict[str, Any] = {"num_workers": workers, "collate_fn": _as_list, "batch_size": batch_size}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # more workers than cores are what is to be measured
             return DataLoader(data, **options)
 
-    def samples(self, workers: int, batch_size: int) -> Iterator[Any]:
-        """Yield samples one by one; raises DataError when the project's code fails."""
-        loader = self.loader(workers, batch_size)
-        is_own = isinstance(self.data(), DataLoader)
+    def _batches(self, loader: "DataLoader[Any]") -> Iterator[Any]:
         try:
-            for batch in loader:
-                yield from [batch] if is_own else batch
+            yield from loader
         except Exception as error:  # whatever the project's code raises
-            raise DataError(f"{self.part}: {type(error).__name__}: {str(error).strip().splitlines()[-1]}") from error
+            said = str(error).strip().splitlines() or ["it says no more"]
+            raise DataError(f"{self.part}: {type(error).__name__}: {said[-1]}") from error
 
 
 class _Calls(IterableDataset[Any]):
@@ -75,8 +104,37 @@ class _Calls(IterableDataset[Any]):
         return iter(self._make())
 
 
+class _Batch(NamedTuple):
+    """What a loader of the project's own makes of some samples, and how many they were."""
+
+    num_samples: int
+    made: Any
+
+
+class _Counted:
+    """A function that makes a batch of samples, and counts them; it can be sent to another process."""
+
+    def __init__(self, collate: Callable[[Any], Any]) -> None:
+        self._collate = collate
+
+    def __call__(self, samples: Any) -> _Batch:
+        return _Batch(len(samples), self._collate(samples))
+
+
 def _as_list(samples: list[Any]) -> list[Any]:
     return samples
+
+
+def _num_rows(batch: Any, is_list: bool) -> int:
+    """Return the samples of a batch; of one that a data set made by itself, the rows of its first tensor."""
+    if isinstance(batch, _Batch):
+        return batch.num_samples
+    if is_list:
+        return len(batch)
+    first = batch
+    while isinstance(first, Mapping | list | tuple) and first:
+        first = next(iter(first.values())) if isinstance(first, Mapping) else first[0]
+    return len(first) if isinstance(first, torch.Tensor | np.ndarray) and first.ndim else 1
 
 
 def own_source(directory: Path, part: str, seed: int) -> OwnSource:
@@ -86,18 +144,22 @@ def own_source(directory: Path, part: str, seed: int) -> OwnSource:
     """
     function = load_part(directory, part)
     try:
-        takes_seed = "seed" in inspect.signature(function).parameters
+        taken = {*inspect.signature(function).parameters}
     except ValueError:  # some that are built in do not tell
-        takes_seed = False
+        taken = set[str]()
+    ranks = next((names for names in _RANK_NAMES if taken >= {*names}), ())
 
-    def make() -> Any:
+    def make(rank: int, size: int) -> Any:
         torch.manual_seed(seed)  # as a script seeds at its start
         np.random.seed(seed % 2**32)
-        return function(seed=seed) if takes_seed else function()
+        given = {"seed": seed} if "seed" in taken else {}
+        return function(**given, **dict(zip(ranks, (rank, size), strict=False)))
 
     data = OwnSource(part, "", make).data()
+    own_workers = None
     if isinstance(data, DataLoader):
-        kind = f"a DataLoader of its own with {data.num_workers} worker(s); --workers does not change it"
+        own_workers = data.num_workers
+        kind = f"a DataLoader of its own with {own_workers} worker(s); --workers and --batch-size do not change it"
     elif isinstance(data, IterableDataset):
         kind = "an IterableDataset"
     elif isinstance(data, Dataset):
@@ -106,82 +168,21 @@ def own_source(directory: Path, part: str, seed: int) -> OwnSource:
         kind = "an iterable, which each worker makes anew"
     else:
         raise DataError(f"{part} returned {type(data).__name__}; expected a torch Dataset, a DataLoader or an iterable")
-    return OwnSource(part, kind + (" (called with a seed)" if takes_seed else ""), make)
+    with_what = " and ".join([*(["a seed"] if "seed" in taken else []), *(["its rank"] if ranks else [])])
+    return OwnSource(part, kind + (f" (called with {with_what})" if with_what else ""), make, bool(ranks), own_workers)
 
 
 def own_loader(own: OwnSource, workers: int, batch_size: int, seconds: float) -> dict[str, Any]:
     """Return how fast samples come with so many workers: of `Loader` what is known without a training."""
     start = time.perf_counter()
-    samples = own.samples(workers, batch_size)
-    count = sum(1 for _ in islice(samples, batch_size))
-    if not count:
+    counts = own.counts(workers, batch_size)
+    if not next(counts, 0):
         raise DataError(f"{own.part} gives no sample")
     startup, count = time.perf_counter() - start, 0
     start, elapsed = time.perf_counter(), 0.0
     while elapsed < seconds:
-        taken = sum(1 for _ in islice(samples, batch_size))
+        taken = next(counts, 0)
         count, elapsed = count + taken, time.perf_counter() - start
         if not taken:
-            samples = own.samples(workers, batch_size)  # another epoch
+            counts = own.counts(workers, batch_size)  # another epoch
     return {"workers": workers, "startup_seconds": startup, "samples_per_second": count / elapsed}
-
-
-def own_checks(own: OwnSource, workers: int, batch_size: int) -> list[Check]:
-    """Return what was found: whether calls repeat, and whether workers and epochs hold what one process does."""
-    return [_repeats(own, batch_size), *_shared(own, workers, batch_size)]
-
-
-def _repeats(own: OwnSource, batch_size: int) -> Check:
-    name = "the same first samples for a seed"
-    first, second = (list(map(_key, islice(own.samples(0, batch_size), _COMPARED))) for _ in range(2))
-    if first == second:
-        return Check(name, True, f"{len(first)} samples of two calls are the same")
-    where = next((place for place, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), len(first))
-    return Check(
-        name, False, f"sample {where} is another one in the second call; seed every generator that it draws from"
-    )
-
-
-def _shared(own: OwnSource, workers: int, batch_size: int) -> Iterator[Check]:
-    """Compare an epoch of several workers with one of a single process, or its beginning where it is long."""
-    name, whole = "workers do not repeat samples", "an epoch covers every sample"
-    if not workers or isinstance(own.data(), DataLoader):
-        yield Check(name, None, "only one way of making the samples was looked at")
-        return
-    alone = list(map(_key, islice(own.samples(0, batch_size), _MOST_SAMPLES)))
-    is_all = len(alone) < _MOST_SAMPLES
-    wanted = workers * len(alone) + 1 if is_all else len(alone)
-    together = list(map(_key, islice(own.samples(workers, batch_size), wanted)))
-    repeated = len(together) - len(set(together)) - (len(alone) - len(set(alone)))
-    if repeated > len(together) // 20:
-        yield Check(
-            name,
-            False,
-            f"{repeated:,} of {len(together):,} samples of {workers} workers come again: each makes all of them; "
-            "take every n-th one by torch.utils.data.get_worker_info(), or draw from a seed of the worker's own",
-        )
-    else:
-        yield Check(
-            name, True, f"{len(together):,} samples of {workers} workers hold no more repetitions than one process"
-        )
-    if not is_all:
-        yield Check(whole, None, f"it has more than {_MOST_SAMPLES:,} samples, or no end")
-        return
-    missing = len(set(alone) - set(together))
-    if missing or len(together) < len(alone):
-        yield Check(whole, False, f"{missing:,} of {len(alone):,} samples do not come with {workers} workers")
-    else:
-        yield Check(whole, True, f"all {len(alone):,} samples come with {workers} workers")
-
-
-def _key(value: Any) -> Any:
-    """Return what tells a sample from others: its content, whatever it is made of."""
-    if isinstance(value, torch.Tensor):
-        value = value.detach().cpu().numpy()
-    if isinstance(value, np.ndarray):
-        return (value.shape, value.tobytes())
-    if isinstance(value, dict):
-        return tuple((str(key), _key(inner)) for key, inner in value.items())
-    if isinstance(value, list | tuple):
-        return tuple(map(_key, value))
-    return value if isinstance(value, str | bytes | int | float | bool | None) else repr(value)

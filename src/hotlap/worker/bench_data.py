@@ -30,7 +30,8 @@ from hotlap.train.data_speed import loader, needed, source_of, with_workers
 from hotlap.train.distributed import World
 from hotlap.train.measure import StepPlan
 from hotlap.train.memory import keep_freed_memory
-from hotlap.train.own_data import own_checks, own_loader, own_source
+from hotlap.train.own_data import own_loader, own_source
+from hotlap.train.own_data_checks import own_checks
 from hotlap.train.parts import Parts
 from hotlap.worker.asked import answer
 
@@ -93,7 +94,7 @@ def _of_function(directory: Path, request: Mapping[str, Any]) -> Iterator[dict[s
     seconds, batch_size, seed = float(request["seconds"]), int(request["batch_size"]), int(request["seed"])
     own = own_source(directory, request["function"], seed)
     yield {"event": "stage", "text": f"{request['function']}: {own.kind}"}
-    for count in request["workers"]:
+    for count in request["workers"] if own.own_workers is None else [own.own_workers]:
         yield {"event": "stage", "text": f"batches by {count} worker(s)"}
         yield {"event": "loader", "loader": own_loader(own, count, batch_size, seconds)}
     yield {"event": "stage", "text": "checks"}
