@@ -45,7 +45,7 @@ class Loader:
     """Whether the last two follow from the others instead of being measured."""
 
 
-class _Ready:
+class Ready:
     """A source whose batches lie in memory, the same ones again and again."""
 
     def __init__(self, source: BatchSource, accumulation: int) -> None:
@@ -82,7 +82,7 @@ def needed(parts: Parts, plan: StepPlan) -> Need:
     """Take steps on batches that lie ready in memory; the weights are trained on."""
     source = source_of(parts, 0)
     try:
-        parts.source = cast(BatchSource, _Ready(source, parts.accumulation_steps))
+        parts.source = cast(BatchSource, Ready(source, parts.accumulation_steps))
         found = measure_steps(parts, plan)
     finally:
         source.close()

@@ -35,6 +35,13 @@ class StepPlan:
     enough_seconds: float = float("inf")
     """Seconds since the first step after which two measured steps will do."""
 
+    def is_enough(self, step_seconds: list[float], wall_seconds: float) -> bool:
+        """Say whether these measured steps will do, so many seconds after the first step."""
+        count = len(step_seconds)
+        if count >= self.most_steps or (count >= 2 and wall_seconds > self.enough_seconds):
+            return True
+        return count >= self.steps and sum(step_seconds) >= self.seconds
+
 
 @dataclass(slots=True)
 class MeasuredSteps:
@@ -49,6 +56,8 @@ class MeasuredSteps:
     flops_per_step: float = 0.0
     seconds_by_part: dict[str, float] = field(default_factory=dict)
     """On this process."""
+    note: str = ""
+    """What is to be known about them where they were not simply taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,37 +98,69 @@ def measured_loop(parts: Parts, timer: StepTimer) -> Iterator[Step]:
     return train_steps(parts, TrainClock(), timer, Signs(lambda: time.perf_counter() - start, lambda: False))
 
 
+class StepTaker:
+    """Takes steps of one training, as many as it is asked for, and says what they took.
+
+    All processes have to ask alike.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        """Take the training; its source is looked at from now on."""
+        self.number = 0
+        """Steps taken so far."""
+        self.wall_seconds = 0.0
+        """Since the first step began, on all processes the same."""
+        self._watched = _Watched(parts.source)
+        parts.source = cast(BatchSource, self._watched)
+        self._timer, self._work, self._world = StepTimer(), _work_of(parts), parts.world
+        self._steps = measured_loop(parts, self._timer)
+        self._train_seconds = 0.0
+
+    def skip(self, count: int) -> None:
+        """Take steps that nobody measures; raises DivergedError for a loss that is not finite."""
+        for _ in range(count):
+            self._next()
+
+    def take(self, is_enough: Callable[[list[float], float], bool]) -> MeasuredSteps:
+        """Take steps until their seconds, and those since the first step of all, are enough; one at least.
+
+        Raises DivergedError for a loss that is not finite.
+        """
+        found = MeasuredSteps()
+        sums = torch.zeros(2, dtype=torch.float64)  # samples and FLOPs of this process
+        tokens = slots = 0
+        before = dict(self._timer.seconds)
+        while not found.step_seconds or not is_enough(found.step_seconds, self.wall_seconds):
+            clock_before = self._train_seconds
+            step = self._next()
+            found.step_seconds.append(step.train_seconds - clock_before)
+            tokens, slots = tokens + step.num_tokens, slots + step.num_slots
+            for batch in self._watched.batches:
+                sums += torch.tensor(self._work(batch), dtype=torch.float64)
+        count = len(found.step_seconds)
+        found.samples_per_step, found.flops_per_step = (sum_over_ranks(self._world, sums) / count).tolist()
+        found.tokens_per_step, found.slots_per_step = tokens / count, slots / count
+        after = self._timer.seconds
+        found.seconds_by_part = {name: (now - before.get(name, 0.0)) / count for name, now in after.items()}
+        return found
+
+    def _next(self) -> Step:
+        step = next(self._steps)
+        self.number, self.wall_seconds, self._train_seconds = step.number, step.wall_seconds, step.train_seconds
+        return step
+
+
 def measure_steps(parts: Parts, plan: StepPlan) -> MeasuredSteps:
     """Take warm-up steps and measured ones, until there are enough.
 
     All processes have to call it; they stop alike, since they go by shared readings. Raises DivergedError for a loss
     that is not finite.
     """
-    watched = _Watched(parts.source)
-    parts.source = cast(BatchSource, watched)
-    timer = StepTimer()
-    found, work = MeasuredSteps(), _work_of(parts)
-    sums = torch.zeros(2, dtype=torch.float64)  # samples and FLOPs of this process
-    tokens = slots = 0
-    before: dict[str, float] = {}
-    clock_before = 0.0
-    for step in measured_loop(parts, timer):
-        if step.number <= plan.warmup_steps:
-            found.warmup_seconds, clock_before = step.wall_seconds, step.train_seconds
-            before = dict(timer.seconds)
-            continue
-        found.step_seconds.append(step.train_seconds - clock_before)
-        clock_before = step.train_seconds
-        tokens, slots = tokens + step.num_tokens, slots + step.num_slots
-        for batch in watched.batches:
-            sums += torch.tensor(work(batch), dtype=torch.float64)
-        if _is_enough(found.step_seconds, step.wall_seconds, plan):
-            break
-    count = len(found.step_seconds)
-    samples, operations = (sum_over_ranks(parts.world, sums) / count).tolist()
-    found.samples_per_step, found.flops_per_step = samples, operations
-    found.tokens_per_step, found.slots_per_step = tokens / count, slots / count
-    found.seconds_by_part = {name: (now - before.get(name, 0.0)) / count for name, now in timer.seconds.items()}
+    taker = StepTaker(parts)
+    taker.skip(plan.warmup_steps)
+    warmup_seconds = taker.wall_seconds
+    found = taker.take(plan.is_enough)
+    found.warmup_seconds = warmup_seconds
     return found
 
 
@@ -130,10 +171,3 @@ def _work_of(parts: Parts) -> Callable[[AnyBatch], tuple[int, float]]:
         return lambda batch: (len(cast(WordBatch, batch).word_at), of_words.of_batch(cast(WordBatch, batch)))
     of_tokens = model_flops(parts.model)
     return lambda batch: (len(row_lengths(cast(Batch, batch))), of_tokens.of_batch(cast(Batch, batch)))
-
-
-def _is_enough(step_seconds: list[float], wall_seconds: float, plan: StepPlan) -> bool:
-    count = len(step_seconds)
-    if count >= plan.most_steps or (count >= 2 and wall_seconds > plan.enough_seconds):
-        return True
-    return count >= plan.steps and sum(step_seconds) >= plan.seconds

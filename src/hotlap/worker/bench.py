@@ -30,9 +30,10 @@ from hotlap.train.build import build_parts
 from hotlap.train.distributed import World, broadcast_floats, join_world, leave_world
 from hotlap.train.evidence import step_evidence
 from hotlap.train.machine_speed import hardware_name, matmul_flops, number_format
-from hotlap.train.measure import StepPlan, measure_steps
+from hotlap.train.measure import StepPlan
 from hotlap.train.memory import device_memory_bytes, keep_freed_memory, peak_memory_bytes
 from hotlap.train.parts import Parts, bf16_is_fast
+from hotlap.train.worker_rounds import measure_training
 from hotlap.worker.session import watch_driver, watch_parent
 
 _ROOM: Final = 0.95
@@ -94,7 +95,7 @@ def _measure(job: dict[str, Any], empty: CellRepeat) -> tuple[World, CellRepeat]
     left = _SOFT_LIMIT * job["limit_seconds"] - (time.monotonic() - job["launched_monotonic"])
     (left,) = broadcast_floats(world, [left])  # all processes stop at one step
     plan = StepPlan(job["warmup_steps"], job["steps"], job["seconds"], enough_seconds=max(0.0, left))
-    measured = measure_steps(parts, plan)
+    measured = measure_training(parts, plan)
     peak = peak_memory_bytes(parts.device)
     evidence = step_evidence(parts) if job["is_explained"] else {}
     evidence |= {"device_memory_bytes": float(device_memory_bytes(world.device, world.local_size))}
@@ -104,6 +105,7 @@ def _measure(job: dict[str, Any], empty: CellRepeat) -> tuple[World, CellRepeat]
     return world, replace(
         empty,
         outcome="measured",
+        message=measured.note,
         step_seconds=tuple(measured.step_seconds),
         startup_seconds=startup,
         warmup_seconds=parts.compile_seconds + measured.warmup_seconds,
