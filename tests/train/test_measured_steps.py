@@ -1,6 +1,8 @@
 """Steps that are timed: those of the training, as many as are asked for, with what they hold; and the evidence."""
 
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from hotlap.train.loop import Signs, StepTimer, train_steps
 from hotlap.train.machine_speed import matmul_flops, number_format
 from hotlap.train.measure import StepPlan, measure_steps
 from hotlap.train.parts import Parts
+from hotlap.train.worker_rounds import measure_training, steps_in_round
 
 MakeParts = Callable[..., Parts]
 
@@ -79,6 +82,63 @@ def test_the_evidence_says_what_a_step_is_made_of(make_parts: MakeParts) -> None
     assert found["operation_seconds"] < 1e-3 and found["copy_bytes_per_second"] > 1e6
     assert found["gradient_bytes"] == found["parameter_bytes"] == 4 * sum(p.numel() for p in parts.parameters)
     assert "all_reduce_seconds" not in found
+
+
+def test_a_sleep_in_the_forward_pass_is_a_long_gap(make_parts: MakeParts) -> None:
+    parts = make_parts()
+
+    def asleep(*_: Any) -> None:
+        time.sleep(0.03)
+
+    hook = parts.objective.register_forward_pre_hook(asleep)
+    found = step_evidence(parts)
+    hook.remove()
+    assert found["long_gap_seconds"] - found["optimizer_long_gap_seconds"] >= 0.02
+    assert 0 < found["optimizer_busy_seconds"] < found["busy_seconds"]
+
+
+GENERATOR = """
+import random
+
+
+def samples(seed):
+    draw = random.Random(seed)
+    while True:
+        word = "".join(draw.choices("abcdef", k=4))
+        yield f"{word} =", word
+"""
+
+
+@pytest.fixture
+def generator_parts(make_parts: MakeParts, tmp_path: Path) -> Parts:
+    (tmp_path / "own.py").write_text(GENERATOR, encoding="utf-8")
+    task = {"name": "generator", "function": "own:samples", "max_eval_samples": 4}
+    return make_parts({"task": task, "training.dataloader_num_workers": 2})
+
+
+def test_workers_that_take_long_turns_are_measured_in_whole_rounds(generator_parts: Parts) -> None:
+    parts = generator_parts
+    assert steps_in_round(parts) == 2 * 64
+    found = measure_training(parts, StepPlan(warmup_steps=1, steps=3, seconds=0.0))
+    parts.source.close()
+    assert len(found.step_seconds) == 1 and found.step_seconds[0] > 0 and not found.note
+    assert found.samples_per_step == parts.batch_size
+    assert sum(found.seconds_by_part.values()) <= 1.01 * found.step_seconds[0]
+
+
+def test_rounds_that_take_too_long_are_computed_and_say_so(generator_parts: Parts) -> None:
+    parts = generator_parts
+    found = measure_training(parts, StepPlan(warmup_steps=1, steps=3, seconds=0.0, enough_seconds=0.0))
+    assert found.note.startswith("computed: rounds of 2 workers take too long to be measured")
+    assert len(found.step_seconds) == 2 and found.warmup_seconds > 0
+    assert found.samples_per_step == parts.batch_size
+    parts.source.micro_batches(0, 1)  # it goes on after that
+    parts.source.close()
+
+
+def test_other_workers_have_no_rounds(make_parts: MakeParts) -> None:
+    assert steps_in_round(make_parts({"training.dataloader_num_workers": 2})) == 0
+    assert steps_in_round(make_parts()) == 0
 
 
 def test_the_number_format_is_that_of_the_products(make_parts: MakeParts) -> None:

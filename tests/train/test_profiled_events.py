@@ -80,6 +80,20 @@ def test_on_a_cpu_all_that_ran_is_the_work_of_a_step() -> None:
     assert (found["small_seconds"], found["small_product_seconds"]) == pytest.approx((31e-6, 0.0))
 
 
+def test_the_optimizers_share_and_long_gaps_are_told_apart() -> None:
+    found = composition(events(0.0), "cpu", REGIONS[:3])
+    assert found["optimizer_num_operations"] == 1
+    assert found["optimizer_busy_seconds"] == pytest.approx(1000e-6)
+    assert found["optimizer_product_seconds"] == 0.0
+    assert found["long_gap_seconds"] == found["optimizer_long_gap_seconds"] == pytest.approx(3000e-6)
+
+
+def test_a_gap_of_a_millisecond_before_an_operator_of_the_forward_pass_is_long_and_waiting_for_data_is_none() -> None:
+    regions = [Region("data", 0.0, 5000.0), Region("forward", 5000.0, 9000.0)]
+    found = composition([Event("aten::mm", 7000.0, 8500.0, self_micros=1500.0, is_outermost=True)], "cpu", regions)
+    assert (found["long_gap_seconds"], found["optimizer_long_gap_seconds"]) == (pytest.approx(2000e-6), 0.0)
+
+
 def test_on_a_gpu_the_kernels_are_the_work_of_a_step() -> None:
     kernels = [
         Event(name, 1200.0, 1200.0 + micros, self_micros=micros, on_device=True)

@@ -11,6 +11,7 @@ from typing import Any, Final
 from hotlap.bench.axes import DEVICES_KEY
 from hotlap.bench.cell_process import with_disturbance
 from hotlap.bench.command_figures import peak_memory, samples_of, tokens_of
+from hotlap.bench.command_usage import usage_of
 from hotlap.bench.launcher_devices import devices_of, with_devices
 from hotlap.bench.plan import BenchPlan, GridCell
 from hotlap.config.load import config_text
@@ -75,7 +76,9 @@ def measure_command(
         job.stop("interrupted", "measured enough", 5.0)  # nothing happens to a run that has ended
     empty = CellRepeat(cell.number, number, dict(cell.settings), "failed", num_devices=devices_of(config))
     found = _told(folder, config, replace(empty, **_machine()), plan)
-    return with_disturbance(found, read_json_lines(folder.system_path))
+    samples = read_json_lines(folder.system_path)
+    usage = usage_of(samples, found.startup_seconds + found.warmup_seconds) if found.is_measured else {}
+    return with_disturbance(replace(found, evidence=usage), samples)
 
 
 def _follow(job: Job, plan: BenchPlan, tick: Callable[[], object]) -> None:

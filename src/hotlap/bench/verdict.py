@@ -3,14 +3,16 @@
     verdict_of(cell, cells, axes, model).bound             # "launch_overhead"
 
 Seconds are booked in this order, each cause from what the ones before it left over: data (the step stood still for it,
-or made batches itself), communication (what the same step takes longer on several devices), optimizer (its update,
-where the host waits for every part), launch overhead (starting operations; on a GPU its idle time; without such figures
-what does not grow with the work), compute (matrix products; without such figures the FLOPs, padding included, at the
-rate of a product measured beside the step). What is left over is memory bandwidth: element-wise operations and norms.
+or made batches itself), communication (what the same step takes longer on several devices; where these are processes
+on one CPU the exchange alone, and the rest is that they share its cores), optimizer (its update, where the host waits
+for every part), host (gaps of a millisecond or more with nothing computed; of a command the time in which the machine
+was seen idle), launch overhead (starting operations; on a GPU the rest of its idle time; without such figures what does
+not grow with the work), compute (matrix products; without such figures the FLOPs, padding included, at the rate of a
+product measured beside the step). What is left over is memory bandwidth: element-wise operations and norms.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from hotlap.bench.cells import LOADING, Cell
@@ -18,11 +20,23 @@ from hotlap.bench.measured_axes import MeasuredAxis, agrees, axis_with
 from hotlap.bench.predict import StepTimes
 from hotlap.report.text import count_text, ms_text
 
-Bound = Literal["data", "communication", "optimizer", "compute", "launch_overhead", "memory_bandwidth", "work"]
+Bound = Literal[
+    "data",
+    "communication",
+    "sharing",
+    "optimizer",
+    "host",
+    "compute",
+    "launch_overhead",
+    "memory_bandwidth",
+    "work",
+]
 BOUND_NAMES: Final[Mapping[Bound, str]] = {
     "data": "data",
     "communication": "communication between devices",
+    "sharing": "sharing the cores",
     "optimizer": "the optimizer's update",
+    "host": "the host, which does something else",
     "compute": "compute",
     "launch_overhead": "launch overhead",
     "memory_bandwidth": "memory bandwidth",
@@ -42,10 +56,15 @@ _ADVICE: Final[Mapping[Bound, str]] = {
         "it takes the same for every batch: larger batches or accumulation spread it, a fused one is faster; "
         "`hotlap profile` shows whether it computes at all"
     ),
+    "sharing": "processes on one CPU take each other's cores: several devices pay on GPUs",
+    "host": (
+        "nothing is computed meanwhile: code of one's own sleeps, waits, prints or works in plain Python; a profiler "
+        "(of a config `hotlap profile`) says where"
+    ),
     "compute": "the arithmetic itself is the limit: fewer FLOPs, a faster number format or more devices",
     "launch_overhead": "the kernels are small: larger batches, torch_compile or fused kernels spread it",
     "memory_bandwidth": "fused kernels (torch_compile, SDPA), shorter numbers and less padding move fewer bytes",
-    "work": "the device is busy; FLOPs are not known here, so what it is busy with is not either",
+    "work": "FLOPs are not known here, so neither is what the time goes into; a profiler of your own says it",
 }
 
 
@@ -78,22 +97,35 @@ class Verdict:
         return _ADVICE[self.bound]
 
 
+@dataclass(slots=True)
+class _Booked:
+    """A step's seconds as far as they are shared out."""
+
+    left: float
+    seconds: dict[Bound, float] = field(default_factory=dict)
+    sentences: list[str] = field(default_factory=list)
+
+    def book(self, bound: Bound, wanted: float, sentence: str) -> None:
+        """Book seconds on a cause, as many as are left at most, with what shows it."""
+        self.seconds[bound] = min(max(wanted, 0.0), self.left)
+        self.left -= self.seconds[bound]
+        self.sentences.append(sentence)
+
+
 def verdict_of(cell: Cell, cells: Sequence[Cell], axes: Sequence[MeasuredAxis], model: StepTimes | None) -> Verdict:
     """Return what bounds a measured cell; its neighbours tell what more devices and larger batches bring."""
-    seconds: dict[Bound, float] = {}
-    left = cell.seconds_per_step
-    sentences: list[str] = []
-    for bound, wanted, sentence in _causes(cell, cells, axes, model):
-        seconds[bound] = min(max(wanted, 0.0), left)
-        left -= seconds[bound]
-        sentences.append(sentence)
+    booked = _Booked(cell.seconds_per_step)
+    _book_causes(booked, cell, cells, axes, model)
+    seconds, sentences = booked.seconds, booked.sentences
     rest: Bound = "memory_bandwidth" if "compute" in seconds else "work"
-    seconds[rest] = left
+    seconds[rest] = booked.left
     shares = {bound: value / cell.seconds_per_step for bound, value in seconds.items()}
     first, *others = sorted(shares, key=lambda bound: -shares[bound])
     near = [bound for bound in others if shares[bound] > shares[first] - _CLEAR]
     if rest == "memory_bandwidth" and shares[rest] >= _WORTH_TELLING:
         sentences.append(f"the other {_percent(shares[rest])} moves data more than it computes")
+    if rest == "work" and not cell.evidence.keys() & {"gpu_ratio", "used_cores"}:
+        sentences.append("how busy the device was is not known")
     if cell.step_spread > _UNLIKE:
         sentences.append(
             f"single steps differ widely (90th less 10th percentile: {cell.step_spread:.2g} × the median): batches of "
@@ -104,65 +136,100 @@ def verdict_of(cell: Cell, cells: Sequence[Cell], axes: Sequence[MeasuredAxis], 
     return Verdict(cell.number, first, near[0] if near else None, shares, tuple(sentences))
 
 
-def _causes(
-    cell: Cell, cells: Sequence[Cell], axes: Sequence[MeasuredAxis], model: StepTimes | None
-) -> Iterator[tuple[Bound, float, str]]:
-    """Yield causes with their seconds and what shows it, in the order in which they are booked."""
+def shares_cores(cell: Cell) -> bool:
+    """Say whether the devices of a measured cell are processes on one CPU, as far as that is known."""
+    is_on_cpu = "num_kernels" in cell.evidence or {"used_cores"} == cell.evidence.keys() & {"used_cores", "gpu_ratio"}
+    return cell.num_devices > 1 and is_on_cpu and not cell.is_on_gpu
+
+
+def _book_causes(
+    booked: _Booked, cell: Cell, cells: Sequence[Cell], axes: Sequence[MeasuredAxis], model: StepTimes | None
+) -> None:
     if cell.loading_ratio is not None:
-        yield "data", cell.loading_ratio * cell.seconds_per_step, _data_text(cell)
-    yield from _communication(cell, cells, axes)
+        booked.book("data", cell.loading_ratio * cell.seconds_per_step, _data_text(cell))
+    _book_devices(booked, cell, cells, axes)
     optimizer = _optimizer_seconds(cell)
     if optimizer is not None:
-        yield "optimizer", optimizer, _optimizer_text(cell, optimizer)
-    yield from _overhead(cell, axes, model, optimizer or 0.0)
-    yield from _compute(cell)
+        booked.book("optimizer", optimizer, _optimizer_text(cell, optimizer))
+    _book_host(booked, cell)
+    _book_overhead(booked, cell, axes, model)
+    _book_compute(booked, cell)
 
 
-def _communication(
-    cell: Cell, cells: Sequence[Cell], axes: Sequence[MeasuredAxis]
-) -> Iterator[tuple[Bound, float, str]]:
-    step = cell.seconds_per_step
+def _book_devices(booked: _Booked, cell: Cell, cells: Sequence[Cell], axes: Sequence[MeasuredAxis]) -> None:
+    """Book what the step takes longer than on fewer devices, and what the exchange between them takes."""
+    step, exchange = cell.seconds_per_step, cell.evidence.get("all_reduce_seconds")
     alone = _on_fewest(cell, cells, axes)
+    compared = ""
     if alone is not None:
-        there, here = ms_text(alone.seconds_per_step), ms_text(step)
-        text = f"the same step takes {there} on {alone.num_devices} device(s), here {here}"
-        yield "communication", step - alone.seconds_per_step, text
-    elif (exchange := cell.evidence.get("all_reduce_seconds")) is not None:
-        yield "communication", exchange, f"exchanging the gradients alone takes {ms_text(exchange)} of {ms_text(step)}"
+        there = ms_text(alone.seconds_per_step)
+        compared = f"the same step takes {there} on {alone.num_devices} device(s), here {ms_text(step)}"
+    if alone is not None and not shares_cores(cell):
+        booked.book("communication", step - alone.seconds_per_step, compared)
+        return
+    if exchange is not None:
+        text = f"exchanging the gradients alone takes {ms_text(exchange)} of {ms_text(step)}"
+        booked.book("communication", exchange, text)
+    if alone is not None:
+        longer = step - alone.seconds_per_step - (exchange or 0.0)
+        booked.book("sharing", longer, f"{compared}: {cell.num_devices} processes share the cores of one CPU")
 
 
-def _overhead(
-    cell: Cell, axes: Sequence[MeasuredAxis], model: StepTimes | None, optimizer: float
-) -> Iterator[tuple[Bound, float, str]]:
+def _book_host(booked: _Booked, cell: Cell) -> None:
+    """Book the time in which nothing is computed though the step does not wait for data.
+
+    The optimizer's gaps are left out where its time stands on its own. Devices that wait for each other have such gaps,
+    too.
+    """
     step, facts = cell.seconds_per_step, cell.evidence
+    if (gpu := facts.get("gpu_ratio")) is not None:
+        booked.book("host", (1.0 - gpu) * step, f"the GPU was busy {_percent(gpu)} of the time (samples of the system)")
+    elif (cores := facts.get("used_cores")) is not None:
+        of_all = f" of {facts['cores']:.3g}" if "cores" in facts else ""
+        text = f"its processes kept {cores:.2g}{of_all} cores busy (samples of the system)"
+        booked.book("host", (1.0 - cores) * step, text)
+    elif (gaps := facts.get("long_gap_seconds")) is not None:
+        apart = facts.get("optimizer_long_gap_seconds", 0.0) if "optimizer" in booked.seconds else 0.0
+        waited = booked.seconds.get("communication", 0.0) + booked.seconds.get("sharing", 0.0)
+        if (gap := gaps - apart - waited) >= _WORTH_TELLING * step:
+            what = "data and optimizer" if "optimizer" in booked.seconds else "data"
+            text = (
+                f"for {ms_text(min(gap, booked.left))} of {ms_text(step)} nothing is computed beside {what}, in gaps "
+            )
+            booked.book("host", gap, f"{text}of a millisecond or more: the host does something else")
+
+
+def _book_overhead(booked: _Booked, cell: Cell, axes: Sequence[MeasuredAxis], model: StepTimes | None) -> None:
+    """Book what starting operations takes."""
+    step, facts = cell.seconds_per_step, _beside_optimizer(booked, cell)
     busy = facts.get("busy_seconds")
     if cell.is_on_gpu and busy is not None:
         idle = max(step - busy, 0.0)
         small = f"; {_percent(facts['small_ratio'])} of its kernels are below 10 µs" if "small_ratio" in facts else ""
-        yield (
-            "launch_overhead",
-            idle - (cell.loading_ratio or 0.0) * step,
-            f"the GPU is idle for {ms_text(idle)}{small}",
-        )
+        told = booked.seconds.get("data", 0.0) + booked.seconds.get("host", 0.0)
+        booked.book("launch_overhead", idle - told, f"the GPU is idle for {ms_text(idle)}{small}")
     elif "num_operations" in facts and "operation_seconds" in facts:
-        count = facts["num_operations"]
+        count, most = facts["num_operations"], booked.left
         started = count * facts["operation_seconds"]
-        text = f"starting {count:,.0f} operations takes about {ms_text(started)} of {ms_text(step)}"
-        gap = step - (cell.loading_ratio or 0.0) * step - optimizer - (step if busy is None else busy)
+        about = f"about {ms_text(started)}" if started <= most else f"up to {ms_text(most)}"
+        text = f"starting {count:,.0f} operations takes {about} of {ms_text(step)}"
+        gap = 0.0 if busy is None else most - busy
         if gap > max(started, _WORTH_TELLING * step):
-            text += f"; for {ms_text(gap)} beside data and optimizer nothing computes"
+            text += f"; for {ms_text(gap)}, in short gaps between them, nothing computes"
         tiny = facts.get("small_seconds", 0.0) * _unwatched(cell)
-        if tiny > max(started, gap):
-            text += f"; in all {ms_text(tiny)} go into operations so small that starting them is most of it"
-        yield "launch_overhead", max(started, gap, tiny), text
+        if min(tiny, most) > max(started, gap):
+            text += f"; in all {ms_text(min(tiny, most))} go into operations so small that starting them is most of it"
+        booked.book("launch_overhead", max(started, gap, tiny), text)
     elif model is not None and _tells_overhead(axes):
         fixed = model.overhead_ratio(cell.settings)
+        told = booked.seconds.get("optimizer", 0.0) + booked.seconds.get("host", 0.0)
         text = f"{_percent(fixed)} of the step does not grow with its work (fitted over the grid)"
-        yield "launch_overhead", fixed * step - optimizer, text
+        booked.book("launch_overhead", fixed * step - told, text)
 
 
-def _compute(cell: Cell) -> Iterator[tuple[Bound, float, str]]:
-    step, facts, least = cell.seconds_per_step, cell.evidence, cell.compute_seconds
+def _book_compute(booked: _Booked, cell: Cell) -> None:
+    """Book the arithmetic."""
+    step, facts, least = cell.seconds_per_step, _beside_optimizer(booked, cell), cell.compute_seconds
     products = facts.get("product_seconds")
     padding = cell.padding_ratio or 0.0
     padded = f", {_percent(padding)} of it padding" if padding >= _WORTH_TELLING else ""
@@ -172,10 +239,20 @@ def _compute(cell: Cell) -> Iterator[tuple[Bound, float, str]]:
             products -= facts.get("small_product_seconds", 0.0)
         products *= _unwatched(cell)
         rate = _rate_text(least / products) if least and products else ""
-        yield "compute", products, f"matrix products take {ms_text(products)} of {ms_text(step)}{rate}{padded}{peak}"
+        text = f"matrix products take {ms_text(products)} of {ms_text(step)}{rate}{padded}{peak}"
+        booked.book("compute", products, text)
     elif least is not None:
         taken = f"its arithmetic{padded} would take {ms_text(least)} of {ms_text(step)}"
-        yield "compute", least, f"{taken} at the rate of a large matrix product{peak}"
+        booked.book("compute", least, f"{taken} at the rate of a large matrix product{peak}")
+
+
+def _beside_optimizer(booked: _Booked, cell: Cell) -> dict[str, float]:
+    """Return the evidence without what belongs to the optimizer's part, where that has its own seconds."""
+    facts = dict(cell.evidence)
+    if "optimizer" in booked.seconds:
+        for name in facts:
+            facts[name] = max(0.0, facts[name] - facts.get(f"optimizer_{name}", 0.0))
+    return facts
 
 
 def _unwatched(cell: Cell) -> float:
@@ -234,6 +311,9 @@ def _data_text(cell: Cell) -> str:
 
 def _optimizer_text(cell: Cell, seconds: float) -> str:
     text = f"the optimizer's update takes {ms_text(seconds)} of {ms_text(cell.seconds_per_step)}"
+    idle = min(seconds, cell.evidence.get("optimizer_long_gap_seconds", 0.0))
+    if idle > seconds / 2:
+        text += f", and for {ms_text(idle)} of it nothing is computed"
     gradients, rate = cell.evidence.get("gradient_bytes"), cell.evidence.get("copy_bytes_per_second")
     if not gradients or not rate:
         return text

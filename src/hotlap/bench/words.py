@@ -10,6 +10,7 @@ from hotlap.bench.cells import Cell
 from hotlap.bench.knee import Knee, MemoryLine, Scaling
 from hotlap.bench.setting_names import label_of
 from hotlap.bench.suggest import Prediction, Suggestion
+from hotlap.bench.verdict import shares_cores
 from hotlap.config.set_in_yaml import value_text
 from hotlap.core.progress import show_bytes
 from hotlap.report.bench_pictures import short_number
@@ -19,6 +20,7 @@ from hotlap.runs.views import setting_text
 _MANY: Final = 3
 _LOUD: Final = 0.05
 """Standard deviation between repeats from which on a bench is called loud."""
+_SHARED_CORES: Final = "processes share the cores of one CPU: several devices say nothing here of several GPUs"
 _GOOD_ERROR: Final = 0.1
 """Median error up to which predictions are called good."""
 
@@ -74,6 +76,7 @@ def facts_of(answers: Answers) -> list[tuple[str, str]]:
         *(("Knee", text) for text in _few([_knee_text(answers, knee) for knee in answers.knees])),
         *(("Memory", text) for text in _few([_memory_text(answers, line) for line in answers.memory])),
         *(("Devices", text) for text in _few([_scaling_text(answers, each) for each in answers.scalings])),
+        *([("Mind", _SHARED_CORES)] if any(map(shares_cores, answers.measured)) else []),
         *_prediction_facts(answers),
         *_failure_facts(answers),
         *_caution_facts(answers),

@@ -1,18 +1,24 @@
 """Figures that tell what bounds a step: what it is made of, and what the machine could do at best.
 
-Times come of one step under torch's profiler, which is not one of the measured ones.
+Times come of steps under torch's profiler, which are none of the measured ones.
 """
 
 import os
+from collections.abc import Iterator
+from typing import Final
 
 import torch
 
-from hotlap.train.loop import StepTimer
+from hotlap.train.distributed import any_rank
+from hotlap.train.loop import Step
 from hotlap.train.machine_speed import all_reduce_seconds, copy_bytes_per_second, operation_seconds
 from hotlap.train.measure import measured_loop
 from hotlap.train.parts import Parts
-from hotlap.train.profiled_events import composition
+from hotlap.train.profiled_events import Event, Region, composition, long_gaps
 from hotlap.train.profiler import read_events, watch
+from hotlap.train.profiling import RegionTimer
+
+_CONFIRMING: Final = 3
 
 
 def step_evidence(parts: Parts) -> dict[str, float]:
@@ -39,10 +45,21 @@ def step_evidence(parts: Parts) -> dict[str, float]:
 
 
 def _profiled_step(parts: Parts) -> dict[str, float]:
-    """Return what one step is made of."""
-    steps = measured_loop(parts, StepTimer())
+    """Return what one step is made of; a gap in it counts where the median of further steps has one, too."""
+    timer = RegionTimer(parts.accumulation_steps)
+    steps = measured_loop(parts, timer)
     next(steps)
+    timer.marks = True
+    events, regions = _watched(parts, steps, 1)
+    found = composition(events, parts.device.type, regions)
+    if any_rank(parts.world, found["long_gap_seconds"] > 0.0):  # a pause of the machine, or one of every step
+        found |= long_gaps(*_watched(parts, steps, _CONFIRMING))
+    return found
+
+
+def _watched(parts: Parts, steps: Iterator[Step], count: int) -> tuple[list[Event], list[Region]]:
+    """Take steps under the profiler; return what happened."""
     with watch(parts.device) as profiler:
-        next(steps)
-    events, _ = read_events(profiler)
-    return composition(events, parts.device.type)
+        for _ in range(count):
+            next(steps)
+    return read_events(profiler)

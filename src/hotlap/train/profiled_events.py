@@ -17,6 +17,8 @@ SMALL_SECONDS: Final = {"cpu": 30e-6, "cuda": 10e-6}
 """Below this an operator on a CPU, or a kernel on a GPU, takes about as long as it takes to start one."""
 LONG_GAP_SECONDS: Final = 1e-3
 """No operator is started so slowly: in a gap of this length something else goes on."""
+COMPUTING: Final = ("forward", "backward", "optimizer")
+"""Parts of a step in which something should be computed all the time."""
 _MICRO: Final = 1e-6
 _LISTED: Final = 20  # operators in each table
 _FAMILIES: Final[tuple[tuple[str, str], ...]] = (
@@ -160,26 +162,51 @@ def summarise(events: Sequence[Event], regions: Sequence[Region], device: str) -
     }
 
 
-def composition(events: Sequence[Event], device: str) -> dict[str, float]:
+def composition(events: Sequence[Event], device: str, regions: Sequence[Region] = ()) -> dict[str, float]:
     """Return what the events of one step amount to; on a GPU its kernels are the work, on a CPU all that it ran.
 
     `num_operations` of PyTorch, those that others called included; `num_kernels`; `busy_seconds` of the work itself,
     `product_seconds` of the matrix products in it, `small_ratio`: the share of it, by number, that took below 10 µs.
     `small_seconds` and `small_product_seconds` are the parts of these seconds that went into what is so small that
-    starting it is most of it.
+    starting it is most of it. With the regions of the step also what `long_gaps` says, and by names that begin with
+    `optimizer_` how much of operations and seconds began in the optimizer's part.
     """
+    small = 1e6 * SMALL_SECONDS["cuda"]
+    work = [event for event in events if event.on_device == (device == "cuda")]
+    bounds = [(region.start, region.end) for region in regions if region.part == "optimizer"]
+    updating = [event for event in events if any(start <= event.start < end for start, end in bounds)]
+    return {
+        **_amounts(events, device),
+        **{f"optimizer_{name}": value for name, value in _amounts(updating, device).items()},
+        **long_gaps(events, regions),
+        "num_kernels": float(sum(event.on_device for event in events)),
+        "small_ratio": sum(event.self_micros < small for event in work) / max(1, len(work)),
+    }
+
+
+def _amounts(events: Sequence[Event], device: str) -> dict[str, float]:
+    """Return operations and seconds of some events."""
     work = [event for event in events if event.on_device == (device == "cuda")]
     products = [event for event in work if family(event.name) in PRODUCTS]
-    small, tiny = 1e6 * SMALL_SECONDS["cuda"], 1e6 * SMALL_SECONDS[device]
+    tiny = 1e6 * SMALL_SECONDS[device]
     return {
         "num_operations": float(sum(event.name.startswith("aten::") for event in events if not event.on_device)),
-        "num_kernels": float(sum(event.on_device for event in events)),
         "busy_seconds": sum(event.self_micros for event in work) * _MICRO,
         "small_seconds": sum(event.self_micros for event in work if event.self_micros < tiny) * _MICRO,
         "product_seconds": sum(event.self_micros for event in products) * _MICRO,
         "small_product_seconds": sum(event.self_micros for event in products if event.self_micros < tiny) * _MICRO,
-        "small_ratio": sum(event.self_micros < small for event in work) / max(1, len(work)),
     }
+
+
+def long_gaps(events: Sequence[Event], regions: Sequence[Region]) -> dict[str, float]:
+    """Return the seconds of a median step that lie in gaps of a millisecond or more with nothing computed.
+
+    `long_gap_seconds` in forward, backward and optimizer together, `optimizer_long_gap_seconds` in the last alone; what
+    a step waits for its data is in neither.
+    """
+    parts = _parts(events, _steps(regions))
+    gaps = {part: parts[part].long_gap_seconds for part in COMPUTING if part in parts}
+    return {"long_gap_seconds": sum(gaps.values()), "optimizer_long_gap_seconds": gaps.get("optimizer", 0.0)}
 
 
 def _steps(regions: Sequence[Region]) -> list[list[Region]]:
