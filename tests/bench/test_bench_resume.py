@@ -3,6 +3,7 @@
 import pytest
 from filelock import FileLock
 
+from hotlap.bench import drive
 from hotlap.bench.axes import BATCH_KEY, Axis
 from hotlap.bench.drive import OpenBench, open_bench
 from hotlap.bench.plan import BenchPlan, next_repeat
@@ -66,3 +67,12 @@ def test_a_bench_that_is_being_driven_keeps_its_lines(project: ProjectFolder) ->
     with FileLock(bench.folder.lock_path), pytest.raises(StudyError, match="b0001 is already being measured"):
         resume_bench(project, "b0001", 120.0)
     assert len(bench.folder.repeats()) == 4
+
+
+def test_other_code_is_not_measured_once_more(project: ProjectFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = open_bench(project, CONFIG, PLAN)
+    played(bench)
+    monkeypatch.setattr(drive, "made_with", lambda *_: {"torch": "0.1"})
+    with pytest.raises(StudyError, match=r"b0001 cannot go on.*torch was .*, is 0\.1"):
+        resume_bench(project, "b0001", 900.0)
+    assert any(repeat.outcome == "timed_out" for repeat in bench.folder.repeats())

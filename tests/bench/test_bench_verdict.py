@@ -137,6 +137,14 @@ def test_processes_on_one_cpu_share_its_cores() -> None:
     assert mind.startswith("processes share the cores of one CPU")
 
 
+def test_a_computed_step_says_so() -> None:
+    repeats = measure({BATCH: [8, 16]}, lambda _: 0.01, noise=0.0, evidence={"is_computed": 1.0})
+    answers = answers_from(repeats, {BATCH: 8})
+    assert "the step is computed" in told(answers.verdicts[0])
+    (text,) = (text for label, text in facts_of(answers) if label == "Computed")
+    assert text.startswith("batch 8; batch 16: rounds of so many workers take too long")
+
+
 def test_large_products_are_compute() -> None:
     found = verdict(PARTS, evidence={**CPU, "product_seconds": 0.008})
     assert found.bound == "compute" and "matrix products take 8 ms of 10 ms" in told(found)

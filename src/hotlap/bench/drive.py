@@ -145,7 +145,7 @@ def find_bench(project: ProjectFolder, name: str | None) -> OpenBench:
         is_open = next_repeat(plan, folder.repeats()) is not None
         if name is not None or is_open:
             opened = _checked(OpenBench(folder, load_config(folder.config_path), plan), folder.plan())
-            return _unchanged(opened, project.project) if is_open else opened
+            return refuse_other_code(opened, project.project) if is_open else opened
     what = f"no bench {name}" if name is not None else "no bench that could go on"
     known = ", ".join(folder.bench_id for folder in bench_folders(project.benches_path)) or "none"
     raise StudyError(f"{project.benches_path}: {what} (there: {known}); start one with hotlap bench CONFIG")
@@ -255,8 +255,8 @@ def _checked(bench: OpenBench, stored: Mapping[str, Any]) -> OpenBench:
     return bench
 
 
-def _unchanged(bench: OpenBench, directory: Path) -> OpenBench:
-    """Return a bench whose steps run what they ran when it began; raises StudyError where they do not."""
+def refuse_other_code(bench: OpenBench, directory: Path) -> OpenBench:
+    """Return a bench whose steps still run what they ran when it began; raises StudyError where they do not."""
     before = bench.folder.plan().get("made_with") or {}
     if changed := "; ".join(changes(before, made_with(bench.config, bench.plan, directory))):
         raise StudyError(

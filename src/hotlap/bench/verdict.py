@@ -49,6 +49,10 @@ _WORTH_TELLING: Final = 0.01
 _FAR_FROM_FULL: Final = 0.4
 _UNLIKE: Final = 0.3
 """Spread of single steps from which on it is told."""
+_COMPUTED: Final = (
+    "the step is computed, since rounds of its workers take too long to be measured: the slower of a step whose "
+    "batches lie ready and its workers' batches"
+)
 _ADVICE: Final[Mapping[Bound, str]] = {
     "data": "more data workers or tokenising beforehand make it faster; `hotlap bench data` looks closer",
     "communication": "larger batches or accumulation per device, or fewer devices, make less of it",
@@ -131,6 +135,8 @@ def verdict_of(cell: Cell, cells: Sequence[Cell], axes: Sequence[MeasuredAxis], 
             f"single steps differ widely (90th less 10th percentile: {cell.step_spread:.2g} × the median): batches of "
             "different shapes, or something else on the machine"
         )
+    if cell.evidence.get("is_computed"):
+        sentences.append(_COMPUTED)
     if "launch_overhead" not in seconds:
         sentences.append("launch overhead is not told apart: that takes more than one batch or length")
     return Verdict(cell.number, first, near[0] if near else None, shares, tuple(sentences))

@@ -254,6 +254,13 @@ def _caution_facts(answers: Answers) -> Iterator[tuple[str, str]]:
         more = f"; {len(loud) - _MANY} more" if len(loud) > _MANY else ""
         text = f"{named}{more}: {loud[0].not_quiet}; do not compare these cells with quiet ones"
         yield "Not quiet", text
+    computed = [settings_text(answers, cell.settings) for cell in answers.measured if cell.evidence.get("is_computed")]
+    if computed:
+        more = f"; {len(computed) - _MANY} more" if len(computed) > _MANY else ""
+        why = (
+            "rounds of so many workers take too long to be measured, so their steps are computed from data and training"
+        )
+        yield "Computed", f"{'; '.join(computed[:_MANY])}{more}: {why}"
     if any(cell.evidence.get("bf16_is_emulated") for cell in answers.measured):
         yield "Emulated", "this device has no units for bf16: what its steps take says nothing of a device that has"
 

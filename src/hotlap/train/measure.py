@@ -56,8 +56,8 @@ class MeasuredSteps:
     flops_per_step: float = 0.0
     seconds_by_part: dict[str, float] = field(default_factory=dict)
     """On this process."""
-    note: str = ""
-    """What is to be known about them where they were not simply taken."""
+    is_computed: bool = False
+    """Whether they follow from other measurements instead of being taken."""
 
 
 @dataclass(frozen=True, slots=True)

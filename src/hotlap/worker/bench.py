@@ -101,11 +101,11 @@ def _measure(job: dict[str, Any], empty: CellRepeat) -> tuple[World, CellRepeat]
     evidence |= {"device_memory_bytes": float(device_memory_bytes(world.device, world.local_size))}
     if config.training.bf16 and not bf16_is_fast(world.device):
         evidence |= {"bf16_is_emulated": 1.0}
+    evidence |= {"is_computed": 1.0} if measured.is_computed else {}
     parts.source.close()
     return world, replace(
         empty,
         outcome="measured",
-        message=measured.note,
         step_seconds=tuple(measured.step_seconds),
         startup_seconds=startup,
         warmup_seconds=parts.compile_seconds + measured.warmup_seconds,
