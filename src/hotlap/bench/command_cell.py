@@ -78,7 +78,7 @@ def measure_command(
     found = _told(folder, config, replace(empty, **_machine()), plan)
     samples = read_json_lines(folder.system_path)
     usage = usage_of(samples, found.startup_seconds + found.warmup_seconds) if found.is_measured else {}
-    return with_disturbance(replace(found, evidence=usage), samples)
+    return with_disturbance(replace(found, evidence={**found.evidence, **usage}), samples)
 
 
 def _follow(job: Job, plan: BenchPlan, tick: Callable[[], object]) -> None:
