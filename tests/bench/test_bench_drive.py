@@ -267,6 +267,20 @@ def test_without_axes_the_batch_of_a_command_is_found_by_its_knob_and_without_on
     assert "no knob for its batch" in notices[0] and "--axis params.NAME=VALUES" in notices[0]
 
 
+def test_batches_of_a_command_divide_the_step_that_a_knob_holds() -> None:
+    params = {"batch_size": 4, "total_batch_size": 48}
+    run = "python train.py {batch_size} {total_batch_size}"
+    config = config_from_values({"command": {"run": run}, "params": params})
+    assert plan_bench(config, {}, (), BenchPlan(axes=()), [])[1].most_rows == 16
+    assert plan_bench(config, {"batch": "8,24,48"}, (), BenchPlan(axes=()), [])[1].most_rows == 16
+    for sizes in ("8,32", "96"):
+        with pytest.raises(ConfigError, match=r"params.batch_size (32|96) does not divide params.total_batch_size, 48"):
+            plan_bench(config, {"batch": sizes}, (), BenchPlan(axes=()), [])
+    free = plan_bench(config, {"batch": "8,32"}, ["params.total_batch_size=32,64"], BenchPlan(axes=()), [])
+    assert free[1].most_rows is None
+    assert plan_bench(CONFIG, {}, (), BenchPlan(axes=()), [])[1].most_rows is None
+
+
 def test_longer_inputs_get_positions_in_every_cell_and_a_note_says_so() -> None:
     config = config_from_values({"task": {"name": "language_model"}, "model": {"max_position_embeddings": 64}})
     notices: list[str] = []

@@ -111,6 +111,13 @@ def test_a_ladder_of_a_command_that_tells_no_samples_goes_by_its_steps() -> None
     assert [each.settings[BATCH_KEY] for each in done] == [1, 2, 4, 8, 16]
 
 
+@pytest.mark.parametrize(("most", "sizes"), [(4, [1, 2, 4]), (1, [1]), (6, [1, 2, 4])])
+def test_a_ladder_ends_where_a_step_has_no_more_rows(most: int, sizes: list[int]) -> None:
+    plan = BenchPlan(axes=(Axis(BATCH_KEY, ()),), repeats=1, most_rows=most)
+    done = played(plan, lambda cell, repeat, settings: measured(cell, repeat, settings, 1.0, settings[BATCH_KEY]))
+    assert [each.settings[BATCH_KEY] for each in done] == sizes
+
+
 def test_a_ladder_has_an_end_whatever_pays() -> None:
     plan = BenchPlan(axes=(Axis(BATCH_KEY, ()),), repeats=1)
     done = played(plan, lambda cell, repeat, settings: measured(cell, repeat, settings, 1.0, settings[BATCH_KEY]))
@@ -122,7 +129,7 @@ def test_no_axes_are_one_cell() -> None:
     assert [(each.cell, each.repeat, each.settings) for each in played(plan)] == [(0, 0, {}), (0, 1, {})]
 
 
-@pytest.mark.parametrize("plan", [GRID, LADDER, BenchPlan(axes=GRID.axes, own={"a": 7})])
+@pytest.mark.parametrize("plan", [GRID, LADDER, BenchPlan(axes=GRID.axes, own={"a": 7}, most_rows=8)])
 def test_a_plan_survives_json(plan: BenchPlan) -> None:
     assert BenchPlan.from_json(plan.to_json()) == plan
 

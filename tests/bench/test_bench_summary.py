@@ -114,7 +114,7 @@ def test_disturbed_cells_are_marked_and_named(project: ProjectFolder) -> None:
     text = render(folder)
     rows = [line for line in text.splitlines() if "not quiet" in line and line.startswith("|")]
     assert len(rows) == 1 and rows[0].replace(" ", "").startswith("|4|")
-    assert "- **Not quiet** batch 4: other processes kept 1.30 cores busy; do not compare" in text
+    assert "- **Not quiet** batch 4: other processes kept 1.30 cores busy; do not compare them" in text
     assert "Emulated" not in text
 
 

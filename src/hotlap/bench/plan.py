@@ -5,6 +5,7 @@ neighbour looks like the effect of a setting. Since nothing else decides what co
 on where it was.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from random import Random
@@ -52,6 +53,8 @@ class BenchPlan:
     """What the user's config has by dotted key, where the config that all cells start from has something else."""
     left_out: tuple[Mapping[str, Any], ...] = ()
     """Combinations of the axes' values that are not measured."""
+    most_rows: int | None = None
+    """Batch size with which a ladder ends at the latest; None: what fits and pays decides alone."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as plain JSON values."""
@@ -65,7 +68,7 @@ class BenchPlan:
         axes = tuple(
             Axis(axis["key"], () if axis["values"] == "auto" else tuple(axis["values"])) for axis in stored["axes"]
         )
-        names = ("repeats", "seed", "warmup_steps", "steps", "seconds", "limit_seconds", "base", "own")
+        names = ("repeats", "seed", "warmup_steps", "steps", "seconds", "limit_seconds", "base", "own", "most_rows")
         left_out = tuple(stored.get("left_out", ()))
         return cls(axes=axes, left_out=left_out, **{name: stored[name] for name in names if name in stored})
 
@@ -140,7 +143,8 @@ def _next_rung(plan: BenchPlan, done: Sequence[CellRepeat]) -> GridCell | None:
     for repeat in done:
         if repeat.repeat == 0:
             ladders[repeat.cell // RUNGS].append(repeat)
-    going_on = {number: rungs for number, rungs in ladders.items() if _goes_on(rungs)}
+    most = math.inf if plan.most_rows is None else plan.most_rows
+    going_on = {number: rungs for number, rungs in ladders.items() if 2 ** len(rungs) <= most and _goes_on(rungs)}
     if not going_on:
         return None
     height = min(map(len, going_on.values()))

@@ -6,8 +6,11 @@ from typing import Any, Final
 
 from hotlap.bench.axes import AUTO, BATCH_KEY, DEVICES_KEY, SWITCH, WORKERS_KEY, Axis, axes_of
 from hotlap.bench.input_length import room_for
-from hotlap.bench.plan import BenchPlan
-from hotlap.bench.setting_names import NEEDS_WORKERS, short_name
+from hotlap.bench.launcher_devices import devices_of
+from hotlap.bench.measured_axes import is_number
+from hotlap.bench.plan import RUNGS, BenchPlan
+from hotlap.bench.setting_names import NEEDS_WORKERS, role_of, short_name
+from hotlap.config.bounds import fits_total_batch, total_batch_knob
 from hotlap.config.load import config_from_values, get_dotted
 from hotlap.config.schema import RunConfig
 from hotlap.core.errors import ConfigError
@@ -35,7 +38,8 @@ def plan_bench(
     axes = tuple(_with_switches(axis, values) for axis in axes_of(config, short, others))
     base = _base_patch(config, axes, notices)
     changed = config_from_values(values, base) if base else config
-    return changed, replace(options, axes=axes, own={key: get_dotted(values, key) for key in base})
+    own = {key: get_dotted(values, key) for key in base}
+    return changed, replace(options, axes=axes, own=own, most_rows=_most_rows(config, axes))
 
 
 def check_devices(config: RunConfig, plan: BenchPlan) -> None:
@@ -64,6 +68,29 @@ def _with_switches(axis: Axis, values: Mapping[str, Any]) -> Axis:
     if not is_switch:
         return axis
     return Axis(axis.key, tuple(SWITCH.get(v.lower(), v) if isinstance(v, str) else v for v in axis.values))
+
+
+def _most_rows(config: RunConfig, axes: Sequence[Axis]) -> int | None:
+    """Return the largest batch of a ladder whose passes make up the step that a knob of the command holds.
+
+    None where no knob does. Raises ConfigError for batches that do not divide such a step: what a script makes of them
+    is another step, or none.
+    """
+    total = total_batch_knob(config) if config.command is not None else None
+    rows = None if total is None else config.params[total]
+    if not is_number(rows) or rows < 1 or any(axis.key == f"params.{total}" for axis in axes):
+        return None
+    devices = 1 if any(role_of(axis.key) == "devices" for axis in axes) else devices_of(config)
+    for axis in axes:
+        sizes = [size for size in axis.values if isinstance(size, int) and size > 0 and role_of(axis.key) == "batch"]
+        if odd := [size for size in sizes if not fits_total_batch(config, size, devices)]:
+            raise ConfigError(
+                f"{axis.key} {odd[0]} does not divide params.{total}, {rows}, which is the batch of a whole step; give "
+                f"sizes that do, or another step with -s params.{total}=…"
+            )
+    return max(
+        (size for size in (2**rung for rung in range(RUNGS)) if fits_total_batch(config, size, devices)), default=1
+    )
 
 
 def _base_patch(config: RunConfig, axes: Sequence[Axis], notices: list[str]) -> dict[str, Any]:

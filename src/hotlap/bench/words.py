@@ -252,7 +252,8 @@ def _caution_facts(answers: Answers) -> Iterator[tuple[str, str]]:
     if loud:
         named = "; ".join(settings_text(answers, cell.settings) for cell in loud[:_MANY])
         more = f"; {len(loud) - _MANY} more" if len(loud) > _MANY else ""
-        text = f"{named}{more}: {loud[0].not_quiet}; do not compare these cells with quiet ones"
+        which = "all cells" if len(loud) == len(answers.measured) else f"{named}{more}"
+        text = f"{which}: {loud[0].not_quiet.split('; ')[0]}; do not compare them with figures of a quiet machine"
         yield "Not quiet", text
     computed = [settings_text(answers, cell.settings) for cell in answers.measured if cell.evidence.get("is_computed")]
     if computed:
