@@ -7,7 +7,6 @@ from typing import Any, Final
 from hotlap.bench.axes import AUTO, BATCH_KEY, DEVICES_KEY, SWITCH, WORKERS_KEY, Axis, axes_of
 from hotlap.bench.input_length import room_for
 from hotlap.bench.launcher_devices import devices_of
-from hotlap.bench.measured_axes import is_number
 from hotlap.bench.plan import RUNGS, BenchPlan
 from hotlap.bench.setting_names import NEEDS_WORKERS, role_of, short_name
 from hotlap.config.bounds import fits_total_batch, total_batch_knob
@@ -78,7 +77,7 @@ def _most_rows(config: RunConfig, axes: Sequence[Axis]) -> int | None:
     """
     total = total_batch_knob(config) if config.command is not None else None
     rows = None if total is None else config.params[total]
-    if not is_number(rows) or rows < 1 or any(axis.key == f"params.{total}" for axis in axes):
+    if not isinstance(rows, int) or rows < 1 or any(axis.key == f"params.{total}" for axis in axes):
         return None
     devices = 1 if any(role_of(axis.key) == "devices" for axis in axes) else devices_of(config)
     for axis in axes:
