@@ -57,7 +57,7 @@ def _of_total(total: str, params: Mapping[str, Any], devices: int) -> Samples:
     if "token" in plain_name(total):
         return Samples(value / length, f"{whole}, in rows of the longest length") if length else Samples(0.0, "")
     a_pass = (rows or 1) * devices
-    is_doubtful = value >= a_pass * length if length else value > _MOST_PASSES * a_pass
+    is_doubtful = value >= a_pass * min(length or _MOST_PASSES + 1, _MOST_PASSES + 1)
     if is_doubtful and plain_name(total).startswith("total"):
         return Samples(
             0.0, f"not known: {total} may count tokens or rows; as every step has as many, steps are compared"
