@@ -126,13 +126,16 @@ def test_workers_that_take_long_turns_are_measured_in_whole_rounds(generator_par
     assert sum(found.seconds_by_part.values()) <= 1.01 * found.step_seconds[0]
 
 
-def test_rounds_that_take_too_long_are_computed_and_say_so(generator_parts: Parts) -> None:
+@pytest.mark.parametrize("padding", ["longest", "bucketed"])
+def test_rounds_that_take_too_long_are_computed_and_say_so(generator_parts: Parts, padding: Any) -> None:
     parts = generator_parts
+    training = parts.config.training.model_copy(update={"padding": padding})
+    parts.config = parts.config.model_copy(update={"training": training})
     found = measure_training(parts, StepPlan(warmup_steps=1, steps=3, seconds=0.0, enough_seconds=0.0))
     assert found.is_computed
     assert len(found.step_seconds) == 2 and found.warmup_seconds > 0
     assert found.samples_per_step == parts.batch_size
-    parts.source.micro_batches(0, 1)  # it goes on after that
+    assert parts.source.micro_batches(0, 1)[0]  # it goes on after that
     parts.source.close()
 
 

@@ -8,6 +8,7 @@ holds, so however the training ends, a SIGKILL included, the pipe ends and the w
 import atexit
 import multiprocessing
 import signal
+import time
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -93,8 +94,9 @@ class WorkerPool:
         atexit.unregister(self.close)
         for connection in self._connections:
             connection.close()
+        deadline = time.monotonic() + _JOIN_SECONDS  # of all together: each may have many batches left to make
         for process in self._processes:
-            process.join(_JOIN_SECONDS)
+            process.join(max(0.0, deadline - time.monotonic()))
             if process.is_alive():
                 process.kill()
                 process.join()

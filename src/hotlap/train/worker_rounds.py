@@ -15,6 +15,7 @@ from typing import Final, cast
 import torch
 
 from hotlap.data.loader import BatchSource
+from hotlap.data.streams import StreamOrder
 from hotlap.train.data_speed import Ready, source_of
 from hotlap.train.distributed import sum_over_ranks
 from hotlap.train.measure import MeasuredSteps, StepPlan, StepTaker, measure_steps
@@ -22,6 +23,8 @@ from hotlap.train.parts import Parts
 
 _SHARE: Final = 0.6
 """Of the time that is left, which rounds may be expected to take."""
+_PARTS: Final = 4
+"""Into which the time left is divided where it does not suffice: workers, ready batches, steps, and what follows."""
 _LEAST, _MOST = 3, 48
 """Steps' batches that one worker is watched making: fewer than it makes in a row."""
 
@@ -55,13 +58,14 @@ def _rounds(taker: StepTaker, in_round: int, found: MeasuredSteps, plan: StepPla
     to_take = -taker.number % in_round + in_round
     if taker.wall_seconds + to_take * pace > _SHARE * plan.enough_seconds:
         return None
+    most_seconds = _SHARE * plan.enough_seconds
     while taker.number % in_round:
         taker.skip(1)
-        if taker.wall_seconds > plan.enough_seconds:
+        if taker.wall_seconds > most_seconds:
             return None
 
     def is_enough(step_seconds: list[float], wall_seconds: float) -> bool:
-        if wall_seconds > plan.enough_seconds:
+        if wall_seconds > most_seconds:
             return True
         count = len(step_seconds)
         return count % in_round == 0 and (count >= plan.most_steps or sum(step_seconds) >= plan.seconds)
@@ -73,18 +77,18 @@ def _rounds(taker: StepTaker, in_round: int, found: MeasuredSteps, plan: StepPla
 
 
 def _computed(parts: Parts, plan: StepPlan, taken_seconds: float) -> MeasuredSteps:
-    """Return steps on batches that lie ready, each as long as the workers need for its batches at least."""
-    workers, watched = parts.config.training.dataloader_num_workers, parts.source
-    watched.close()
-    making = _making_seconds(parts, workers, plan)
+    """Return steps on batches that lie ready, each as long as the workers need for its batches at least.
+
+    The training is left with these batches: what is still to be looked at needs no workers to be started again.
+    """
+    left = max(0.0, plan.enough_seconds - taken_seconds)
+    short = replace(plan, warmup_steps=1, seconds=min(plan.seconds, left / _PARTS), enough_seconds=left / _PARTS)
+    workers = parts.config.training.dataloader_num_workers
+    parts.source.close()
+    making = _making_seconds(parts, workers, short)
     source = source_of(parts, 0)
-    try:
-        parts.source = cast(BatchSource, Ready(source, parts.accumulation_steps))
-        left = max(0.0, plan.enough_seconds - taken_seconds)
-        found = measure_steps(parts, replace(plan, warmup_steps=1, enough_seconds=left))
-    finally:
-        source.close()
-        parts.source = watched
+    parts.source = cast(BatchSource, Ready(source, parts.accumulation_steps))
+    found = measure_steps(parts, short)
     step = median(found.step_seconds)
     found.seconds_by_part["data"] += max(0.0, making - step)
     found.step_seconds = [max(seconds, making) for seconds in found.step_seconds]
@@ -95,13 +99,19 @@ def _computed(parts: Parts, plan: StepPlan, taken_seconds: float) -> MeasuredSte
 def _making_seconds(parts: Parts, workers: int, plan: StepPlan) -> float:
     """Return what the batches of a step take while all workers make some, by how one of them goes on; a mean."""
     count, source = parts.accumulation_steps, source_of(parts, workers)
+    in_turn = source.span // count  # bucketed rows of them all are drawn for the first step
+    is_bucketed = isinstance(source.order, StreamOrder) and source.order.mode == "bucketed"
+    least, most, first = (in_turn, in_turn, 0) if is_bucketed else (_LEAST, _MOST, 1)
     try:
+        start = time.perf_counter()
         source.start()
-        source.micro_batches(0, count)
-        start, taken, elapsed = time.perf_counter(), 0, 0.0
-        while taken < _LEAST or (taken < _MOST and elapsed < plan.seconds):
+        if first:
+            source.micro_batches(0, count)
+            start = time.perf_counter()
+        taken, elapsed = 0, 0.0
+        while taken < least or (taken < most and elapsed < plan.seconds):
+            source.micro_batches((first + taken) * count, count)
             taken += 1
-            source.micro_batches(taken * count, count)
             elapsed = time.perf_counter() - start
     finally:
         source.close()
