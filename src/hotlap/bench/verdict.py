@@ -241,12 +241,14 @@ def _book_compute(booked: _Booked, cell: Cell) -> None:
     padded = f", {_percent(padding)} of it padding" if padding >= _WORTH_TELLING else ""
     peak = f"; MFU {_percent(cell.peak_ratio)}" if cell.peak_ratio is not None else ""
     if products is not None:
-        if not cell.is_on_gpu:  # there the time of small kernels is not what starting them costs
-            products -= facts.get("small_product_seconds", 0.0)
+        # On a CPU small ones are overhead, which is booked; on a GPU their time is not what starting them costs.
+        small = 0.0 if cell.is_on_gpu else facts.get("small_product_seconds", 0.0) * _unwatched(cell)
         products *= _unwatched(cell)
         rate = _rate_text(least / products) if least and products else ""
         text = f"matrix products take {ms_text(products)} of {ms_text(step)}{rate}{padded}{peak}"
-        booked.book("compute", products, text)
+        if small >= _WORTH_TELLING * step:
+            text += f"; {ms_text(small)} of that are small ones, which count as launch overhead"
+        booked.book("compute", products - small, text)
     elif least is not None:
         taken = f"its arithmetic{padded} would take {ms_text(least)} of {ms_text(step)}"
         booked.book("compute", least, f"{taken} at the rate of a large matrix product{peak}")

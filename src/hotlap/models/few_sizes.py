@@ -2,7 +2,7 @@
 
 For bf16 on a CPU oneDNN makes code for every shape and keeps it: a fraction of a millisecond and a megabyte for each.
 With another number of targets in each step, a dozen products were new in each, and a process grew to three times its
-size. Rounded up by a sixteenth at most, a few shapes come again and again.
+size. Rounded up by a sixteenth, small ones to a multiple of 8, a few shapes come again and again.
 """
 
 from typing import Final
