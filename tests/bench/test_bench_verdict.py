@@ -96,7 +96,6 @@ def test_what_the_optimizer_computes_hides_no_gaps_of_the_other_parts() -> None:
     assert "for 4 ms, in short gaps between them, nothing computes" in told(found)
     assert found.shares["launch_overhead"] == pytest.approx(0.4)
     assert found.shares["compute"] == pytest.approx(0.1)
-    assert "matrix products take 6 ms of 10 ms" in told(found) and "5 ms of that are small ones" in told(found)
 
 
 def test_starting_operations_never_takes_more_than_the_step() -> None:
